@@ -1,0 +1,63 @@
+# Every command of this repository. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+LISTEN ?= 127.0.0.1:8000
+DATA ?= ./fanfare-data
+
+WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' \
+	-not -path 'web/.*' 2>/dev/null)
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: tools web ## Build what is missing and serve at 127.0.0.1:8000, open to everybody on this machine
+	cargo build --release --locked -p fanfare-server
+	exec target/release/fanfare serve --dev --listen $(LISTEN) --data $(DATA)
+
+.PHONY: test
+test: ## Install what the tests need and run every check there is
+	@./scripts/test.sh
+
+.PHONY: web
+web: web/dist/index.html ## Build the page that is served at /
+
+web/dist/index.html: $(WEB_SOURCES)
+	npm ci --prefix web --no-audit --no-fund
+	npm run build --prefix web
+	@touch $@
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: web ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: doc
+doc: web ## Build the documentation of the code; open target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+.PHONY: deny
+deny: ## Check the licences of all dependencies, and advisories where possible
+	@./scripts/deny.sh
+
+.PHONY: bench
+bench: tools web ## Measure a private cluster on this machine
+	cargo build --release --locked -p fanfare-server
+	target/release/fanfare bench cluster
+
+.PHONY: clean
+clean: ## Remove everything that was built; data is kept
+	cargo clean
+	rm -rf web/dist web/node_modules tests/browser/node_modules
+
+.PHONY: tools
+tools:
+	@./scripts/install.sh build

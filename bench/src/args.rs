@@ -1,0 +1,228 @@
+//! The command line of `fanfare bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+/// Load generator and checker for any server that speaks the Centrifuge JSON protocol and has `/api/publish`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchCommand {
+    /// Publish at a fixed rate to many subscribers, each of which verifies that it gets everything once and in order.
+    Run(RunArgs),
+    /// Memory per idle subscribed connection: connect in steps, read the memory of --pid, fit a line.
+    Idle(IdleArgs),
+    /// Durable publishes per second without subscribers: acknowledgement latency, or with --ramp the highest rate that
+    /// holds a bound.
+    Commits(CommitsArgs),
+    /// One channel with many subscribers at several rates: deliveries per processor second of --pid.
+    Fanout(FanoutArgs),
+}
+
+/// Which servers, and how to be let in.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct TargetArgs {
+    /// Server for subscribers; repeat it, or separate by commas, to spread them over several.
+    #[arg(long = "url", value_name = "URL", value_delimiter = ',', default_value = "http://127.0.0.1:8000")]
+    pub urls: Vec<String>,
+    /// Server for publishers, chosen at random for each message [default: those of --url].
+    #[arg(long = "publish-url", value_name = "URL", value_delimiter = ',')]
+    pub publish_urls: Vec<String>,
+    /// Key of the server API.
+    #[arg(long, env = "FANFARE_API_KEY", hide_env_values = true)]
+    #[serde(skip)]
+    pub api_key: Option<String>,
+    /// Token that every client connects with.
+    #[arg(long, conflicts_with = "token_secret")]
+    #[serde(skip)]
+    pub token: Option<String>,
+    /// Secret to sign connection and subscription tokens with (HS256).
+    #[arg(long, env = "FANFARE_TOKEN_SECRET", hide_env_values = true)]
+    #[serde(skip)]
+    pub token_secret: Option<String>,
+    /// User that signed tokens are for.
+    #[arg(long, default_value = "bench")]
+    pub user: String,
+    /// Channels are named PREFIX:RUN:NUMBER.
+    #[arg(long, value_name = "PREFIX", default_value = "bench")]
+    pub channel_prefix: String,
+    /// Name of this run [default: made from the time].
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+}
+
+/// How subscribers connect.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct ClientArgs {
+    /// Subscribers.
+    #[arg(long, default_value_t = 1_000)]
+    pub clients: usize,
+    /// Threads that serve them.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// New connections per second.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 2_000.0)]
+    pub connect_rate: f64,
+    /// Source addresses 127.0.0.1, 127.0.0.2 … to connect from [default: one for every 15,000 clients of a server].
+    #[arg(long, value_name = "COUNT")]
+    pub source_addresses: Option<u8>,
+    /// Give up when no further client became ready for this long, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub connect_patience: u64,
+}
+
+/// How messages are published.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct PublishArgs {
+    /// How long to publish, in seconds, after the warm-up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub duration: f64,
+    /// Warm-up before it, in seconds: verified, but not part of any latency.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub warmup: f64,
+    /// Size of the data of a message, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    pub size: usize,
+    /// Connections to publish on [default: 64 over http, 4 over ws].
+    #[arg(long, value_name = "COUNT")]
+    pub publishers: Option<usize>,
+    /// Send an idempotency key with each HTTP publish, and repeat what was not answered with the same key.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub idempotent: bool,
+    /// How long to wait for the last answers and deliveries, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub drain: f64,
+}
+
+/// What to observe, and where to write it.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct OutputArgs {
+    /// Server process whose processor time and memory to observe, with its children; repeatable.
+    #[arg(long = "pid", value_name = "PID", value_delimiter = ',')]
+    pub pids: Vec<u32>,
+    /// Write the whole report to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Over which protocol messages are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// `POST /api/publish`, one request at a time on each connection.
+    Http,
+    /// The Centrifuge `publish` command, many in a frame.
+    Ws,
+}
+
+/// `fanfare bench run`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct RunArgs {
+    /// Which servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Which subscribers.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Channels; client i subscribes to channel i modulo their number.
+    #[arg(long, default_value_t = 100)]
+    pub channels: usize,
+    /// Open a connection that was lost again, and go on from its position.
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Messages per second, over all channels.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
+    pub rate: f64,
+    /// Over which protocol to publish.
+    #[arg(long, value_enum, default_value_t = Via::Http)]
+    pub via: Via,
+    /// Which messages.
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    /// What to observe.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `fanfare bench idle`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct IdleArgs {
+    /// Which servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Which subscribers.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Channels; client i subscribes to channel i modulo their number.
+    #[arg(long, default_value_t = 100)]
+    pub channels: usize,
+    /// Steps of equal size in which the clients connect.
+    #[arg(long, default_value_t = 5)]
+    pub steps: usize,
+    /// How long memory may settle after each step, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub settle: f64,
+    /// What to observe; at least one process.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `fanfare bench commits`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct CommitsArgs {
+    /// Which servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Channels that the messages are spread over.
+    #[arg(long, default_value_t = 1_000)]
+    pub channels: usize,
+    /// Messages per second; with --ramp, the first rate to try.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 10_000.0)]
+    pub rate: f64,
+    /// Over which protocol to publish.
+    #[arg(long, value_enum, default_value_t = Via::Ws)]
+    pub via: Via,
+    /// Search for the highest rate whose acknowledgements hold --p99-max-ms; --duration and --warmup are those of one try.
+    #[arg(long)]
+    pub ramp: bool,
+    /// Bound of --ramp for the 99th percentile of the acknowledgement latency, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 20.0)]
+    pub p99_max_ms: f64,
+    /// Which messages.
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    /// What to observe.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `fanfare bench fanout`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct FanoutArgs {
+    /// Which servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Which subscribers; all of them are in one channel.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Rates to measure one after the other, in messages per second.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [10.0, 50.0, 200.0])]
+    pub rates: Vec<f64>,
+    /// Over which protocol to publish.
+    #[arg(long, value_enum, default_value_t = Via::Http)]
+    pub via: Via,
+    /// Which messages; --duration and --warmup are those of each rate.
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    /// What to observe.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

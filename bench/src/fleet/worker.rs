@@ -1,0 +1,359 @@
+//! One thread of subscribers: a readiness loop over its connections, with the ramp, the reconnections and the orders.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+
+use crate::clock::{self, MILLISECOND, SECOND};
+use crate::error::BenchError;
+use crate::fleet::seat::{Board, Seat, Session, Stage};
+use crate::fleet::{Findings, FleetOptions, Gauges, Order, PER_SOURCE_ADDRESS, count_reason};
+use crate::link::{Ended, Link, SCRATCH_BYTES};
+use crate::random::Random;
+use crate::verify::StreamFaults;
+
+/// Token of the waker.
+pub(crate) const WAKER: usize = usize::MAX;
+
+/// Readiness events taken at once.
+const EVENTS: usize = 1_024;
+
+/// Connections of one thread that may be joining at the same time during the ramp.
+const JOINING_MAX: usize = 512;
+
+/// The longest wait between two looks at the clock.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Connections in a row that may fail before a subscriber is given up.
+const FAILURES_MAX: u32 = 20;
+
+/// A reconnection comes after this time at least, plus a random part that doubles up to the second one.
+const BACKOFF: (u64, u64) = (100 * MILLISECOND, 5 * SECOND);
+
+/// A server may be silent for its ping interval plus this, in seconds.
+const SILENCE_SECONDS: u64 = 10;
+
+/// A connection that is not subscribed after this is tried again, in seconds.
+const JOIN_SECONDS: u64 = 20;
+
+/// A thread of subscribers.
+pub(crate) struct Worker {
+    index: usize,
+    poll: Poll,
+    orders: Receiver<Order>,
+    gauges: Arc<Gauges>,
+    board: Board,
+    clients: Vec<Client>,
+    scratch: Vec<u8>,
+    random: Random,
+    /// How many of `clients` are to be connected.
+    goal: usize,
+    /// How many have begun.
+    begun: usize,
+    joining: usize,
+    live: usize,
+    lost: usize,
+    reconnects: u64,
+    /// When the next one of the ramp is due.
+    next_begin: u64,
+    /// Reconnections to come.
+    timers: BinaryHeap<Reverse<(u64, u32)>>,
+    expected: Option<Arc<Vec<u64>>>,
+    closed: BTreeMap<String, u64>,
+    /// When the clients were last looked through, in seconds.
+    swept: u64,
+}
+
+struct Client {
+    link: Option<Link>,
+    seat: Seat,
+}
+
+impl Worker {
+    /// Thread `index` of those that `options` asks for.
+    pub(crate) fn new(
+        options: Arc<FleetOptions>,
+        index: usize,
+        poll: Poll,
+        orders: Receiver<Order>,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        Self {
+            index,
+            poll,
+            orders,
+            gauges,
+            board: Board::new(options),
+            clients: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            random: Random::new(index as u64),
+            goal: 0,
+            begun: 0,
+            joining: 0,
+            live: 0,
+            lost: 0,
+            reconnects: 0,
+            next_begin: 0,
+            timers: BinaryHeap::new(),
+            expected: None,
+            closed: BTreeMap::new(),
+            swept: 0,
+        }
+    }
+
+    /// Runs until told to finish.
+    pub(crate) fn run(mut self) -> Result<Findings, BenchError> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let wait = self.wait();
+            if let Err(source) = self.poll.poll(&mut events, Some(wait))
+                && source.kind() != std::io::ErrorKind::Interrupted
+            {
+                return Err(BenchError::system("wait for readiness", source));
+            }
+            for event in &events {
+                if event.token().0 != WAKER {
+                    self.serve(event);
+                }
+            }
+            let now = clock::now();
+            if !self.take_orders(now) {
+                return Ok(self.findings());
+            }
+            self.begin_due(now);
+            self.reconnect_due(now);
+            if now / SECOND != self.swept {
+                self.swept = now / SECOND;
+                self.sweep();
+            }
+            self.show();
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let mut until = u64::MAX;
+        if self.begun < self.goal && self.joining < JOINING_MAX {
+            until = self.next_begin;
+        }
+        if let Some(Reverse((at, _))) = self.timers.peek() {
+            until = until.min(*at);
+        }
+        // Somebody waits for the last deliveries: look often.
+        let tick = if self.expected.is_some() { TICK / 10 } else { TICK };
+        clock::between(clock::now(), until).min(tick)
+    }
+
+    /// Takes what has been ordered; `false` when this is the end.
+    fn take_orders(&mut self, now: u64) -> bool {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::ConnectTo(clients)) => {
+                    let threads = self.board.options.threads;
+                    self.goal = clients / threads + usize::from(self.index < clients % threads);
+                    self.next_begin = now;
+                }
+                Ok(Order::Measure(from)) => {
+                    self.board.measure_from = from;
+                    self.expected = None;
+                }
+                Ok(Order::TakeLatency(sender)) => {
+                    let latency = std::mem::replace(&mut self.board.latency, crate::latency::Latency::new());
+                    // Whoever asked may have gone.
+                    let _ = sender.send(latency);
+                }
+                Ok(Order::Expect(expected, counted)) => {
+                    self.expected = Some(expected);
+                    self.show();
+                    let _ = counted.send(());
+                }
+                Ok(Order::Finish) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Begins those of the ramp whose time has come.
+    fn begin_due(&mut self, now: u64) {
+        let options = Arc::clone(&self.board.options);
+        let interval = (SECOND as f64 * options.threads as f64 / options.connect_rate) as u64;
+        while self.begun < self.goal && self.joining < JOINING_MAX && self.next_begin <= now {
+            let number = self.begun * options.threads + self.index;
+            let seat = Seat {
+                number: number as u32,
+                channel: (number % options.channels.len()) as u32,
+                // Channels and servers are both taken in turn; this keeps one from following the other.
+                target: ((number + number / options.channels.len()) % options.targets.len()) as u32,
+                ..Seat::default()
+            };
+            self.clients.push(Client { link: None, seat });
+            self.begun += 1;
+            self.open(self.begun - 1, now);
+            self.next_begin = (self.next_begin + interval).max(now.saturating_sub(SECOND / 10));
+        }
+    }
+
+    fn reconnect_due(&mut self, now: u64) {
+        while let Some(&Reverse((at, slot))) = self.timers.peek() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            self.open(slot as usize, now);
+        }
+    }
+
+    fn open(&mut self, slot: usize, now: u64) {
+        let options = Arc::clone(&self.board.options);
+        let seat = &mut self.clients[slot].seat;
+        let target = &options.targets[seat.target as usize];
+        let source = source_address(&options.sources, options.targets.len(), seat.number as usize);
+        seat.stage = Stage::Joining;
+        seat.heard = (now / SECOND) as u32;
+        self.joining += 1;
+        match Link::open(target, source, self.poll.registry(), Token(slot)) {
+            Ok(link) => self.clients[slot].link = Some(link),
+            Err(error) => self.ended(slot, &error.into()),
+        }
+    }
+
+    fn serve(&mut self, event: &Event) {
+        let slot = event.token().0;
+        let Some(Client { link: Some(link), seat }) = self.clients.get_mut(slot) else {
+            return;
+        };
+        let before = seat.stage;
+        let mut session = Session {
+            seat,
+            board: &mut self.board,
+            now: 0,
+        };
+        let closing = event.is_read_closed() || event.is_error();
+        let result = link.ready(&mut self.scratch, closing, &mut session);
+        if before == Stage::Joining && seat.stage == Stage::Live {
+            self.joining -= 1;
+            self.live += 1;
+        }
+        if let Err(ended) = result {
+            self.ended(slot, &ended);
+        }
+    }
+
+    /// A connection is over: decides whether and when the subscriber comes back.
+    fn ended(&mut self, slot: usize, ended: &Ended) {
+        let options = Arc::clone(&self.board.options);
+        let client = &mut self.clients[slot];
+        client.link = None;
+        match client.seat.stage {
+            Stage::Live => self.live -= 1,
+            Stage::Joining => self.joining -= 1,
+            Stage::Waiting | Stage::Lost => {}
+        }
+        let reason = ended.to_string();
+        count_reason(&mut self.closed, reason.clone(), 1);
+        let describe = format!("{}: {reason}", options.targets[client.seat.target as usize].host);
+        *self.gauges.failure.lock().unwrap_or_else(PoisonError::into_inner) = describe;
+
+        let seat = &mut client.seat;
+        seat.failures += 1;
+        let subscribed_before = seat.epoch.is_some();
+        let hopeless = ended.is_final() || (seat.failures > FAILURES_MAX && !options.reconnect);
+        if hopeless || (subscribed_before && !options.reconnect) {
+            seat.stage = Stage::Lost;
+            self.lost += 1;
+            return;
+        }
+        if subscribed_before {
+            self.reconnects += 1;
+        }
+        seat.stage = Stage::Waiting;
+        seat.target = (seat.target + 1) % options.targets.len() as u32;
+        let spread = (BACKOFF.0 << seat.failures.min(10)).min(BACKOFF.1);
+        let at = clock::now() + BACKOFF.0 + self.random.below(spread);
+        self.timers.push(Reverse((at, slot as u32)));
+    }
+
+    /// Ends connections whose server has been silent for too long.
+    fn sweep(&mut self) {
+        for slot in 0..self.clients.len() {
+            let Client { link: Some(_), seat } = &self.clients[slot] else {
+                continue;
+            };
+            let silent = self.swept.saturating_sub(u64::from(seat.heard));
+            let limit = match seat.stage {
+                Stage::Joining => JOIN_SECONDS,
+                Stage::Live if seat.ping > 0 => u64::from(seat.ping) + SILENCE_SECONDS,
+                _ => continue,
+            };
+            if silent > limit {
+                self.ended(slot, &Ended::Silent(limit));
+            }
+        }
+    }
+
+    fn show(&self) {
+        if let Some(expected) = &self.expected {
+            let lacks = |client: &&Client| client.seat.stream.distinct() < expected[client.seat.channel as usize];
+            let incomplete = self.clients.iter().filter(lacks).count();
+            self.gauges.incomplete.store(incomplete, Ordering::Release);
+        }
+        self.gauges.live.store(self.live, Ordering::Relaxed);
+        self.gauges.lost.store(self.lost, Ordering::Relaxed);
+        self.gauges.reconnects.store(self.reconnects, Ordering::Relaxed);
+        self.gauges.delivered.store(self.board.delivered, Ordering::Relaxed);
+        self.gauges.violations.store(self.board.violations, Ordering::Relaxed);
+    }
+
+    fn findings(self) -> Findings {
+        let mut faults = StreamFaults::default();
+        for client in &self.clients {
+            faults.add(client.seat.stream.faults_so_far());
+        }
+        Findings {
+            latency: self.board.latency,
+            contents: self.board.contents,
+            received: self
+                .clients
+                .iter()
+                .map(|client| (client.seat.channel, client.seat.stream.distinct()))
+                .collect(),
+            faults,
+            mismatched: self.board.mismatched,
+            malformed: self.board.malformed,
+            reconnects: self.reconnects,
+            recovered: self.board.recovered,
+            unrecovered: self.board.unrecovered,
+            closed: self.closed,
+            first_violation: self.board.first_violation,
+            versions: self.board.versions,
+        }
+    }
+}
+
+/// The address that client `number` connects from: the next one for every [`PER_SOURCE_ADDRESS`] clients of a target.
+fn source_address(sources: &[Ipv4Addr], targets: usize, number: usize) -> Option<Ipv4Addr> {
+    if sources.is_empty() {
+        return None;
+    }
+    Some(sources[number / (targets * PER_SOURCE_ADDRESS) % sources.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_addresses_change_before_the_ports_run_out() {
+        let sources = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+        assert_eq!(source_address(&[], 1, 99), None);
+        assert_eq!(source_address(&sources, 1, PER_SOURCE_ADDRESS - 1), Some(sources[0]));
+        assert_eq!(source_address(&sources, 1, PER_SOURCE_ADDRESS), Some(sources[1]));
+        assert_eq!(source_address(&sources, 2, PER_SOURCE_ADDRESS), Some(sources[0]));
+    }
+}

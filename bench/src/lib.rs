@@ -1,0 +1,54 @@
+//! Load generator and checker of Fanfare.
+//!
+//! `fanfare bench` proves a server from outside: it speaks the Centrifuge JSON protocol over WebSocket and
+//! `POST /api/publish`, so that any server with these two can be measured by the same yardstick. It publishes on a fixed
+//! schedule, subscribes with as many clients as asked, and lets every one of them check by itself that it received every
+//! publication, once, in order. A run that did not hold is an error, whatever its latency was.
+//!
+//! It shares the machine with what it measures, so it is built to be small: readiness loops over plain sockets, one read
+//! buffer per thread, and a look at each delivery that costs about as much as comparing its bytes.
+
+pub mod local;
+pub mod report;
+
+mod args;
+mod clock;
+mod error;
+mod fleet;
+mod latency;
+mod link;
+mod mode;
+mod progress;
+mod protocol;
+mod publish;
+mod random;
+mod scan;
+mod schedule;
+mod slope;
+mod system;
+mod table;
+mod target;
+mod token;
+mod verify;
+mod websocket;
+
+pub use self::args::{
+    BenchArgs, BenchCommand, ClientArgs, CommitsArgs, FanoutArgs, IdleArgs, OutputArgs, PublishArgs, RunArgs,
+    TargetArgs, Via,
+};
+pub use self::error::BenchError;
+
+/// Runs one benchmark: prints progress to standard error and a table to standard output.
+///
+/// # Errors
+/// [`BenchError::Violated`] when the run was completed and a promise did not hold (the report is printed all the same);
+/// the others when it could not be completed.
+pub fn run(args: BenchArgs) -> Result<(), BenchError> {
+    system::raise_open_files();
+    match args.command {
+        BenchCommand::Run(args) => mode::run::run(args),
+        BenchCommand::Idle(args) => mode::idle::run(args),
+        BenchCommand::Commits(args) => mode::commits::run(args),
+        BenchCommand::Fanout(args) => mode::fanout::run(args),
+    }
+}

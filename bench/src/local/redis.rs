@@ -1,0 +1,157 @@
+//! A private Redis: no persistence, one loopback port, gone with its handle.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::local::process::{Process, find_program, read_log};
+use crate::local::{LocalError, PORT_ATTEMPTS_MAX, TempDir, free_address};
+
+/// How long one probe may take to connect and be answered.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A running `redis-server`.
+#[derive(Debug)]
+pub struct Redis {
+    program: PathBuf,
+    address: SocketAddr,
+    process: Process,
+    dir: TempDir,
+}
+
+impl Redis {
+    /// Starts one on a free port and waits until it answers.
+    ///
+    /// # Errors
+    /// [`LocalError::Missing`] when `redis-server` is not installed; the others as their names say.
+    pub fn start() -> Result<Self, LocalError> {
+        let program = find_program("redis-server", &[PathBuf::from("/usr/bin")]).ok_or(
+            LocalError::Missing {
+                program: "redis-server",
+                package: "redis-server",
+            },
+        )?;
+        let dir = TempDir::new()?;
+        let mut attempt = 1;
+        loop {
+            let address = free_address()?;
+            match launch(&program, address, &dir) {
+                Ok(process) => {
+                    return Ok(Self {
+                        program,
+                        address,
+                        process,
+                        dir,
+                    });
+                }
+                Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS_MAX => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What a node takes for `--redis`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Where it listens, or did.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process id, for reading its CPU time and memory.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it in good order. Its data is gone.
+    ///
+    /// # Errors
+    /// [`LocalError::Io`] when it had to be killed.
+    pub fn stop(&mut self) -> Result<(), LocalError> {
+        self.process.end_with(libc::SIGTERM).map(drop)
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Makes it hang: connections stay open and nothing is answered.
+    pub fn pause(&mut self) {
+        self.process.signal(libc::SIGSTOP);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&mut self) {
+        self.process.signal(libc::SIGCONT);
+    }
+
+    /// Starts it again, empty, on the same port; kills it first when it still runs.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and when the port has been taken by another in the meantime.
+    pub fn restart(&mut self) -> Result<(), LocalError> {
+        self.process.kill();
+        self.process = launch(&self.program, self.address, &self.dir)?;
+        Ok(())
+    }
+}
+
+fn launch(program: &PathBuf, address: SocketAddr, dir: &TempDir) -> Result<Process, LocalError> {
+    let log_path = dir.path().join("redis.log");
+    let log = File::create(&log_path)
+        .map_err(|source| LocalError::io("write the log of redis-server", source))?;
+    let mut command = Command::new(program);
+    command
+        .args(["--port", &address.port().to_string()])
+        .args(["--bind", &address.ip().to_string()])
+        .args(["--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(dir.path())
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(Stdio::null());
+    let mut process = Process::spawn("redis-server", command, libc::SIGKILL)?;
+    process.wait_ready(|| read_log(&log_path), || answers(address))?;
+    Ok(process)
+}
+
+fn answers(address: SocketAddr) -> bool {
+    let probe = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
+        stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut reply = [0; 7];
+        stream.read_exact(&mut reply)?;
+        Ok(&reply == b"+PONG\r\n")
+    };
+    probe().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_starts_dies_and_comes_back_on_its_port() {
+        let mut redis = Redis::start().unwrap();
+        let address = redis.address();
+        assert!(answers(address));
+        redis.pause();
+        assert!(!answers(address));
+        redis.resume();
+        assert!(answers(address));
+        redis.kill();
+        assert!(!answers(address));
+        redis.restart().unwrap();
+        assert_eq!(redis.address(), address);
+        assert!(answers(address));
+        redis.stop().unwrap();
+        assert!(!answers(address));
+    }
+}

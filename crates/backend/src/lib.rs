@@ -1,0 +1,14 @@
+//! SQLite, PostgreSQL and Redis behind the ports of the Fanfare engine.
+//!
+//! | module | port |
+//! | --- | --- |
+//! | [`sqlite`] | the log in one file, for a server that runs alone |
+//! | [`postgres`] | the log in a database that many nodes share |
+//! | [`redis`] | the bus between nodes |
+//!
+//! Nothing here knows of clients, gateways or commands: configuration comes in as arguments, errors go out as values.
+
+mod epoch;
+pub mod postgres;
+pub mod redis;
+pub mod sqlite;

@@ -1,0 +1,254 @@
+//! Makes sessions: connects, sets them up, and knows when not to try.
+//!
+//! After a failure further attempts are refused for a moment that doubles up to [`BACKOFF_MAX`], so that a database that
+//! is down or just coming up is not flooded. It never hands out a session on another database than the first one: when
+//! the epoch differs, every attempt fails until the operator restarts the node.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fanfare_engine::port::LogError;
+use fanfare_wire::Epoch;
+use futures_util::future::try_join_all;
+use tokio_postgres::{
+    Client, Config, NoTls, Statement,
+    config::{SslMode, TargetSessionAttrs},
+};
+
+use super::{
+    error::{OpenError, describe, refused, unavailable},
+    migrate,
+};
+use crate::epoch;
+
+/// How long connecting and setting up a session may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one TCP connect may take.
+const TCP_CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// Sent bytes that are not confirmed for so long break the connection.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection is probed after so long.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(25);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// The oldest major version of PostgreSQL that will do.
+const MAJOR_VERSION_MIN: i32 = 13;
+
+/// What every session is set to. The planner is held to indexes: our statements touch few rows of large tables, and a
+/// plan made while a table was small must not scan it when it has grown. `local` and higher levels of
+/// `synchronous_commit` are the operator's choice; `off` would acknowledge what a crash takes back.
+const SETTINGS: &str = "
+    SET statement_timeout = '8s';
+    SET lock_timeout = '5s';
+    SET idle_in_transaction_session_timeout = '1s';
+    SET default_transaction_isolation = 'read committed';
+    SET enable_seqscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off;
+    SET jit = off;
+    SET plan_cache_mode = force_generic_plan;
+    SELECT set_config('synchronous_commit', 'on', false)
+        WHERE current_setting('synchronous_commit') = 'off';
+";
+
+/// One database, and the way to it.
+pub(super) struct Database {
+    config: Config,
+    epoch: Epoch,
+    backoff: Mutex<Backoff>,
+}
+
+/// A connection with its prepared statements.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) statements: Vec<Statement>,
+}
+
+impl Database {
+    /// Connects for the first time, and migrates.
+    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+        let config = configure(url)?;
+        let connecting = tokio::time::timeout(CONNECT_PATIENCE, connect(&config));
+        let mut client = match connecting.await {
+            Ok(connected) => connected.map_err(|error| refused(&error))?,
+            Err(_) => return Err(OpenError::Unavailable(no_answer())),
+        };
+        check_version(&client).await?;
+        let epoch = migrate::migrate(&mut client).await?;
+        let epoch = epoch::parse(&epoch).map_err(OpenError::Unavailable)?;
+        Ok(Self {
+            config,
+            epoch,
+            backoff: Mutex::default(),
+        })
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch.clone()
+    }
+
+    /// A new session with some statements prepared; an error at once while the last failure is fresh.
+    pub(super) async fn session(&self, statements: &[&str]) -> Result<Session, LogError> {
+        if let Some(error) = self.backoff().refusal() {
+            return Err(error);
+        }
+        let connecting = self.connect(statements);
+        let session = match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
+            Ok(session) => session,
+            Err(_) => Err(LogError(no_answer())),
+        };
+        let mut backoff = self.backoff();
+        match &session {
+            Ok(_) => *backoff = Backoff::default(),
+            Err(error) => backoff.note(error),
+        }
+        session
+    }
+
+    async fn connect(&self, statements: &[&str]) -> Result<Session, LogError> {
+        let client = connect(&self.config)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        client
+            .batch_execute(SETTINGS)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let epoch = migrate::read_epoch(&client)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        if epoch.as_deref() != Some(self.epoch.as_str()) {
+            return Err(LogError(format!(
+                "the database behind the URL was replaced (its epoch was {}, now it is {}): restart the node",
+                self.epoch,
+                epoch.as_deref().unwrap_or("missing"),
+            )));
+        }
+        let preparing = statements.iter().map(|sql| client.prepare(sql));
+        let statements = try_join_all(preparing)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(Session { client, statements })
+    }
+
+    fn backoff(&self) -> std::sync::MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default)]
+struct Backoff {
+    pause: Duration,
+    last: Option<(Instant, LogError)>,
+}
+
+impl Backoff {
+    fn refusal(&self) -> Option<LogError> {
+        let (failed, error) = self.last.as_ref()?;
+        (failed.elapsed() < self.pause).then(|| error.clone())
+    }
+
+    fn note(&mut self, error: &LogError) {
+        if self.last.is_none() {
+            tracing::warn!(%error, "PostgreSQL is away");
+        }
+        self.pause = (self.pause * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        self.last = Some((Instant::now(), error.clone()));
+    }
+}
+
+fn configure(url: &str) -> Result<Config, OpenError> {
+    let mut config: Config = url
+        .parse()
+        .map_err(|error| OpenError::Url(describe(&error)))?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(OpenError::TlsRequired);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("fanfare");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(TCP_CONNECT_PATIENCE);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+    config
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        // A standby, or a primary that was demoted, cannot take commits.
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+    Ok(config)
+}
+
+async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = describe(&error), "a PostgreSQL session broke");
+        }
+    });
+    Ok(client)
+}
+
+async fn check_version(client: &Client) -> Result<(), OpenError> {
+    let sql = "SELECT current_setting('server_version_num')::int / 10000";
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .map_err(|error| refused(&error))?;
+    let found: i32 = row.try_get(0).map_err(|error| refused(&error))?;
+    if found < MAJOR_VERSION_MIN {
+        return Err(OpenError::TooOld {
+            found,
+            needed: MAJOR_VERSION_MIN,
+        });
+    }
+    Ok(())
+}
+
+fn no_answer() -> String {
+    format!("no answer within {CONNECT_PATIENCE:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_checked_before_anything_is_sent() {
+        assert_eq!(
+            configure("postgres://h/d?sslmode=require").map(drop),
+            Err(OpenError::TlsRequired)
+        );
+        assert!(matches!(
+            configure("postgres://h/d?no=such"),
+            Err(OpenError::Url(_))
+        ));
+        let config = configure("postgres://u:secret@h/d?connect_timeout=9").unwrap();
+        assert_eq!(config.get_application_name(), Some("fanfare"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(9)));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&TCP_USER_TIMEOUT));
+    }
+
+    #[test]
+    fn failures_close_the_way_for_a_moment() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.refusal().is_none());
+        for _ in 0..20 {
+            backoff.note(&LogError("away".to_owned()));
+        }
+        assert_eq!(backoff.pause, BACKOFF_MAX);
+        assert_eq!(
+            backoff.refusal().map(|error| error.0),
+            Some("away".to_owned())
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! The log in PostgreSQL, shared by any number of nodes.
+//!
+//! One session is the node's lane: it appends, one server-side call per batch (`migrations/postgres/0002_append.sql`
+//! explains the call). A small pool of other sessions reads. Sessions that break are replaced when they are next needed;
+//! until then every call fails at once, and after it they work again.
+//!
+//! It never keeps a transaction open across a round trip, so a node that pauses or dies holds no lock. It does not
+//! speak TLS.
+
+mod batch;
+mod database;
+mod error;
+mod lane;
+mod migrate;
+mod pool;
+mod trim;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fanfare_engine::port::{
+    AppendError, BoxFuture, Committed, Direction, Head, LaneBatch, LaneCursors, LaneId, Log,
+    LogError, NodeRecord, ReadRange, Retention, Trimmed,
+};
+use fanfare_wire::{ChannelName, Draft, Epoch, Json, Publication, Seq};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use self::{
+    database::Database,
+    error::malformed,
+    lane::Lanes,
+    pool::{Call, Pool},
+};
+
+pub use self::error::OpenError;
+
+/// Sessions that read. Reads beyond it wait for one of them.
+pub const READERS: usize = 4;
+
+/// The log in a PostgreSQL database.
+pub struct PostgresLog {
+    database: Arc<Database>,
+    lanes: Lanes,
+    pool: Pool,
+}
+
+impl PostgresLog {
+    /// Connects, brings the schema `fanfare` up to date, and opens the log. `url` is a connection string as `psql` takes
+    /// it; `node_name` is what an operator finds in `fanfare.lanes`. Any number of nodes may do this at once.
+    ///
+    /// # Errors
+    /// [`OpenError::Unavailable`] if the server does not answer now and may do so later; every other error needs the
+    /// operator, and says what to do.
+    pub async fn connect(url: &str, node_name: &str) -> Result<Self, OpenError> {
+        let database = Arc::new(Database::open(url).await?);
+        let pool = Pool::new(database.clone());
+        let lanes = Lanes::new(database.clone(), node_name.to_owned());
+        lanes
+            .open_first()
+            .await
+            .map_err(|error| OpenError::Unavailable(error.0))?;
+        Ok(Self {
+            database,
+            lanes,
+            pool,
+        })
+    }
+}
+
+impl Log for PostgresLog {
+    fn epoch(&self) -> Epoch {
+        self.database.epoch()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
+        Box::pin(self.lanes.append(batch))
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        range: ReadRange,
+    ) -> BoxFuture<'a, Result<Vec<Publication>, LogError>> {
+        Box::pin(async move {
+            let (call, from) = match range.direction {
+                Direction::Forward => (Call::ReadForward, bigint(range.from.0)),
+                Direction::Backward if range.from == Seq::ZERO => (Call::ReadBackward, i64::MAX),
+                Direction::Backward => (Call::ReadBackward, bigint(range.from.0)),
+            };
+            let limit = row_limit(range.limit);
+            let rows = self
+                .pool
+                .query(call, &[&channel.as_str(), &from, &limit])
+                .await?;
+            rows.iter()
+                .map(publication)
+                .collect::<Result<_, _>>()
+                .map_err(malformed)
+        })
+    }
+
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, LogError>> {
+        Box::pin(async move {
+            let names: Vec<_> = channels.iter().map(ChannelName::as_str).collect();
+            let rows = self.pool.query(Call::Heads, &[&names]).await?;
+            rows.iter()
+                .map(head)
+                .collect::<Result<_, _>>()
+                .map_err(malformed)
+        })
+    }
+
+    fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
+        Box::pin(async {
+            let rows = self.pool.query(Call::Lanes, &[]).await?;
+            let lane = |row: &Row| Ok((LaneId(row.try_get(0)?), unsigned(row.try_get(1)?)));
+            rows.iter()
+                .map(lane)
+                .collect::<Result<_, _>>()
+                .map_err(malformed)
+        })
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        cursors: &'a LaneCursors,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
+        Box::pin(async move {
+            let lanes: Vec<_> = cursors.keys().map(|lane| lane.0).collect();
+            let read: Vec<_> = cursors.values().map(|n| bigint(*n)).collect();
+            let limit = row_limit(limit);
+            let rows = self
+                .pool
+                .query(Call::Sweep, &[&lanes, &read, &limit])
+                .await?;
+            rows.iter().map(lane_batch).collect()
+        })
+    }
+
+    fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
+        Box::pin(trim::trim(&self.database, rules))
+    }
+
+    fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
+        Box::pin(self.lanes.heartbeat(&self.pool, about))
+    }
+}
+
+/// PostgreSQL's integers are signed; no channel comes near the end of either.
+fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn row_limit(limit: usize) -> i64 {
+    i64::from(i32::try_from(limit).unwrap_or(i32::MAX))
+}
+
+fn publication(row: &Row) -> Result<Publication, tokio_postgres::Error> {
+    let json = |bytes: &[u8]| Json::trusted(Bytes::copy_from_slice(bytes));
+    Ok(Publication {
+        seq: Seq(unsigned(row.try_get(0)?)),
+        id: row.try_get::<_, Uuid>(1)?,
+        time: row.try_get(2)?,
+        data: json(row.try_get(3)?),
+        info: row.try_get::<_, Option<&[u8]>>(4)?.map(json),
+        tags: row.try_get::<_, Option<&[u8]>>(5)?.map(json),
+    })
+}
+
+fn head(row: &Row) -> Result<Head, tokio_postgres::Error> {
+    let (seq, trimmed) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Head {
+        seq: Seq(unsigned(seq)),
+        trimmed: Seq(unsigned(trimmed)),
+    })
+}
+
+fn lane_batch(row: &Row) -> Result<LaneBatch, LogError> {
+    let names: Vec<&str> = row.try_get(2).map_err(malformed)?;
+    let firsts: Vec<i64> = row.try_get(3).map_err(malformed)?;
+    let lasts: Vec<i64> = row.try_get(4).map_err(malformed)?;
+    let channel = |((name, first), last): ((&str, i64), i64)| {
+        let name = ChannelName::parse(name)
+            .map_err(|error| LogError(format!("the lane log has the channel {name:?}: {error}")))?;
+        Ok((name, Seq(unsigned(first)), Seq(unsigned(last))))
+    };
+    Ok(LaneBatch {
+        lane: LaneId(row.try_get(0).map_err(malformed)?),
+        n: unsigned(row.try_get(1).map_err(malformed)?),
+        channels: names
+            .into_iter()
+            .zip(firsts)
+            .zip(lasts)
+            .map(channel)
+            .collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,118 @@
+//! The sessions that read.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fanfare_engine::port::LogError;
+use tokio::sync::Semaphore;
+use tokio_postgres::{Row, types::ToSql};
+
+use super::{
+    READERS,
+    database::{Database, Session},
+    error::{unavailable, was_rolled_back},
+};
+
+/// How long the server may take to answer; longer than its own statement timeout.
+const CALL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is asked, prepared once per session. Each is one statement that may be asked again without harm.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Call {
+    /// Channel name, number, limit.
+    ReadForward,
+    /// Channel name, number, limit.
+    ReadBackward,
+    /// Channel names.
+    Heads,
+    /// Nothing.
+    Lanes,
+    /// Lanes, their n, limit.
+    Sweep,
+    /// Lane, about, milliseconds of silence.
+    Heartbeat,
+}
+
+const STATEMENTS: [&str; 6] = [
+    "SELECT seq, id, time, data, info, tags FROM fanfare.publications
+     WHERE channel = (SELECT id FROM fanfare.channels WHERE name = $1) AND seq > $2
+     ORDER BY seq LIMIT $3",
+    "SELECT seq, id, time, data, info, tags FROM fanfare.publications
+     WHERE channel = (SELECT id FROM fanfare.channels WHERE name = $1) AND seq < $2
+     ORDER BY seq DESC LIMIT $3",
+    "SELECT coalesce(head, 0), coalesce(trimmed, 0)
+     FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, place)
+     LEFT JOIN fanfare.channels ON channels.name = asked.name
+     ORDER BY asked.place",
+    "SELECT id, coalesce((SELECT max(n) FROM fanfare.lane_log WHERE lane = id), 0)
+     FROM fanfare.lanes",
+    "SELECT news.lane, news.n, news.channels, news.firsts, news.lasts
+     FROM fanfare.lanes
+     LEFT JOIN unnest($1::bigint[], $2::bigint[]) AS reader (lane, n) ON reader.lane = lanes.id
+     CROSS JOIN LATERAL (
+         SELECT lane, n, channels, firsts, lasts FROM fanfare.lane_log
+         WHERE lane = lanes.id AND n > coalesce(reader.n, 0)
+         ORDER BY n LIMIT $3
+     ) AS news
+     ORDER BY news.lane, news.n LIMIT $3",
+    "SELECT lane, words FROM fanfare.heartbeat($1, $2, $3)",
+];
+
+/// A few sessions, made when they are needed and kept while they work.
+pub(super) struct Pool {
+    database: Arc<Database>,
+    permits: Semaphore,
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Pool {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        let permits = Semaphore::new(READERS);
+        Self {
+            database,
+            permits,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Asks. A session that broke while it lay idle is not the caller's problem: the next one is tried, the last
+    /// of them new.
+    pub(super) async fn query(
+        &self,
+        call: Call,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, LogError> {
+        let closed = |_| LogError("the log is closed".to_owned());
+        let _permit = self.permits.acquire().await.map_err(closed)?;
+        loop {
+            let kept = self.idle().pop();
+            let was_idle = kept.is_some();
+            let session = match kept {
+                Some(session) => session,
+                None => self.database.session(&STATEMENTS).await?,
+            };
+            let asking = session
+                .client
+                .query(&session.statements[call as usize], params);
+            match tokio::time::timeout(CALL_PATIENCE, asking).await {
+                Ok(Ok(rows)) => {
+                    self.idle().push(session);
+                    return Ok(rows);
+                }
+                Ok(Err(error)) if was_rolled_back(&error) => {
+                    self.idle().push(session);
+                    return Err(unavailable(&error));
+                }
+                Ok(Err(_)) if was_idle => {}
+                Ok(Err(error)) => return Err(unavailable(&error)),
+                Err(_) => return Err(LogError(format!("no answer within {CALL_PATIENCE:?}"))),
+            }
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

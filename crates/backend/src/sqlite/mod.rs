@@ -1,0 +1,210 @@
+//! The log in one SQLite file, for a server that runs alone.
+//!
+//! One thread writes, a few connections beside it read; with WAL neither waits for the other. A commit is flushed to the
+//! disk before it is acknowledged (`synchronous=FULL`). The folder belongs to one process at a time: a second one is
+//! refused.
+
+mod readers;
+mod retention;
+mod schema;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use fanfare_engine::port::{
+    AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, LaneId, Log, LogError,
+    NodeRecord, ReadRange, Retention, Trimmed,
+};
+use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication};
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    readers::Readers,
+    retention::{Reached, Step},
+    writer::{Command, Writer},
+};
+
+pub use self::schema::OpenError;
+
+/// Connections that read. Reads beyond it wait for one of them.
+pub const READERS: usize = 4;
+
+/// Commands that wait for the writer; more wait for a place.
+const QUEUE: usize = 64;
+
+/// The log in an SQLite file. Dropping it waits for the commit in flight, then closes the file.
+pub struct SqliteLog {
+    epoch: Epoch,
+    lane: LaneId,
+    commands: Option<mpsc::Sender<Command>>,
+    writer: Option<JoinHandle<()>>,
+    readers: Arc<Readers>,
+    about: Mutex<Bytes>,
+}
+
+impl SqliteLog {
+    /// Opens the log in a folder, which is made if it is not there. Blocks for as long as the disk does.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what to do about it; [`OpenError::InUse`] if another process has the folder.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let opened = schema::open(dir)?;
+        let readers = Arc::new(Readers::open(&opened.path)?);
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::new(opened.connection, opened.lane, opened.lock);
+        let writer = std::thread::Builder::new()
+            .name("fanfare-log".to_owned())
+            .spawn(move || writer.run(queue))
+            .map_err(|source| OpenError::Folder {
+                path: dir.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            epoch: opened.epoch,
+            lane: opened.lane,
+            commands: Some(commands),
+            writer: Some(writer),
+            readers,
+            about: Mutex::default(),
+        })
+    }
+
+    async fn commit(&self, batch: Vec<Draft>) -> Result<Committed, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || "the writer has stopped: restart the server".to_owned();
+        let commands = self
+            .commands
+            .as_ref()
+            .ok_or_else(|| AppendError::Unavailable(stopped()))?;
+        let sent = commands.send(Command::Append { batch, reply }).await;
+        sent.map_err(|_| AppendError::Unavailable(stopped()))?;
+        answer.await.map_err(|_| AppendError::Unknown(stopped()))?
+    }
+
+    async fn step(&self, step: Step) -> Result<Reached, LogError> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || LogError("the writer has stopped: restart the server".to_owned());
+        let commands = self.commands.as_ref().ok_or_else(stopped)?;
+        commands
+            .send(Command::Trim { step, reply })
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl Log for SqliteLog {
+    fn epoch(&self) -> Epoch {
+        self.epoch.clone()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
+        Box::pin(self.commit(batch.to_vec()))
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        range: ReadRange,
+    ) -> BoxFuture<'a, Result<Vec<Publication>, LogError>> {
+        let channel = channel.clone();
+        Box::pin(
+            self.readers
+                .ask(move |connection| readers::read(connection, &channel, range)),
+        )
+    }
+
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, LogError>> {
+        let channels = channels.to_vec();
+        Box::pin(
+            self.readers
+                .ask(move |connection| readers::heads(connection, &channels)),
+        )
+    }
+
+    fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
+        Box::pin(self.readers.ask(readers::lanes))
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        cursors: &'a LaneCursors,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
+        let cursors = cursors.clone();
+        Box::pin(
+            self.readers
+                .ask(move |connection| readers::sweep(connection, &cursors, limit)),
+        )
+    }
+
+    fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
+        Box::pin(async move {
+            let mut trimmed = Trimmed::default();
+            for mut step in retention::first_steps(rules) {
+                loop {
+                    // The queue lets appends in between two steps.
+                    let reached = self.step(step.clone()).await?;
+                    trimmed.publications += reached.removed.publications;
+                    trimmed.keys += reached.removed.keys;
+                    trimmed.lane_batches += reached.removed.lane_batches;
+                    match reached.next {
+                        Some(next) => step = next,
+                        None => break,
+                    }
+                }
+            }
+            Ok(trimmed)
+        })
+    }
+
+    fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
+        // There is no other node to hear of.
+        let mut own = self.about.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = about.clone();
+        let record = NodeRecord {
+            lane: self.lane,
+            about,
+        };
+        Box::pin(std::future::ready(Ok(vec![record])))
+    }
+}
+
+impl Drop for SqliteLog {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(writer) = self.writer.take() {
+            // It ends with its queue. If it panicked, that was told to whoever waited for it.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn now() -> Millis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// SQLite's integers are signed; no channel comes near the end of either.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn unavailable(error: &rusqlite::Error) -> LogError {
+    LogError(format!("SQLite: {error}"))
+}

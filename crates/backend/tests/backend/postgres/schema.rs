@@ -1,0 +1,164 @@
+//! Opening: migrations, refusals, old rows.
+
+use std::time::Duration;
+
+use fanfare_backend::postgres::{OpenError, PostgresLog};
+use fanfare_bench::local::free_address;
+use fanfare_engine::port::{Log, Retention};
+use fanfare_wire::Seq;
+use tokio::task::JoinSet;
+
+use super::{TestDatabase, channel, count, draft};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_start_at_once_migrate_once() {
+    let database = TestDatabase::new();
+    let mut nodes = JoinSet::new();
+    for number in 0..8 {
+        let url = database.url.clone();
+        nodes.spawn(async move {
+            PostgresLog::connect(&url, &format!("node-{number}"))
+                .await
+                .unwrap()
+                .epoch()
+        });
+    }
+    let epochs = nodes.join_all().await;
+    assert_eq!(epochs[0].as_str().len(), 16);
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    let client = database.client().await;
+    assert_eq!(
+        count(&client, "SELECT count(DISTINCT node) FROM fanfare.lanes").await,
+        8
+    );
+    assert_eq!(database.open().await.epoch(), epochs[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_another_version_is_refused() {
+    let database = TestDatabase::new();
+    drop(database.open().await);
+    let client = database.client().await;
+    let refusal = async || {
+        PostgresLog::connect(&database.url, "n")
+            .await
+            .map(drop)
+            .unwrap_err()
+    };
+    let sql = "INSERT INTO fanfare.migrations (version, name, checksum) VALUES (99, 'x', 'x')";
+    client.batch_execute(sql).await.unwrap();
+    let error = refusal().await;
+    assert!(
+        matches!(error, OpenError::NewerSchema { found: 99, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("newer Fanfare"));
+    let sql = "DELETE FROM fanfare.migrations WHERE version = 99;
+               UPDATE fanfare.migrations SET checksum = 'x' WHERE version = 2";
+    client.batch_execute(sql).await.unwrap();
+    assert_eq!(refusal().await, OpenError::OtherSchema { version: 2 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_may_open_what_was_migrated() {
+    let database = TestDatabase::new();
+    let epoch = database.open().await.epoch();
+    let client = database.client().await;
+    let role = format!("role_{}", uuid::Uuid::now_v7().simple());
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN;
+             GRANT USAGE ON SCHEMA fanfare TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA fanfare TO {role};
+             GRANT INSERT, UPDATE, DELETE ON fanfare.channels, fanfare.publications,
+                 fanfare.idempotency_keys, fanfare.lanes, fanfare.lane_log TO {role}"
+        ))
+        .await
+        .unwrap();
+    let url = database.url.replace("//fanfare@", &format!("//{role}@"));
+    let log = PostgresLog::connect(&url, "n").await.unwrap();
+    assert_eq!(log.epoch(), epoch);
+    log.append(&[draft("a", Some("k"))]).await.unwrap();
+    log.trim(&[]).await.unwrap();
+
+    let empty = TestDatabase::new();
+    let url = empty.url.replace("//fanfare@", &format!("//{role}@"));
+    let error = PostgresLog::connect(&url, "n").await.map(drop).unwrap_err();
+    assert!(
+        matches!(error, OpenError::Migration { version: 0, .. }),
+        "{error}"
+    );
+    drop(log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_opened_is_refused_with_a_reason() {
+    let database = TestDatabase::new();
+    let refusal = async |url: &str| PostgresLog::connect(url, "n").await.map(drop).unwrap_err();
+    assert!(matches!(refusal("postgres://%").await, OpenError::Url(_)));
+    let secure = format!("{}?sslmode=require", database.url);
+    assert_eq!(refusal(&secure).await, OpenError::TlsRequired);
+    let nowhere = format!("postgres://fanfare@{}/x", free_address().unwrap());
+    assert!(matches!(refusal(&nowhere).await, OpenError::Unavailable(_)));
+    let missing = format!("{}_missing", database.url);
+    assert!(matches!(refusal(&missing).await, OpenError::Refused(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes() {
+    let database = TestDatabase::new();
+    let log = database.open().await;
+    let silent = database.open().await;
+    let client = database.client().await;
+    for log in [&log, &silent, &log] {
+        let batch = [
+            draft("a:1", None),
+            draft("a:1", Some("k")),
+            draft("b:1", None),
+        ];
+        log.append(&batch).await.unwrap();
+    }
+    for (table, column) in [
+        ("publications", "time"),
+        ("idempotency_keys", "time"),
+        ("lane_log", "time"),
+        ("lanes", "opened_at"),
+    ] {
+        let sql = format!("UPDATE fanfare.{table} SET {column} = {column} - $1");
+        client.execute(&sql, &[&(2 * DAY_MS)]).await.unwrap();
+    }
+    log.heartbeat("{}".into()).await.unwrap();
+    let last = log
+        .append(&[draft("a:1", None), draft("b:1", Some("young"))])
+        .await
+        .unwrap();
+    let day = Some(Duration::from_secs(60 * 60 * 24));
+    let rule = |namespace: &str, age_max| Retention {
+        namespace: namespace.to_owned(),
+        age_max,
+        count_max: None,
+    };
+    let rules = [rule("a", day), rule("b", day.map(|day| day * 3))];
+    let trimmed = log.trim(&rules).await.unwrap();
+    assert_eq!(
+        (trimmed.publications, trimmed.keys, trimmed.lane_batches),
+        (5, 1, 3)
+    );
+    let heads = log.heads(&[channel("a:1"), channel("b:1")]).await.unwrap();
+    assert_eq!((heads[0].seq, heads[0].trimmed), (Seq(6), Seq(5)));
+    assert_eq!((heads[1].seq, heads[1].trimmed), (Seq(4), Seq::ZERO));
+    log.trim(&rules).await.unwrap();
+    let lanes = log.lanes().await.unwrap();
+    assert_eq!(
+        lanes,
+        [(last.lane, last.n)].into(),
+        "the silent lane is forgotten"
+    );
+    // The node that was silent for so long is fenced, and goes on in a new lane.
+    let batch = [draft("a:1", Some("k")), draft("b:1", Some("young"))];
+    let again = silent.append(&batch).await.unwrap();
+    assert!(again.lane > last.lane);
+    assert!(!again.outcomes[0].duplicate && again.outcomes[1].duplicate);
+}

@@ -1,0 +1,4 @@
+//! One contract suite per port: checks that every implementation passes, the in-memory twins first.
+
+pub mod bus;
+pub mod log;

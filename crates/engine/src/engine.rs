@@ -1,0 +1,301 @@
+//! The engine: one node's data path, and the interface that gateways and apps are built on.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fanfare_wire::{ChannelName, Draft, Epoch, Form, Run, Seq};
+use tokio::{
+    sync::oneshot,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    channels::{Attachment, Channels},
+    heal::{self, Cause},
+    hub::{
+        Common, Event, HistoryQuery, Hub, Inbox, Message, Remote, Upstream,
+        session::{Call, HistoryError, HistoryPage},
+    },
+    metrics::Metrics,
+    pages::Pages,
+    port::{Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange, Retention},
+    publish::{PublishError, Published, Publisher, Reply},
+    sweep::Sweeper,
+};
+
+/// Most publications that one history query returns.
+pub const HISTORY_LIMIT_MAX: usize = 1000;
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a node runs.
+pub struct EngineConfig {
+    /// Threads that serve connections.
+    pub shards: usize,
+    /// What namespaces keep.
+    pub retention: Vec<Retention>,
+    /// How often retention is applied.
+    pub retention_interval: Duration,
+    /// What the node tells about itself to the others: a JSON object.
+    pub about: Arc<dyn Fn() -> Bytes + Send + Sync>,
+    /// Where the engine counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One node's data path.
+pub struct Engine {
+    core: Arc<Core>,
+    hub: Hub,
+}
+
+/// How the parts of a node are, asked just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// The log answers.
+    pub log: bool,
+    /// How the bus is. A node without its bus is ready: the sweep delivers.
+    pub bus: BusHealth,
+}
+
+struct Core {
+    log: Arc<dyn Log>,
+    bus: Arc<dyn Bus>,
+    epoch: Epoch,
+    channels: Arc<Channels>,
+    publisher: Publisher,
+    pages: Arc<Pages>,
+    metrics: Arc<Metrics>,
+    nodes: Mutex<Vec<NodeRecord>>,
+}
+
+impl Engine {
+    /// Starts a node on its log and bus. `forms` are the wire forms that gateways name by their index. Must be called
+    /// within a tokio runtime; the node ends with it.
+    ///
+    /// # Errors
+    /// If the threads of the hub or their epoll instances cannot be made.
+    pub fn start(
+        config: EngineConfig,
+        log: Arc<dyn Log>,
+        bus: Arc<dyn Bus>,
+        forms: Vec<Box<dyn Form>>,
+    ) -> io::Result<Arc<Self>> {
+        let EngineConfig { shards, retention, retention_interval, about, metrics } = config;
+        let channels = Channels::start(&log, &bus, &metrics);
+        let publisher = Publisher::start(
+            Arc::clone(&log),
+            Arc::clone(&bus),
+            Arc::clone(&channels),
+            Arc::clone(&metrics),
+        );
+        Sweeper::start(Arc::clone(&log), Arc::clone(&bus), Arc::clone(&channels), Arc::clone(&metrics));
+        let core = Arc::new(Core {
+            epoch: log.epoch(),
+            pages: Pages::new(Arc::clone(&log), Arc::clone(&metrics)),
+            log,
+            bus,
+            channels,
+            publisher,
+            metrics: Arc::clone(&metrics),
+            nodes: Mutex::default(),
+        });
+        let upstream = Arc::new(Shards(Arc::clone(&core)));
+        let common = Arc::new(Common { upstream, forms: forms.into(), metrics });
+        let hub = Hub::start(shards.max(1), &common)?;
+        tokio::spawn(Arc::clone(&core).beat(about));
+        tokio::spawn(Arc::clone(&core).trim(retention, retention_interval));
+        Ok(Arc::new(Self { core, hub }))
+    }
+
+    /// The log's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.core.epoch
+    }
+
+    /// The node's subscribers.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What the engine counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
+    /// Commits a message; returns after its commit is flushed.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was taken, or the log failed.
+    pub async fn publish(&self, draft: Draft) -> Result<Published, PublishError> {
+        let (sender, answer) = oneshot::channel();
+        self.core.publisher.publish(draft, Reply::Waiting(sender));
+        answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Commits messages together, as far as they fit into one batch; one result for each.
+    pub async fn publish_all(&self, drafts: Vec<Draft>) -> Vec<Result<Published, PublishError>> {
+        let mut answers = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let (sender, answer) = oneshot::channel();
+            self.core.publisher.publish(draft, Reply::Waiting(sender));
+            answers.push(answer);
+        }
+        let mut results = Vec::with_capacity(answers.len());
+        for answer in answers {
+            results.push(answer.await.unwrap_or(Err(PublishError::Closed)));
+        }
+        results
+    }
+
+    /// Reads a channel's history.
+    ///
+    /// # Errors
+    /// [`HistoryError`]: the log does not answer, or the position is of another epoch.
+    pub async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, HistoryError> {
+        self.core.history(query).await
+    }
+
+    /// The nodes that were heard of lately.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeRecord> {
+        self.core.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many channels have, or lately had, subscribers on this node.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.core.channels.count()
+    }
+
+    /// Asks the parts of the node how they are.
+    pub async fn readiness(&self) -> Readiness {
+        let log = matches!(timeout(READY_TIMEOUT, self.core.log.lanes()).await, Ok(Ok(_)));
+        Readiness { log, bus: self.core.bus.health() }
+    }
+
+    /// Waits until every publish that was taken is committed or refused.
+    pub async fn flushed(&self) {
+        self.core.publisher.flushed().await;
+    }
+}
+
+impl Core {
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, HistoryError> {
+        let HistoryQuery { channel, since, limit, direction } = query;
+        if let Some((Some(epoch), _)) = &since
+            && *epoch != self.epoch
+        {
+            return Err(HistoryError::OtherEpoch(self.epoch.clone()));
+        }
+        let head = self.head(&channel).await?;
+        let limit = limit.min(HISTORY_LIMIT_MAX);
+        let from = match (&since, direction) {
+            (Some((_, seq)), _) => *seq,
+            (None, Direction::Forward | Direction::Backward) => Seq::ZERO,
+        };
+        // Nothing is before the first; the port would take 0 for "from the head".
+        let nothing = limit == 0 || (since.is_some() && direction == Direction::Backward && from.0 <= 1);
+        let publications = match nothing {
+            true => Vec::new(),
+            false => self.log.read(&channel, ReadRange { from, limit, direction }).await?,
+        };
+        let seen = publications.iter().map(|publication| publication.seq).max().unwrap_or_default();
+        Ok(HistoryPage {
+            publications,
+            head: head.seq.max(seen),
+            trimmed: head.trimmed,
+            epoch: self.epoch.clone(),
+        })
+    }
+
+    async fn head(&self, channel: &ChannelName) -> Result<Head, LogError> {
+        let heads = self.log.heads(std::slice::from_ref(channel)).await?;
+        heads.first().copied().ok_or_else(|| LogError("it returned no head".to_owned()))
+    }
+
+    async fn beat(self: Arc<Self>, about: Arc<dyn Fn() -> Bytes + Send + Sync>) {
+        let mut ticks = interval(HEARTBEAT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.log.heartbeat(about()).await {
+                Ok(nodes) => *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes,
+                Err(error) => debug!(%error, "no heartbeat"),
+            }
+        }
+    }
+
+    async fn trim(self: Arc<Self>, rules: Vec<Retention>, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.log.trim(&rules).await {
+                Ok(trimmed) => debug!(?trimmed, "retention applied"),
+                Err(error) => warn!(%error, "retention cannot be applied"),
+            }
+        }
+    }
+}
+
+/// The engine, as the shards see it.
+struct Shards(Arc<Core>);
+
+impl Upstream for Shards {
+    fn epoch(&self) -> &Epoch {
+        &self.0.epoch
+    }
+
+    fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
+        self.0.channels.attach(channel, inbox);
+    }
+
+    fn detach(&self, attachment: &Attachment, inbox: &Arc<Inbox>) {
+        self.0.channels.detach(attachment, inbox);
+    }
+
+    fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
+        let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
+        tokio::spawn(async move {
+            let result = core.head(&channel).await;
+            if let Ok(head) = result
+                && let Some(channel) = core.channels.hear(&channel, head)
+            {
+                heal::spawn(channel, &core.log, &core.metrics, Cause::Gap);
+            }
+            inbox.send(Message::Refreshed { channel, result });
+        });
+    }
+
+    fn cached_page(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>> {
+        self.0.pages.cached(channel, seq)
+    }
+
+    fn page(&self, channel: ChannelName, page: u64, inbox: &Arc<Inbox>) {
+        self.0.pages.request(channel, page, Arc::clone(inbox));
+    }
+
+    fn request(&self, call: Call, reply: Remote) {
+        match call {
+            Call::Publish { tag, draft } => {
+                self.0.publisher.publish(draft, Reply::Session { remote: reply, tag });
+            }
+            Call::History { tag, query } => {
+                let core = Arc::clone(&self.0);
+                tokio::spawn(async move {
+                    let result = core.history(query).await.map(Arc::new);
+                    reply.send(Event::History { tag, result });
+                });
+            }
+        }
+    }
+}

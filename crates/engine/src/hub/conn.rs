@@ -1,0 +1,156 @@
+//! One connection: its sink, its session, and what it has not written yet.
+
+use bytes::Bytes;
+
+use super::{
+    cursors::Slot,
+    inbox::ConnKey,
+    session::{Context, Request, Session},
+    sink::{Sink, Written},
+};
+
+/// Bytes for one connection alone that may wait for its socket. Above this nothing is read from it until they are gone.
+pub(crate) const OUT_BYTES_MAX: usize = 256 << 10;
+/// Calls of one session that may be under way. Above this nothing is read from its connection until some are answered.
+pub(crate) const CALLS_MAX: u32 = 256;
+/// A connection to which no byte could be written for so long is closed.
+pub(crate) const STALL_SECONDS_MAX: u32 = 60;
+/// How long a connection that is to be closed may take to accept its last bytes.
+pub(crate) const CLOSE_SECONDS_MAX: u32 = 10;
+
+/// One connection of a shard.
+pub(crate) struct Conn {
+    pub(crate) key: ConnKey,
+    pub(crate) sink: Sink,
+    pub(crate) session: Box<dyn Session>,
+    /// Read, but not consumed by the session yet.
+    pub(crate) input: Vec<u8>,
+    pub(crate) subs: Vec<Sub>,
+    /// Channels (keys in the shard) whose subscribe is under way.
+    pub(crate) joining: Vec<u32>,
+    /// Written by the session, or left over from a frame that was written in part. Goes out before any other frame.
+    out: Vec<u8>,
+    /// The second in which the session wants to be woken; 0 for never.
+    pub(crate) wake_at: u32,
+    /// The last second in which the socket was full, or took bytes after it was full; 0 for never.
+    lagged_at: u32,
+    /// The last second in which the socket took bytes, while it is full.
+    progress_at: u32,
+    pub(crate) calls: u32,
+    writable: bool,
+    pub(crate) closing: bool,
+    pub(crate) dead: bool,
+    /// In the list of those to be removed.
+    pub(crate) doomed: bool,
+    pub(crate) queued_resume: bool,
+    pub(crate) queued_read: bool,
+}
+
+/// One subscription of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sub {
+    /// The channel's key in the shard.
+    pub(crate) channel: u32,
+    pub(crate) slot: Slot,
+    /// A page of the log is on its way.
+    pub(crate) waiting: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(key: ConnKey, sink: Sink, session: Box<dyn Session>, input: Vec<u8>) -> Self {
+        Self {
+            key,
+            sink,
+            session,
+            input,
+            subs: Vec::new(),
+            joining: Vec::new(),
+            out: Vec::new(),
+            wake_at: 0,
+            lagged_at: 0,
+            progress_at: 0,
+            calls: 0,
+            writable: true,
+            closing: false,
+            dead: false,
+            doomed: false,
+            queued_resume: false,
+            queued_read: false,
+        }
+    }
+
+    /// Whether shared bytes may be written now.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.writable && self.out.is_empty() && !self.closing && !self.dead
+    }
+
+    /// Whether the session may be given more input.
+    pub(crate) fn takes_input(&self) -> bool {
+        self.out.len() <= OUT_BYTES_MAX && self.calls <= CALLS_MAX && !self.closing && !self.dead
+    }
+
+    /// Whether nothing of this connection's own bytes waits.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Calls the session.
+    pub(crate) fn with_session<T>(
+        &mut self,
+        requests: &mut Vec<Request>,
+        tick: u32,
+        call: impl FnOnce(&mut dyn Session, &mut Context<'_>) -> T,
+    ) -> T {
+        let lagging = !self.writable || (self.lagged_at > 0 && tick - self.lagged_at < STALL_SECONDS_MAX);
+        let mut cx = Context { out: &mut self.out, requests, lagging };
+        call(&mut *self.session, &mut cx)
+    }
+
+    /// The socket has room again.
+    pub(crate) fn set_writable(&mut self, tick: u32) {
+        if !self.writable {
+            self.writable = true;
+            self.lagged_at = tick;
+        }
+    }
+
+    /// How many seconds the socket has been full without taking a byte.
+    pub(crate) fn stalled_seconds(&self, tick: u32) -> u32 {
+        if self.writable { 0 } else { tick.saturating_sub(self.progress_at) }
+    }
+
+    /// Writes what is the connection's own. Returns whether shared bytes may follow.
+    pub(crate) fn flush(&mut self, tick: u32) -> bool {
+        if self.out.is_empty() || !self.writable || self.dead {
+            return self.is_clear();
+        }
+        let out = &self.out;
+        match self.sink.write(out, || Bytes::copy_from_slice(out)) {
+            // The memory goes with the bytes: an idle connection holds no buffer.
+            Written::All => self.out = Vec::new(),
+            Written::Partly(written) => {
+                self.out.drain(..written);
+                self.block(tick);
+            }
+            Written::Gone => self.dead = true,
+        }
+        self.is_clear()
+    }
+
+    /// Remembers that the socket is full, and what is left of a frame that was written in part.
+    pub(crate) fn block_with(&mut self, rest: &[u8], tick: u32) {
+        self.out.extend_from_slice(rest);
+        self.block(tick);
+    }
+
+    /// Appends bytes that are the connection's own.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn block(&mut self, tick: u32) {
+        self.writable = false;
+        self.progress_at = tick;
+        self.lagged_at = tick;
+    }
+}

@@ -1,0 +1,115 @@
+//! How other threads talk to a shard: a bounded-by-its-senders list that is taken as a whole, and one wake-up for
+//! everything that gathered since the shard last looked.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use fanfare_wire::{ChannelName, Run};
+
+use super::{
+    session::{Event, Session},
+    sink::Sink,
+};
+use crate::{
+    channels::Attachment,
+    pages::PageResult,
+    port::{Head, LogError},
+};
+
+/// What a shard is told.
+pub(crate) enum Message {
+    /// A new connection, with what was read from it already.
+    Open { sink: Sink, session: Box<dyn Session>, input: Vec<u8> },
+    /// Publications that the node let pass, in order.
+    News(Arc<Run>),
+    /// A channel became live for this shard: from now on it gets its news.
+    Attached(Attachment),
+    /// A channel could not be made live.
+    AttachFailed { channel: ChannelName, error: LogError },
+    /// The head of a channel, read from the log.
+    Refreshed { channel: ChannelName, result: Result<Head, LogError> },
+    /// A page of the log.
+    Page { channel: ChannelName, page: u64, result: PageResult },
+    /// Something for one connection's session.
+    Event { conn: ConnKey, event: Event },
+    /// A pipe has room again.
+    Writable(ConnKey),
+    /// A pipe's other end is gone.
+    Hangup(ConnKey),
+    /// Send all connections away, spread over some seconds.
+    Drain { window_seconds: u32 },
+}
+
+/// Names a connection within its shard for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnKey {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// A shard's inbox.
+pub struct Inbox {
+    shard: usize,
+    messages: Mutex<Vec<Message>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Inbox {
+    /// An inbox that calls `wake` when the first message arrives after the shard took the last ones.
+    pub(crate) fn new(shard: usize, wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { shard, messages: Mutex::default(), wake })
+    }
+
+    /// The index of the shard.
+    pub(crate) fn shard(&self) -> usize {
+        self.shard
+    }
+
+    pub(crate) fn send(&self, message: Message) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = messages.is_empty();
+        messages.push(message);
+        drop(messages);
+        if was_empty {
+            (self.wake)();
+        }
+    }
+
+    /// Takes all messages, leaving `empty` in their place so that its memory is used again.
+    pub(crate) fn take(&self, empty: Vec<Message>) -> Vec<Message> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *messages, empty)
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inbox({})", self.shard)
+    }
+}
+
+/// One connection, as seen from other threads.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) conn: ConnKey,
+}
+
+impl Remote {
+    /// Gives an event to the connection's session, if it still lives.
+    pub fn send(&self, event: Event) {
+        self.inbox.send(Message::Event { conn: self.conn, event });
+    }
+
+    /// Says that the connection's pipe has room again.
+    pub fn writable(&self) {
+        self.inbox.send(Message::Writable(self.conn));
+    }
+
+    /// Says that the other end of the connection's pipe is gone.
+    pub fn hangup(&self) {
+        self.inbox.send(Message::Hangup(self.conn));
+    }
+}

@@ -1,0 +1,297 @@
+//! Subscribe with a position: where a cursor begins, and how it comes and goes.
+//!
+//! The seam between history and live needs no merging: a cursor is placed at the position, the reply is written, and
+//! the cursor moves forward like any other. What has to be decided is only whether the position is one of this log.
+
+use std::sync::Arc;
+
+use fanfare_wire::{ChannelName, FormId, Seq};
+
+use super::{
+    conn::Sub,
+    cursors::{Cursor, Slot},
+    inbox::ConnKey,
+    session::{Event, Recovery, Resume, Start},
+    shard::{Shard, ShardChannel, key},
+};
+use crate::{
+    channels::Attachment,
+    port::{Head, LogError},
+};
+
+/// A subscribe under way.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(super) conn: ConnKey,
+    pub(super) tag: u32,
+    pub(super) start: Start,
+    pub(super) form: FormId,
+}
+
+/// Where a cursor is placed.
+struct Place {
+    position: Seq,
+    recovery: Recovery,
+}
+
+impl Shard {
+    /// Begins a subscribe.
+    pub(super) fn join(&mut self, name: ChannelName, joining: Joining) {
+        let conn = joining.conn;
+        let channel = match self.by_name.get(&name) {
+            Some(channel) => *channel,
+            None => {
+                let channel = key(self.channels.insert(ShardChannel::new(name.clone())));
+                self.by_name.insert(name.clone(), channel);
+                self.common.upstream.attach(name, &self.inbox);
+                channel
+            }
+        };
+        if let Some(conn) = self.conn(conn) {
+            conn.joining.push(channel);
+        }
+        self.channels[channel as usize].joining.push(joining);
+        self.try_joining(channel);
+    }
+
+    /// Ends a subscription, or a subscribe under way.
+    pub(super) fn leave(&mut self, index: u32, name: &ChannelName) {
+        let Some(channel) = self.by_name.get(name).copied() else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let conn_key = conn.key;
+        if let Some(at) = conn.subs.iter().position(|sub| sub.channel == channel) {
+            let sub = conn.subs.swap_remove(at);
+            self.remove_cursor(channel, sub.slot);
+        } else if let Some(at) = conn.joining.iter().position(|joining| *joining == channel) {
+            conn.joining.swap_remove(at);
+            self.channels[channel as usize].joining.retain(|joining| joining.conn != conn_key);
+        }
+        self.drop_if_unused(channel);
+    }
+
+    /// The channel is live on this node; its news follow.
+    pub(super) fn attached(&mut self, attachment: Attachment) {
+        let Some(channel) = self.by_name.get(attachment.name()).copied() else {
+            // Everybody who wanted it has left meanwhile.
+            self.common.upstream.detach(&attachment, &self.inbox);
+            return;
+        };
+        let found = &mut self.channels[channel as usize];
+        found.head = found.head.max(attachment.head_when_attached());
+        found.attachment = Some(attachment);
+        self.resume_behind(channel);
+        self.try_joining(channel);
+    }
+
+    /// The channel cannot be made live now.
+    pub(super) fn attach_failed(&mut self, name: &ChannelName, error: &LogError) {
+        let Some(channel) = self.by_name.get(name).copied() else { return };
+        if self.channels[channel as usize].attachment.is_none() {
+            self.refuse_joining(channel, error);
+        }
+    }
+
+    /// The channel's head, fresh from the log.
+    pub(super) fn refreshed(&mut self, name: &ChannelName, result: Result<Head, LogError>) {
+        let Some(channel) = self.by_name.get(name).copied() else { return };
+        self.channels[channel as usize].refreshing = false;
+        match result {
+            Ok(head) => {
+                self.truncate_behind(channel, head.trimmed);
+                let waiting = std::mem::take(&mut self.channels[channel as usize].joining);
+                for joining in waiting {
+                    self.place_or_wait(channel, joining, Some(head));
+                }
+            }
+            Err(error) => {
+                self.refuse_joining(channel, &error);
+                self.retry_behind(channel);
+            }
+        }
+        self.drop_if_unused(channel);
+    }
+
+    /// Removes a cursor from its channel; mends the slot of the one that takes its place.
+    pub(super) fn remove_cursor(&mut self, channel: u32, slot: Slot) {
+        let Some(found) = self.channels.get_mut(channel as usize) else { return };
+        self.common.metrics.subscriptions.add(-1);
+        let Some(moved) = found.cursors.remove(slot) else { return };
+        let moved = self.conns.get_mut(moved as usize);
+        if let Some(sub) = moved.and_then(|conn| conn.subs.iter_mut().find(|sub| sub.channel == channel)) {
+            sub.slot = slot;
+        }
+    }
+
+    /// Forgets a channel that nobody subscribes to any more.
+    pub(super) fn drop_if_unused(&mut self, channel: u32) {
+        let Some(found) = self.channels.get(channel as usize) else { return };
+        if !found.cursors.is_empty() || !found.joining.is_empty() {
+            return;
+        }
+        let found = self.channels.remove(channel as usize);
+        self.by_name.remove(&found.name);
+        if let Some(attachment) = &found.attachment {
+            self.common.upstream.detach(attachment, &self.inbox);
+        }
+    }
+
+    fn try_joining(&mut self, channel: u32) {
+        if self.channels[channel as usize].attachment.is_none() {
+            return;
+        }
+        for joining in std::mem::take(&mut self.channels[channel as usize].joining) {
+            self.place_or_wait(channel, joining, None);
+        }
+    }
+
+    fn place_or_wait(&mut self, channel: u32, joining: Joining, fresh: Option<Head>) {
+        if self.conn(joining.conn).is_none() {
+            return;
+        }
+        let found = &mut self.channels[channel as usize];
+        let Some(place) = place(found, &joining.start, fresh, self.common.upstream.epoch()) else {
+            found.joining.push(joining);
+            if !std::mem::replace(&mut found.refreshing, true) {
+                self.common.upstream.refresh(found.name.clone(), &self.inbox);
+            }
+            return;
+        };
+        self.place(channel, &joining, &place);
+    }
+
+    fn place(&mut self, channel: u32, joining: &Joining, place: &Place) {
+        let index = joining.conn.index;
+        let found = &mut self.channels[channel as usize];
+        let name = found.name.clone();
+        let slot = found.cursors.add(joining.form, Cursor { conn: index, seq: place.position });
+        self.common.metrics.subscriptions.add(1);
+        let conn = &mut self.conns[index as usize];
+        conn.joining.retain(|joining| *joining != channel);
+        conn.subs.push(Sub { channel, slot, waiting: false });
+        let event = Event::Subscribed {
+            tag: joining.tag,
+            channel: name,
+            position: place.position,
+            recovery: place.recovery,
+            epoch: self.common.upstream.epoch().clone(),
+        };
+        self.call(index, |session, cx| session.on_event(event, cx));
+        self.queue_resume(index);
+    }
+
+    fn refuse_joining(&mut self, channel: u32, error: &LogError) {
+        let name = self.channels[channel as usize].name.clone();
+        for joining in std::mem::take(&mut self.channels[channel as usize].joining) {
+            self.common.metrics.subscribe_errors.add(1);
+            let Some(conn) = self.conn(joining.conn) else { continue };
+            conn.joining.retain(|joining| *joining != channel);
+            let event = Event::SubscribeFailed {
+                tag: joining.tag,
+                channel: name.clone(),
+                error: error.clone(),
+            };
+            self.call(joining.conn.index, |session, cx| session.on_event(event, cx));
+        }
+        self.drop_if_unused(channel);
+    }
+
+    fn resume_behind(&mut self, channel: u32) {
+        let found = &mut self.channels[channel as usize];
+        let head = found.head;
+        let behind: Vec<u32> = found
+            .cursors
+            .lists_mut()
+            .flat_map(|(_, list)| list.iter())
+            .filter(|cursor| cursor.seq < head)
+            .map(|cursor| cursor.conn)
+            .collect();
+        for conn in behind {
+            self.queue_resume(conn);
+        }
+    }
+
+    /// Retention has removed everything up to `trimmed`: cursors before it go on behind it and say so.
+    fn truncate_behind(&mut self, channel: u32, trimmed: Seq) {
+        let found = &mut self.channels[channel as usize];
+        let mut overtaken = Vec::new();
+        for (_, list) in found.cursors.lists_mut() {
+            for cursor in list.iter_mut().filter(|cursor| cursor.seq < trimmed) {
+                // Those that read the ring are not affected; only those that wait for the log are.
+                let conn = &mut self.conns[cursor.conn as usize];
+                let sub = conn.subs.iter_mut().find(|sub| sub.channel == channel && sub.waiting);
+                if let Some(sub) = sub {
+                    sub.waiting = false;
+                    cursor.seq = trimmed;
+                    overtaken.push(cursor.conn);
+                }
+            }
+        }
+        let name = found.name.clone();
+        for index in overtaken {
+            self.tell_truncated(index, &name, trimmed.next());
+            self.queue_resume(index);
+        }
+    }
+
+    pub(super) fn tell_truncated(&mut self, index: u32, name: &ChannelName, oldest: Seq) {
+        let event = Event::Truncated { channel: name.clone(), oldest };
+        self.call(index, |session, cx| session.on_event(event, cx));
+    }
+
+    /// Those that wait for the log try again in the next second.
+    fn retry_behind(&mut self, channel: u32) {
+        let Some(found) = self.channels.get_mut(channel as usize) else { return };
+        for (_, list) in found.cursors.lists_mut() {
+            for cursor in list.iter() {
+                let conn = &mut self.conns[cursor.conn as usize];
+                let sub = conn.subs.iter_mut().find(|sub| sub.channel == channel && sub.waiting);
+                if let Some(sub) = sub {
+                    sub.waiting = false;
+                    self.retries.push(conn.key);
+                }
+            }
+        }
+    }
+}
+
+/// Decides where a cursor begins. `None`: what is known here does not suffice, ask the log.
+fn place(
+    found: &ShardChannel,
+    start: &Start,
+    fresh: Option<Head>,
+    epoch: &fanfare_wire::Epoch,
+) -> Option<Place> {
+    let live = |recovery| Some(Place { position: found.head, recovery });
+    let resume = match start {
+        Start::Live => return live(Recovery::NotAsked),
+        Start::Resume(resume) => resume,
+    };
+    let Resume { epoch: asked, seq, oldest_if_truncated } = resume;
+    if asked.as_ref().is_some_and(|asked| asked != epoch) {
+        return live(Recovery::Reset);
+    }
+    let recovered = Some(Place { position: *seq, recovery: Recovery::Recovered });
+    let attachment = found.attachment.as_ref()?;
+    if *seq == found.head || attachment.reaches(*seq) {
+        return recovered;
+    }
+    let head = fresh?;
+    if *seq > head.seq {
+        return live(Recovery::Reset);
+    }
+    if *seq >= head.trimmed {
+        return recovered;
+    }
+    let recovery = Recovery::Truncated { oldest: head.trimmed.next() };
+    if *oldest_if_truncated {
+        return Some(Place { position: head.trimmed, recovery });
+    }
+    live(recovery)
+}
+
+impl Shard {
+    /// The attachment of a channel, for a cursor to read on from.
+    pub(super) fn attachment(&self, channel: u32) -> Option<Arc<crate::channels::Channel>> {
+        self.channels.get(channel as usize)?.attachment.as_ref().map(Attachment::channel)
+    }
+}

@@ -1,0 +1,97 @@
+//! The hub: a node's local subscribers.
+//!
+//! A connection belongs to one [shard](shard::Shard), a shard to one thread, and nothing is locked on the way of a
+//! broadcast. For each (connection, channel) a shard keeps a cursor, not a queue: live, lagging and catching up are the
+//! same act of moving the cursor forward over the channel's ring, or over the log where the ring no longer reaches.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | [`session`] | what a gateway implements: the protocol of one connection, without IO |
+//! | [`sink`] | where a connection's bytes go |
+//! | `conn` | one connection: its sink, its session, what it has not written yet |
+//! | `cursors` | the dense lists of cursors of a channel |
+//! | `frames` | bytes of several runs as one write, and where a short write ended |
+//! | [`shard`] | the owner of connections and cursors: messages in, requests out |
+//! | `pass` | the walk over a channel's cursors; lagging cursors go on |
+//! | `reactor` | the thread that drives a shard with epoll |
+//! | [`inbox`] | how other threads talk to a shard |
+
+mod conn;
+mod cursors;
+mod frames;
+pub mod inbox;
+mod join;
+mod pass;
+mod reactor;
+pub mod session;
+pub mod shard;
+pub mod sink;
+mod wheel;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use fanfare_wire::{ChannelName, Epoch, Form, Run, Seq};
+
+pub use inbox::{ConnKey, Inbox, Remote};
+pub(crate) use inbox::Message;
+pub use session::{Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start};
+pub use sink::{Pipe, PipeClosed, PushError, Sink};
+
+use crate::{channels::Attachment, metrics::Metrics};
+
+/// What a shard asks of the floors below it. The engine implements it; so can a simulation.
+pub(crate) trait Upstream: Send + Sync + 'static {
+    /// The log's epoch.
+    fn epoch(&self) -> &Epoch;
+    /// Makes a channel live on this node; answers with [`Message::Attached`].
+    fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>);
+    /// The shard has no more subscribers of the channel.
+    fn detach(&self, attachment: &Attachment, inbox: &Arc<Inbox>);
+    /// Reads the channel's head from the log; answers with [`Message::Refreshed`].
+    fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>);
+    /// The page for a reader at `seq`, if it is in memory.
+    fn cached_page(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>>;
+    /// Reads a page of the log; answers with [`Message::Page`].
+    fn page(&self, channel: ChannelName, page: u64, inbox: &Arc<Inbox>);
+    /// Carries out what a session asks of the engine; answers with [`Message::Event`].
+    fn request(&self, request: session::Call, reply: Remote);
+}
+
+/// What all shards of a node share.
+pub(crate) struct Common {
+    pub(crate) upstream: Arc<dyn Upstream>,
+    pub(crate) forms: Box<[Box<dyn Form>]>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A node's local subscribers.
+pub struct Hub {
+    inboxes: Box<[Arc<Inbox>]>,
+    next: AtomicUsize,
+}
+
+impl Hub {
+    /// Starts `shards` threads. They end when the process does.
+    pub(crate) fn start(shards: usize, common: &Arc<Common>) -> std::io::Result<Self> {
+        let inboxes = (0..shards)
+            .map(|index| reactor::spawn(index, Arc::clone(common)))
+            .collect::<std::io::Result<Box<[_]>>>()?;
+        Ok(Self { inboxes, next: AtomicUsize::new(0) })
+    }
+
+    /// Hands a connection over to a shard, with the bytes that were read from it already.
+    pub fn open(&self, sink: Sink, session: Box<dyn Session>, input: Vec<u8>) {
+        let shard = self.next.fetch_add(1, Relaxed) % self.inboxes.len();
+        self.inboxes[shard].send(Message::Open { sink, session, input });
+    }
+
+    /// Sends all connections away, spread over `window_seconds`.
+    pub fn drain(&self, window_seconds: u32) {
+        for inbox in &self.inboxes {
+            inbox.send(Message::Drain { window_seconds });
+        }
+    }
+}

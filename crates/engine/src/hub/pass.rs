@@ -1,0 +1,344 @@
+//! The pass: one walk over the cursors of a channel that has news, and the going on of those that fell behind.
+//!
+//! A pass encodes nothing twice: the frames of the news are gathered once and every socket is given the same bytes in
+//! one write. At low load that is one message per write and no delay; under load the news that gather during one pass
+//! leave together in the next. A socket that takes only part keeps the rest of one frame and its number; the cursor
+//! goes on from there when the socket has room.
+
+use std::sync::Arc;
+
+use fanfare_wire::{ChannelName, Form, FormId, Run, Seq};
+
+use super::{
+    Common,
+    conn::Conn,
+    cursors::Cursor,
+    frames::Frames,
+    inbox::ConnKey,
+    shard::Shard,
+    sink::Written,
+};
+use crate::{
+    pages::{PageResult, page_after},
+    ring::Recent,
+};
+
+/// Bytes that one lagging connection may write before others have their turn.
+const RESUME_BYTES_MAX: usize = 128 << 10;
+
+/// What writing frames to a connection came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// All of it is written.
+    Written,
+    /// The socket is full; the cursor stands where it ended.
+    Blocked,
+    /// The peer is gone.
+    Gone,
+}
+
+/// How far a lagging cursor came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advance {
+    /// It has seen everything.
+    Live,
+    /// It has had its turn, there is more.
+    More,
+    /// A page of the log is on its way.
+    Waiting,
+    /// The socket is full or gone.
+    Stopped,
+}
+
+/// Counts of a pass, added to the metrics once.
+#[derive(Default)]
+struct Tally {
+    deliveries: u64,
+    writes: u64,
+    bytes: u64,
+    lagging: u64,
+}
+
+impl Shard {
+    /// The node let publications pass.
+    pub(super) fn news(&mut self, run: Arc<Run>) {
+        let Some(channel) = self.by_name.get(run.channel()).copied() else { return };
+        let found = &mut self.channels[channel as usize];
+        if found.attachment.is_none() {
+            return;
+        }
+        found.fresh.push(run);
+        if !std::mem::replace(&mut found.dirty, true) {
+            self.dirty.push(channel);
+        }
+    }
+
+    /// One pass over each channel with news.
+    pub(super) fn pass_all(&mut self) {
+        for channel in std::mem::take(&mut self.dirty) {
+            self.pass(channel);
+        }
+    }
+
+    fn pass(&mut self, channel: u32) {
+        let Some(found) = self.channels.get_mut(channel as usize) else { return };
+        found.dirty = false;
+        let base = found.head;
+        let runs: Vec<Arc<Run>> =
+            std::mem::take(&mut found.fresh).iter().filter_map(|run| run.after(base)).collect();
+        let Some(head) = runs.last().map(|run| run.last()) else { return };
+        found.head = head;
+        // After a jump over a hole the frames do not follow the cursors: they go on through the ring and the log.
+        let follows = runs[0].first() == base.next();
+        let mut tally = Tally::default();
+        let mut stragglers = Vec::new();
+        for (id, list) in found.cursors.lists_mut() {
+            let form = &*self.common.forms[usize::from(id.0)];
+            if !follows || form.is_personal() {
+                let behind = list.iter().filter(|cursor| cursor.seq < head);
+                stragglers.extend(behind.map(|cursor| cursor.conn));
+                continue;
+            }
+            let mut frames = Frames::gather(&runs, base, id, form, &mut self.scratch);
+            for cursor in list.iter_mut() {
+                let conn = &mut self.conns[cursor.conn as usize];
+                if cursor.seq == base && conn.is_clear() {
+                    if give(conn, cursor, &mut frames, self.tick, &mut tally) == Step::Gone {
+                        stragglers.push(cursor.conn);
+                    }
+                } else if cursor.seq < head && conn.is_clear() {
+                    stragglers.push(cursor.conn);
+                }
+            }
+        }
+        self.common.metrics.passes.add(1);
+        count(&self.common, &tally);
+        for index in stragglers {
+            if self.conns.get(index as usize).is_some_and(|conn| conn.dead) {
+                self.doom(index);
+            } else {
+                self.queue_resume(index);
+            }
+        }
+    }
+
+    /// Lets connections go on that may be able to.
+    pub(super) fn resume_some(&mut self) {
+        for index in std::mem::take(&mut self.resume) {
+            self.resume_one(index);
+        }
+    }
+
+    fn resume_one(&mut self, index: u32) {
+        let tick = self.tick;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.queued_resume = false;
+        let clear = conn.flush(tick);
+        if conn.dead || (conn.closing && conn.is_flushed()) {
+            self.doom(index);
+            return;
+        }
+        self.queue_read_if_paused(index);
+        if !clear {
+            return;
+        }
+        let mut tally = Tally::default();
+        let mut more = false;
+        let subs = self.conns[index as usize].subs.len();
+        for at in 0..subs {
+            match self.advance(index, at, &mut tally) {
+                Advance::Live | Advance::Waiting => {}
+                Advance::More => more = true,
+                Advance::Stopped => break,
+            }
+        }
+        count(&self.common, &tally);
+        if self.conns[index as usize].dead {
+            self.doom(index);
+        } else if more {
+            self.queue_resume(index);
+        }
+    }
+
+    /// Moves one cursor of a connection forward over ring and log.
+    fn advance(&mut self, index: u32, at: usize, tally: &mut Tally) -> Advance {
+        let Some(sub) = self.conns[index as usize].subs.get(at).copied() else { return Advance::Live };
+        if sub.waiting {
+            return Advance::Waiting;
+        }
+        let Some(channel) = self.attachment(sub.channel) else { return Advance::Live };
+        let Some(cursor) = self.channels[sub.channel as usize].cursors.get_mut(sub.slot).copied() else {
+            return Advance::Live;
+        };
+        let runs = match channel.recent(cursor.seq, RESUME_BYTES_MAX) {
+            Recent::Nothing => return Advance::Live,
+            Recent::Runs(runs) => runs,
+            Recent::Gone => match self.common.upstream.cached_page(channel.name(), cursor.seq) {
+                Some(page) => vec![page],
+                None => {
+                    self.wait_for_page(index, at, channel.name(), cursor.seq);
+                    return Advance::Waiting;
+                }
+            },
+        };
+        match self.give_runs(index, at, &runs, tally) {
+            Step::Written => Advance::More,
+            Step::Blocked | Step::Gone => Advance::Stopped,
+        }
+    }
+
+    /// Writes what follows the cursor from `runs`.
+    fn give_runs(&mut self, index: u32, at: usize, runs: &[Arc<Run>], tally: &mut Tally) -> Step {
+        let conn = &mut self.conns[index as usize];
+        let Some(sub) = conn.subs.get(at).copied() else { return Step::Written };
+        let found = &mut self.channels[sub.channel as usize];
+        let id = sub.slot.form;
+        let form = &*self.common.forms[usize::from(id.0)];
+        let Some(cursor) = found.cursors.get_mut(sub.slot) else { return Step::Written };
+        if form.is_personal() {
+            return give_personal(conn, cursor, runs, id, form, &found.name, self.tick, tally);
+        }
+        let mut frames = Frames::gather(runs, cursor.seq, id, form, &mut self.scratch);
+        give(conn, cursor, &mut frames, self.tick, tally)
+    }
+
+    fn wait_for_page(&mut self, index: u32, at: usize, name: &ChannelName, seq: Seq) {
+        let conn = &mut self.conns[index as usize];
+        let key = conn.key;
+        let Some(sub) = conn.subs.get_mut(at) else { return };
+        sub.waiting = true;
+        let page = page_after(seq);
+        let waiters = self.channels[sub.channel as usize].page_waiters.entry(page).or_default();
+        waiters.push(key);
+        if waiters.len() == 1 {
+            self.common.upstream.page(name.clone(), page, &self.inbox);
+        }
+    }
+
+    /// A page of the log arrived: those who waited for it go on.
+    pub(super) fn page_arrived(&mut self, name: &ChannelName, page: u64, result: &PageResult) {
+        let Some(channel) = self.by_name.get(name).copied() else { return };
+        let waiters = self.channels[channel as usize].page_waiters.remove(&page).unwrap_or_default();
+        for waiter in waiters {
+            self.go_on_with(waiter, channel, result);
+        }
+    }
+
+    fn go_on_with(&mut self, waiter: ConnKey, channel: u32, result: &PageResult) {
+        let Some(conn) = self.conn(waiter) else { return };
+        let Some(at) = conn.subs.iter().position(|sub| sub.channel == channel && sub.waiting) else {
+            return;
+        };
+        let slot = conn.subs[at].slot;
+        let index = waiter.index;
+        let found = &mut self.channels[channel as usize];
+        let Some(cursor) = found.cursors.get_mut(slot) else { return };
+        match result {
+            Ok(Some(run)) if run.last() > cursor.seq => {
+                let overtaken = run.first() > cursor.seq.next();
+                if overtaken {
+                    cursor.seq = Seq(run.first().0 - 1);
+                }
+                self.conns[index as usize].subs[at].waiting = false;
+                if overtaken {
+                    let name = run.channel().clone();
+                    self.tell_truncated(index, &name, run.first());
+                } else if self.conns[index as usize].is_clear() {
+                    let mut tally = Tally::default();
+                    self.give_runs(index, at, std::slice::from_ref(run), &mut tally);
+                    count(&self.common, &tally);
+                }
+                self.queue_resume(index);
+            }
+            // Nothing there though more exists: retention was faster. The head says how far.
+            Ok(_) => {
+                if !std::mem::replace(&mut found.refreshing, true) {
+                    self.common.upstream.refresh(found.name.clone(), &self.inbox);
+                }
+                // Should the head not explain it, the cursor must not wait for ever.
+                self.retries.push(waiter);
+            }
+            Err(_) => {
+                self.conns[index as usize].subs[at].waiting = false;
+                self.retries.push(waiter);
+            }
+        }
+    }
+}
+
+/// Writes frames that follow the cursor.
+fn give(
+    conn: &mut Conn,
+    cursor: &mut Cursor,
+    frames: &mut Frames<'_>,
+    tick: u32,
+    tally: &mut Tally,
+) -> Step {
+    let bytes = frames.bytes();
+    tally.writes += 1;
+    match conn.sink.write(bytes, || frames.shared()) {
+        Written::All => {
+            tally.deliveries += frames.count();
+            tally.bytes += bytes.len() as u64;
+            cursor.seq = frames.last();
+            Step::Written
+        }
+        Written::Partly(written) => {
+            let (reached, rest) = frames.cut(written);
+            tally.deliveries += reached.0.saturating_sub(cursor.seq.0);
+            tally.bytes += written as u64;
+            tally.lagging += 1;
+            cursor.seq = reached;
+            conn.block_with(rest, tick);
+            Step::Blocked
+        }
+        Written::Gone => {
+            conn.dead = true;
+            Step::Gone
+        }
+    }
+}
+
+/// Completes frames for one connection and writes them.
+#[expect(clippy::too_many_arguments, reason = "the parts of a shard that a borrow of the whole would lock")]
+fn give_personal(
+    conn: &mut Conn,
+    cursor: &mut Cursor,
+    runs: &[Arc<Run>],
+    id: FormId,
+    form: &dyn Form,
+    name: &ChannelName,
+    tick: u32,
+    tally: &mut Tally,
+) -> Step {
+    let mut out = Vec::new();
+    for run in runs {
+        let encoded = run.encoded(id, form);
+        for at in run.index_after(cursor.seq)..run.publications().len() {
+            let start = if at == 0 { 0 } else { encoded.ends[at - 1] as usize };
+            let frame = &encoded.bytes[start..encoded.ends[at] as usize];
+            let seq = run.publications()[at].seq;
+            conn.session.personalise(name, seq, frame, &mut out);
+            cursor.seq = seq;
+            tally.deliveries += 1;
+        }
+    }
+    tally.writes += 1;
+    tally.bytes += out.len() as u64;
+    conn.push(&out);
+    conn.flush(tick);
+    match (conn.dead, conn.is_clear()) {
+        (true, _) => Step::Gone,
+        (_, true) => Step::Written,
+        (_, false) => Step::Blocked,
+    }
+}
+
+fn count(common: &Common, tally: &Tally) {
+    if tally.writes > 0 {
+        common.metrics.deliveries.add(tally.deliveries);
+        common.metrics.writes.add(tally.writes);
+        common.metrics.written_bytes.add(tally.bytes);
+        common.metrics.lagging.add(tally.lagging);
+    }
+}

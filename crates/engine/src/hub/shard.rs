@@ -1,0 +1,436 @@
+//! A shard: the owner of some of the node's connections, and of their cursors.
+//!
+//! Nothing in here knows epoll or threads: the [reactor](super::reactor) says that a socket has bytes or room, the
+//! inbox brings messages, and `turn` does what is due. A simulation can drive it as well.
+
+use std::{collections::HashMap, sync::Arc};
+
+use fanfare_wire::{ChannelName, Run, Seq};
+use slab::Slab;
+
+use super::{
+    Common,
+    conn::{CLOSE_SECONDS_MAX, Conn, STALL_SECONDS_MAX},
+    cursors::Cursors,
+    inbox::{ConnKey, Inbox, Message},
+    join::Joining,
+    session::{Call, Event, Request, Session, WAKE_SECONDS_MAX},
+    sink::Sink,
+    wheel::Wheel,
+};
+use crate::channels::Attachment;
+
+/// Bytes read from a socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// Reads from one socket before the others have their turn.
+const READS_MAX: usize = 4;
+
+/// One core's part of the hub.
+pub(crate) struct Shard {
+    pub(super) common: Arc<Common>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) conns: Slab<Conn>,
+    pub(super) channels: Slab<ShardChannel>,
+    pub(super) by_name: HashMap<ChannelName, u32>,
+    /// Channels with news.
+    pub(super) dirty: Vec<u32>,
+    /// Connections that may be able to go on.
+    pub(super) resume: Vec<u32>,
+    /// Connections with more to read.
+    pub(super) reread: Vec<u32>,
+    /// Connections to remove at the end of the turn.
+    pub(super) doomed: Vec<u32>,
+    /// Connections to resume in a later second, after a failed read of the log.
+    pub(super) retries: Vec<ConnKey>,
+    pub(super) scratch: Vec<u8>,
+    /// Seconds since the start, from 1.
+    pub(super) tick: u32,
+    messages: Vec<Message>,
+    requests: Vec<Request>,
+    buffer: Box<[u8]>,
+    wheel: Wheel,
+    generation: u32,
+    drain_per_tick: usize,
+}
+
+/// A channel with subscribers in this shard.
+pub(crate) struct ShardChannel {
+    pub(super) name: ChannelName,
+    /// `None` until the channel is live on this node.
+    pub(super) attachment: Option<Attachment>,
+    /// What the last pass reached.
+    pub(super) head: Seq,
+    /// News since then.
+    pub(super) fresh: Vec<Arc<Run>>,
+    pub(super) cursors: Cursors,
+    pub(super) joining: Vec<Joining>,
+    pub(super) refreshing: bool,
+    pub(super) page_waiters: HashMap<u64, Vec<ConnKey>>,
+    pub(super) dirty: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(common: Arc<Common>, inbox: Arc<Inbox>) -> Self {
+        Self {
+            common,
+            inbox,
+            conns: Slab::new(),
+            channels: Slab::new(),
+            by_name: HashMap::new(),
+            dirty: Vec::new(),
+            resume: Vec::new(),
+            reread: Vec::new(),
+            doomed: Vec::new(),
+            retries: Vec::new(),
+            scratch: Vec::new(),
+            tick: 1,
+            messages: Vec::new(),
+            requests: Vec::new(),
+            buffer: vec![0; READ_BYTES].into(),
+            wheel: Wheel::default(),
+            generation: 0,
+            drain_per_tick: 0,
+        }
+    }
+
+    // === What the reactor calls ===
+
+    /// Does everything that is due. Returns whether there is more to do at once.
+    pub(crate) fn turn(&mut self) -> bool {
+        self.reread_some();
+        self.pass_all();
+        self.resume_some();
+        self.remove_doomed();
+        !self.resume.is_empty() || !self.reread.is_empty() || !self.dirty.is_empty()
+    }
+
+    /// Takes the messages that have gathered. Calls `opened` for each new connection: its sink wants to be polled.
+    pub(crate) fn take_messages(&mut self, opened: &mut dyn FnMut(usize, &mut Sink) -> bool) {
+        let mut messages = self.inbox.take(std::mem::take(&mut self.messages));
+        for message in messages.drain(..) {
+            match message {
+                Message::Open { sink, session, input } => self.open(sink, session, input, opened),
+                Message::News(run) => self.news(run),
+                Message::Attached(attachment) => self.attached(attachment),
+                Message::AttachFailed { channel, error } => self.attach_failed(&channel, &error),
+                Message::Refreshed { channel, result } => self.refreshed(&channel, result),
+                Message::Page { channel, page, result } => self.page_arrived(&channel, page, &result),
+                Message::Event { conn, event } => self.event(conn, event),
+                Message::Writable(conn) => {
+                    if self.conn(conn).is_some() {
+                        self.writable(conn.index as usize);
+                    }
+                }
+                Message::Hangup(conn) => {
+                    if self.conn(conn).is_some() {
+                        self.doom(conn.index);
+                    }
+                }
+                Message::Drain { window_seconds } => {
+                    let ticks = window_seconds.max(1) as usize;
+                    self.drain_per_tick = self.conns.len().div_ceil(ticks).max(1);
+                }
+            }
+        }
+        self.messages = messages;
+    }
+
+    /// A socket has room again.
+    pub(crate) fn writable(&mut self, index: usize) {
+        let tick = self.tick;
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.set_writable(tick);
+            let key = conn.key.index;
+            self.queue_resume(key);
+        }
+    }
+
+    /// A socket has bytes, or its end.
+    pub(crate) fn readable(&mut self, index: usize) {
+        for _ in 0..READS_MAX {
+            let Some(conn) = self.conns.get_mut(index) else { return };
+            if !conn.takes_input() {
+                // Queued again when its output is flushed or its calls are answered.
+                return;
+            }
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let read = conn.sink.read(&mut buffer);
+            let length = match read {
+                Ok(Some(length)) if length > 0 => length,
+                Ok(None) => {
+                    self.buffer = buffer;
+                    return;
+                }
+                Ok(Some(_)) | Err(_) => {
+                    self.buffer = buffer;
+                    self.doom(key(index));
+                    return;
+                }
+            };
+            self.input(index, &mut buffer[..length]);
+            let full = length == buffer.len();
+            self.buffer = buffer;
+            if !full {
+                // The next read would only say that there is nothing: the socket's edge will come again.
+                return;
+            }
+        }
+        self.queue_read(key(index));
+    }
+
+    /// A socket has more to be read, though no edge will say so.
+    pub(crate) fn readable_again(&mut self, index: usize) {
+        self.queue_read(key(index));
+    }
+
+    /// A second has passed.
+    pub(crate) fn second(&mut self) {
+        self.tick += 1;
+        let tick = self.tick;
+        for key in std::mem::take(&mut self.retries) {
+            if self.conn(key).is_some() {
+                self.queue_resume(key.index);
+            }
+        }
+        for index in self.wheel.take(tick) {
+            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
+            if conn.wake_at != tick {
+                continue;
+            }
+            conn.wake_at = 0;
+            if conn.closing {
+                self.doom(index);
+            } else if conn.stalled_seconds(tick) >= STALL_SECONDS_MAX {
+                self.call(index, |session, cx| session.on_event(Event::Stalled, cx));
+            } else {
+                self.call(index, |session, cx| session.on_event(Event::Wake, cx));
+            }
+        }
+        self.drain_some();
+    }
+
+    // === Connections ===
+
+    fn open(
+        &mut self,
+        sink: Sink,
+        session: Box<dyn Session>,
+        mut input: Vec<u8>,
+        opened: &mut dyn FnMut(usize, &mut Sink) -> bool,
+    ) {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.conns.vacant_entry();
+        let index = entry.key();
+        let key = ConnKey { index: key(index), generation: self.generation };
+        let conn = entry.insert(Conn::new(key, sink, session, Vec::new()));
+        self.common.metrics.connections.add(1);
+        if let Sink::Pipe(pipe) = &mut conn.sink {
+            pipe.bind(super::Remote { inbox: Arc::clone(&self.inbox), conn: key });
+        }
+        if !opened(index, &mut conn.sink) {
+            self.doom(key.index);
+            return;
+        }
+        self.call(key.index, |session, cx| session.on_open(cx));
+        if !input.is_empty() {
+            self.input(index, &mut input);
+        }
+    }
+
+    /// The connection that `key` names, if it still lives.
+    pub(super) fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {
+        self.conns.get_mut(key.index as usize).filter(|conn| conn.key == key && !conn.dead)
+    }
+
+    fn event(&mut self, conn: ConnKey, event: Event) {
+        let Some(found) = self.conn(conn) else { return };
+        if matches!(event, Event::Published { .. } | Event::History { .. }) {
+            found.calls = found.calls.saturating_sub(1);
+        }
+        self.call(conn.index, |session, cx| session.on_event(event, cx));
+        self.queue_read_if_paused(conn.index);
+    }
+
+    /// Gives bytes to the session, together with what it had left.
+    fn input(&mut self, index: usize, bytes: &mut [u8]) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let tick = self.tick;
+        let requests = &mut self.requests;
+        if conn.input.is_empty() {
+            let consumed = conn.with_session(requests, tick, |session, cx| session.on_bytes(bytes, cx));
+            if consumed < bytes.len() {
+                conn.input = bytes[consumed..].to_vec();
+            }
+        } else {
+            let mut input = std::mem::take(&mut conn.input);
+            input.extend_from_slice(bytes);
+            let consumed = conn.with_session(requests, tick, |session, cx| session.on_bytes(&mut input, cx));
+            if consumed < input.len() {
+                input.drain(..consumed);
+                conn.input = input;
+            }
+        }
+        self.settle(key(index));
+    }
+
+    /// Calls the session of a connection and does what it asks for.
+    pub(super) fn call(
+        &mut self,
+        index: u32,
+        call: impl FnOnce(&mut dyn Session, &mut super::session::Context<'_>),
+    ) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if conn.dead || conn.closing {
+            return;
+        }
+        conn.with_session(&mut self.requests, self.tick, call);
+        self.settle(index);
+    }
+
+    /// Carries out the session's requests and writes its bytes.
+    fn settle(&mut self, index: u32) {
+        // Requests can lead to events and so to more requests: each level takes its own.
+        let mut requests = std::mem::take(&mut self.requests);
+        for request in requests.drain(..) {
+            self.carry_out(index, request);
+        }
+        if self.requests.capacity() == 0 {
+            self.requests = requests;
+        }
+        let tick = self.tick;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.flush(tick);
+        if conn.dead || (conn.closing && conn.is_flushed()) {
+            self.doom(index);
+        }
+    }
+
+    fn carry_out(&mut self, index: u32, request: Request) {
+        let tick = self.tick;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        match request {
+            Request::Subscribe { tag, channel, start, form } => {
+                let joining = Joining { conn: conn.key, tag, start, form };
+                self.join(channel, joining);
+            }
+            Request::Unsubscribe(channel) => self.leave(index, &channel),
+            Request::Call(call) => {
+                conn.calls += 1;
+                let reply = super::Remote { inbox: Arc::clone(&self.inbox), conn: conn.key };
+                self.call_upstream(call, reply);
+            }
+            Request::Wake { seconds } => {
+                conn.wake_at = tick + seconds.clamp(1, WAKE_SECONDS_MAX);
+                self.wheel.schedule(index, conn.wake_at);
+            }
+            Request::Close => {
+                conn.closing = true;
+                conn.wake_at = tick + CLOSE_SECONDS_MAX;
+                self.wheel.schedule(index, conn.wake_at);
+            }
+        }
+    }
+
+    fn call_upstream(&self, call: Call, reply: super::Remote) {
+        self.common.upstream.request(call, reply);
+    }
+
+    fn drain_some(&mut self) {
+        if self.drain_per_tick == 0 {
+            return;
+        }
+        let staying = self.conns.iter().filter(|(_, conn)| !conn.closing && !conn.dead);
+        let leaving: Vec<u32> =
+            staying.take(self.drain_per_tick).map(|(_, conn)| conn.key.index).collect();
+        for index in leaving {
+            self.call(index, |session, cx| session.on_event(Event::Drain, cx));
+        }
+    }
+
+    // === Queues of the turn ===
+
+    pub(super) fn queue_resume(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index as usize)
+            && !conn.queued_resume
+        {
+            conn.queued_resume = true;
+            self.resume.push(index);
+        }
+    }
+
+    fn queue_read(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index as usize)
+            && !conn.queued_read
+        {
+            conn.queued_read = true;
+            self.reread.push(index);
+        }
+    }
+
+    /// A connection that had too much under way may have left bytes in its socket: the edge will not come again.
+    pub(super) fn queue_read_if_paused(&mut self, index: u32) {
+        if self.conns.get(index as usize).is_some_and(Conn::takes_input) {
+            self.queue_read(index);
+        }
+    }
+
+    pub(super) fn doom(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.dead = true;
+            if !std::mem::replace(&mut conn.doomed, true) {
+                self.doomed.push(index);
+            }
+        }
+    }
+
+    fn reread_some(&mut self) {
+        for index in std::mem::take(&mut self.reread) {
+            if let Some(conn) = self.conns.get_mut(index as usize) {
+                conn.queued_read = false;
+                self.readable(index as usize);
+            }
+        }
+    }
+
+    fn remove_doomed(&mut self) {
+        for index in std::mem::take(&mut self.doomed) {
+            self.remove(index);
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        let Some(conn) = self.conns.try_remove(index as usize) else { return };
+        self.common.metrics.connections.add(-1);
+        for sub in conn.subs {
+            self.remove_cursor(sub.channel, sub.slot);
+            self.drop_if_unused(sub.channel);
+        }
+        for channel in conn.joining {
+            if let Some(found) = self.channels.get_mut(channel as usize) {
+                found.joining.retain(|joining| joining.conn != conn.key);
+            }
+            self.drop_if_unused(channel);
+        }
+    }
+}
+
+impl ShardChannel {
+    pub(super) fn new(name: ChannelName) -> Self {
+        Self {
+            name,
+            attachment: None,
+            head: Seq::ZERO,
+            fresh: Vec::new(),
+            cursors: Cursors::default(),
+            joining: Vec::new(),
+            refreshing: false,
+            page_waiters: HashMap::new(),
+            dirty: false,
+        }
+    }
+}
+
+/// Slab keys are connection counts of a process, far below 2^32.
+pub(super) fn key(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

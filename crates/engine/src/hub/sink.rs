@@ -1,0 +1,93 @@
+//! Where a connection's bytes go: a socket, or a pipe into somebody else's (an HTTP response body, a simulation).
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+
+use super::inbox::Remote;
+
+/// Where a connection's bytes go.
+pub enum Sink {
+    /// A non-blocking socket that the shard reads and writes itself.
+    Socket(TcpStream),
+    /// A pipe that somebody else empties. Nothing is read from it.
+    Pipe(Box<dyn Pipe>),
+}
+
+/// A bounded pipe of chunks that somebody else empties.
+pub trait Pipe: Send + 'static {
+    /// Tells the pipe whom to inform: it calls [`Remote::writable`] once there is room after a push was refused, and
+    /// [`Remote::hangup`] when the other end is gone.
+    fn bind(&mut self, remote: Remote);
+
+    /// Takes a chunk, or nothing of it.
+    ///
+    /// # Errors
+    /// [`PushError`]: no room now, or no other end any more.
+    fn push(&mut self, chunk: Bytes) -> Result<(), PushError>;
+}
+
+/// Why a pipe took nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushError {
+    /// There is no room now.
+    Full,
+    /// The other end is gone.
+    Closed(PipeClosed),
+}
+
+/// The other end of a pipe is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PipeClosed;
+
+/// What a write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All bytes.
+    All,
+    /// So many bytes, and no more for now.
+    Partly(usize),
+    /// The peer is gone.
+    Gone,
+}
+
+impl Sink {
+    /// Writes as much of `bytes` as fits. `shared` gives the same bytes by reference, for pipes.
+    pub(crate) fn write(&mut self, bytes: &[u8], shared: impl FnOnce() -> Bytes) -> Written {
+        match self {
+            Self::Socket(socket) => write_socket(socket, bytes),
+            Self::Pipe(pipe) => match pipe.push(shared()) {
+                Ok(()) => Written::All,
+                Err(PushError::Full) => Written::Partly(0),
+                Err(PushError::Closed(PipeClosed)) => Written::Gone,
+            },
+        }
+    }
+
+    /// Reads into `buffer`: `None` when there is nothing now, 0 at the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let Self::Socket(socket) = self else { return Ok(None) };
+        loop {
+            match socket.read(buffer) {
+                Ok(length) => return Ok(Some(length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn write_socket(socket: &mut TcpStream, bytes: &[u8]) -> Written {
+    loop {
+        match socket.write(bytes) {
+            Ok(length) if length == bytes.len() => return Written::All,
+            // A short write means a full buffer: the next one would say so, at the price of a system call.
+            Ok(length) => return Written::Partly(length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Partly(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Written::Gone,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The data path of a node: commit, publish, fan out, deliver.
+//!
+//! Start reading here, in the order in which a message travels:
+//!
+//! | step | file | what happens |
+//! | --- | --- | --- |
+//! | publish | [`publish`] | the node's lane gathers drafts, commits them as one batch, acknowledges, hints |
+//! | commit | [`port::log`] | the log numbers and stores them: the only truth |
+//! | fan out | `channels`, `intake`, `ring` | whatever the news came by, each publication passes once and in order |
+//! | heal | `sweep`, `heal` | what the bus lost is found in the lane log and fetched from the log |
+//! | deliver | [`hub`] | cursors move forward over ring and log; every socket is given the same bytes |
+//!
+//! The engine names no HTTP, SQL or Redis: those stand behind the [ports](port) or in front of the [`Engine`]. Nothing
+//! is shown to anyone before the log has committed it.
+
+mod channels;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod engine;
+mod heal;
+pub mod hub;
+mod intake;
+pub mod memory;
+pub mod metrics;
+mod pages;
+pub mod port;
+pub mod publish;
+mod ring;
+mod sweep;
+#[cfg(test)]
+mod testing;
+
+pub use engine::{Engine, EngineConfig, HISTORY_LIMIT_MAX, Readiness};
+pub use metrics::Metrics;
+pub use publish::{PublishError, Published};

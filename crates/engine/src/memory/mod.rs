@@ -1,0 +1,4 @@
+//! In-memory twins of the ports: for tests, for the simulation, and where one process is all there is.
+
+pub mod bus;
+pub mod log;

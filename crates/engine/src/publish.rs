@@ -1,0 +1,251 @@
+//! Publish: from a draft to an acknowledged publication.
+//!
+//! One lane per node. While one batch is being committed the next one gathers: at low load a publish waits for nobody,
+//! under load hundreds share one flush. What is committed goes to the node's own subscribers first, then to the
+//! publisher, then to the other nodes as a hint; none of these steps can undo the one before.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Run, Seq, hint::Hint};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    channels::Channels,
+    heal::{self, Cause},
+    hub::{Event, Remote},
+    metrics::Metrics,
+    port::{AppendError, Bus, BusHealth, Committed, Log},
+};
+
+/// Publishes that may wait for their batch on a node. Beyond it they are refused before they are taken.
+pub const QUEUE_MAX: usize = 20_000;
+/// What a refused publisher is told to wait, in milliseconds.
+const BUSY_RETRY_MS: u32 = 200;
+/// Drafts in one batch.
+pub const BATCH_DRAFTS_MAX: usize = 512;
+/// Bytes in one batch, unless a single draft is larger.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What an acknowledged publish became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Its number in the channel.
+    pub seq: Seq,
+    /// The log's epoch.
+    pub epoch: Epoch,
+    /// When it was committed.
+    pub time: Millis,
+    /// It had been committed before, under the same idempotency key.
+    pub duplicate: bool,
+}
+
+/// Why a publish was not acknowledged.
+#[derive(Debug, Clone, Error)]
+pub enum PublishError {
+    /// Too many publishes wait on this node. Nothing was taken; try again a little later, or through another node.
+    #[error("the node is busy; try again in {retry_ms} ms")]
+    Busy {
+        /// When it is worth trying again, in milliseconds.
+        retry_ms: u32,
+    },
+    /// The log failed.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The node is shutting down. Nothing was taken.
+    #[error("the node is shutting down")]
+    Closed,
+}
+
+/// Whom to tell.
+pub(crate) enum Reply {
+    /// Somebody who waits.
+    Waiting(oneshot::Sender<Result<Published, PublishError>>),
+    /// A session.
+    Session { remote: Remote, tag: u32 },
+}
+
+struct Pending {
+    draft: Draft,
+    reply: Reply,
+}
+
+/// What stands in the lane's queue.
+enum Item {
+    Publish(Pending),
+    /// Somebody wants to know when everything before it is committed or refused.
+    Flush(oneshot::Sender<()>),
+}
+
+/// The entrance to the node's lane.
+pub(crate) struct Publisher {
+    queue: mpsc::Sender<Item>,
+    metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    /// Starts the lane.
+    pub(crate) fn start(
+        log: Arc<dyn Log>,
+        bus: Arc<dyn Bus>,
+        channels: Arc<Channels>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        let lane = Lane { log, bus, channels, metrics: Arc::clone(&metrics) };
+        tokio::spawn(lane.run(queue));
+        Self { queue: sender, metrics }
+    }
+
+    /// Takes a draft, or refuses it at once.
+    pub(crate) fn publish(&self, draft: Draft, reply: Reply) {
+        let place = match self.queue.try_reserve() {
+            Ok(place) => place,
+            Err(mpsc::error::TrySendError::Full(())) => {
+                self.metrics.busy.add(1);
+                return reply.send(Err(PublishError::Busy { retry_ms: BUSY_RETRY_MS }));
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => {
+                return reply.send(Err(PublishError::Closed));
+            }
+        };
+        place.send(Item::Publish(Pending { draft, reply }));
+    }
+
+    /// Waits until everything that was taken is committed or refused.
+    pub(crate) async fn flushed(&self) {
+        let (sender, flushed) = oneshot::channel();
+        if self.queue.send(Item::Flush(sender)).await.is_ok() {
+            // An error means that the lane has ended: nothing is waiting.
+            let _ = flushed.await;
+        }
+    }
+}
+
+impl Reply {
+    fn send(self, result: Result<Published, PublishError>) {
+        match self {
+            // Who no longer waits does not want to know.
+            Self::Waiting(sender) => drop(sender.send(result)),
+            Self::Session { remote, tag } => remote.send(Event::Published { tag, result }),
+        }
+    }
+}
+
+struct Lane {
+    log: Arc<dyn Log>,
+    bus: Arc<dyn Bus>,
+    channels: Arc<Channels>,
+    metrics: Arc<Metrics>,
+}
+
+impl Lane {
+    async fn run(self, mut queue: mpsc::Receiver<Item>) {
+        let mut carried = None;
+        loop {
+            let next = match carried.take() {
+                Some(item) => Some(item),
+                None => queue.recv().await,
+            };
+            let first = match next {
+                Some(Item::Publish(pending)) => pending,
+                Some(Item::Flush(sender)) => {
+                    // Who no longer waits does not want to know.
+                    let _ = sender.send(());
+                    continue;
+                }
+                None => return,
+            };
+            let (drafts, replies) = gather(first, &mut queue, &mut carried);
+            let started = Instant::now();
+            let result = self.log.append(&drafts).await;
+            self.metrics.commit_seconds.record(started.elapsed());
+            self.metrics.batches.add(1);
+            match result {
+                Ok(committed) => self.committed(drafts, replies, &committed),
+                Err(error) => {
+                    self.metrics.append_errors.add(drafts.len() as u64);
+                    for reply in replies {
+                        reply.send(Err(error.clone().into()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn committed(&self, drafts: Vec<Draft>, replies: Vec<Reply>, committed: &Committed) {
+        let epoch = self.log.epoch();
+        let runs = runs(drafts, committed, &epoch);
+        for run in &runs {
+            if let Some(channel) = self.channels.offer(run) {
+                heal::spawn(channel, &self.log, &self.metrics, Cause::Gap);
+            }
+        }
+        let mut duplicates = 0;
+        for (reply, outcome) in replies.into_iter().zip(&committed.outcomes) {
+            duplicates += u64::from(outcome.duplicate);
+            reply.send(Ok(Published {
+                seq: outcome.seq,
+                epoch: epoch.clone(),
+                time: outcome.time,
+                duplicate: outcome.duplicate,
+            }));
+        }
+        self.metrics.duplicates.add(duplicates);
+        self.metrics.publications.add(committed.outcomes.len() as u64 - duplicates);
+        if self.bus.health() != BusHealth::Local {
+            let hint = |run| Hint { lane: committed.lane.0, n: committed.n, run };
+            self.bus.publish(runs.into_iter().map(hint).collect());
+        }
+    }
+}
+
+/// Takes what has gathered, within the bounds of a batch. A draft that no longer fits opens the next one.
+fn gather(
+    first: Pending,
+    queue: &mut mpsc::Receiver<Item>,
+    carried: &mut Option<Item>,
+) -> (Vec<Draft>, Vec<Reply>) {
+    let mut bytes = first.draft.weight();
+    let mut drafts = vec![first.draft];
+    let mut replies = vec![first.reply];
+    while drafts.len() < BATCH_DRAFTS_MAX
+        && let Ok(item) = queue.try_recv()
+    {
+        let pending = match item {
+            Item::Publish(pending) if bytes + pending.draft.weight() <= BATCH_BYTES_MAX => pending,
+            other => {
+                *carried = Some(other);
+                break;
+            }
+        };
+        bytes += pending.draft.weight();
+        drafts.push(pending.draft);
+        replies.push(pending.reply);
+    }
+    (drafts, replies)
+}
+
+/// The publications that a batch added, a run per channel.
+fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run>> {
+    let mut by_channel: HashMap<ChannelName, Vec<Publication>> = HashMap::new();
+    for (draft, outcome) in drafts.into_iter().zip(&committed.outcomes) {
+        if outcome.duplicate {
+            continue;
+        }
+        let publication = Publication {
+            seq: outcome.seq,
+            id: draft.id,
+            time: outcome.time,
+            data: draft.data,
+            info: draft.info,
+            tags: draft.tags,
+        };
+        by_channel.entry(draft.channel).or_default().push(publication);
+    }
+    // Numbers of one batch in one channel follow each other: the log held its lock.
+    by_channel
+        .into_iter()
+        .filter_map(|(channel, publications)| Run::new(channel, epoch.clone(), publications))
+        .collect()
+}

@@ -1,0 +1,116 @@
+//! The sweep of the lane log: the guarantee behind the bus.
+//!
+//! Every committed batch leaves an entry in its lane's log. Reading all lanes past the cursors costs one statement,
+//! whatever the number of channels, and shows everything that the bus did not bring: a lost hint, a lost tail, a crash
+//! between commit and publish, a bus that is down or hangs.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time};
+use tracing::{info, warn};
+
+use crate::{
+    channels::Channels,
+    heal::{self, Cause},
+    metrics::Metrics,
+    port::{Bus, BusEvent, BusEvents, BusHealth, Head, LaneCursors, Log, LogError},
+};
+
+/// Between two sweeps while hints travel.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Between two sweeps while they do not: the sweep is the way of delivery then.
+const INTERVAL_WITHOUT_BUS: Duration = Duration::from_millis(25);
+/// Lane-log entries read at once; after a full read the next one follows immediately.
+const ENTRIES_MAX: usize = 1000;
+
+/// Hears what the bus brings, and sweeps for what it does not.
+pub(crate) struct Sweeper {
+    log: Arc<dyn Log>,
+    bus: Arc<dyn Bus>,
+    channels: Arc<Channels>,
+    metrics: Arc<Metrics>,
+    at_once: Notify,
+}
+
+impl Sweeper {
+    /// Starts the bus and, if there are other nodes, the sweep.
+    pub(crate) fn start(
+        log: Arc<dyn Log>,
+        bus: Arc<dyn Bus>,
+        channels: Arc<Channels>,
+        metrics: Arc<Metrics>,
+    ) {
+        let sweeper = Arc::new(Self { log, bus, channels, metrics, at_once: Notify::new() });
+        sweeper.bus.start(Arc::clone(&sweeper) as Arc<dyn BusEvents>);
+        if sweeper.bus.health() != BusHealth::Local {
+            tokio::spawn(sweeper.run());
+        }
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut cursors = None;
+        loop {
+            let more = match self.sweep(&mut cursors).await {
+                Ok(more) => more,
+                Err(error) => {
+                    self.metrics.sweep_errors.add(1);
+                    warn!(%error, "the lane log cannot be swept");
+                    time::sleep(INTERVAL).await;
+                    false
+                }
+            };
+            if more {
+                continue;
+            }
+            let interval = match self.bus.health() {
+                BusHealth::Down => INTERVAL_WITHOUT_BUS,
+                BusHealth::Up | BusHealth::Local => INTERVAL,
+            };
+            // Either way it is time to sweep again.
+            let _ = time::timeout(interval, self.at_once.notified()).await;
+        }
+    }
+
+    /// One sweep. Returns whether there may be more to read at once.
+    async fn sweep(&self, cursors: &mut Option<LaneCursors>) -> Result<bool, LogError> {
+        let Some(cursors) = cursors else {
+            *cursors = Some(self.log.lanes().await?);
+            return Ok(false);
+        };
+        let batches = self.log.sweep(cursors, ENTRIES_MAX).await?;
+        self.metrics.sweeps.add(1);
+        let more = batches.len() >= ENTRIES_MAX;
+        for batch in batches {
+            for (name, _, last) in &batch.channels {
+                let head = Head { seq: *last, ..Head::default() };
+                if let Some(channel) = self.channels.hear(name, head) {
+                    heal::spawn(channel, &self.log, &self.metrics, Cause::Sweep);
+                }
+            }
+            cursors.insert(batch.lane, batch.n);
+        }
+        Ok(more)
+    }
+}
+
+impl BusEvents for Sweeper {
+    fn on_event(&self, event: BusEvent) {
+        match event {
+            BusEvent::Hint(hint) => {
+                self.metrics.hints.add(1);
+                if let Some(channel) = self.channels.offer(&hint.run) {
+                    heal::spawn(channel, &self.log, &self.metrics, Cause::Gap);
+                }
+            }
+            BusEvent::Gap => self.at_once.notify_one(),
+            BusEvent::Down => {
+                warn!("the bus is down: the sweep of the lane log delivers");
+                self.at_once.notify_one();
+            }
+            BusEvent::Up => {
+                info!("the bus is up");
+                self.at_once.notify_one();
+            }
+        }
+    }
+}

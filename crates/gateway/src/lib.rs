@@ -1,0 +1,2 @@
+//! Centrifuge, SSE and HTTP in front of the Fanfare engine.
+pub mod token;

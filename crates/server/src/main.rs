@@ -1,0 +1,2 @@
+//! Fanfare, a real-time server for applications that may not lose a message.
+fn main() {}

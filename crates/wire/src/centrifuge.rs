@@ -1,0 +1,137 @@
+//! The Centrifuge client protocol in JSON: commands in, replies and pushes out.
+//!
+//! Facts: protocol definition of centrifugal/protocol and the behaviour of its server, version 6. One text frame holds
+//! one or more JSON objects separated by line feeds. Fields with zero values are omitted. `data` and `info` are embedded
+//! JSON. Where this server knows more than the protocol (why a position could not be recovered), it adds fields that
+//! clients ignore.
+
+mod command;
+mod reply;
+
+pub use command::{
+    Command, CommandError, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest, StreamPosition,
+    SubRefreshRequest, SubscribeRequest, UnsubscribeRequest, split_commands,
+};
+pub use reply::{ConnectResult, Reply, SubscribeResult, put_publication};
+
+use crate::{ChannelName, Epoch, Form, Publication, ws};
+
+/// An empty object: a ping from the server, a pong from the client.
+pub const PING: &[u8] = b"{}";
+
+/// Error codes of the protocol with their messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// The number.
+    pub code: u32,
+    /// Its words.
+    pub message: &'static str,
+    /// Whether the client should try again.
+    pub temporary: bool,
+}
+
+/// A reason to close a connection: 3500 to 3999 and 4500 to 4999 tell the client not to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disconnect {
+    /// The WebSocket close code.
+    pub code: u16,
+    /// The close reason.
+    pub reason: &'static str,
+}
+
+macro_rules! errors {
+    ($($name:ident = $code:literal $message:literal $temporary:literal;)*) => {
+        /// The protocol's errors.
+        pub mod errors {
+            use super::ErrorCode;
+            $(
+                #[doc = concat!("Code ", $code, ": ", $message, ".")]
+                pub const $name: ErrorCode = ErrorCode { code: $code, message: $message, temporary: $temporary };
+            )*
+        }
+    };
+}
+
+errors! {
+    INTERNAL = 100 "internal server error" true;
+    UNAUTHORIZED = 101 "unauthorized" false;
+    UNKNOWN_CHANNEL = 102 "unknown channel" false;
+    PERMISSION_DENIED = 103 "permission denied" false;
+    METHOD_NOT_FOUND = 104 "method not found" false;
+    ALREADY_SUBSCRIBED = 105 "already subscribed" false;
+    LIMIT_EXCEEDED = 106 "limit exceeded" false;
+    BAD_REQUEST = 107 "bad request" false;
+    NOT_AVAILABLE = 108 "not available" false;
+    TOKEN_EXPIRED = 109 "token expired" false;
+    EXPIRED = 110 "expired" false;
+    TOO_MANY_REQUESTS = 111 "too many requests" true;
+    UNRECOVERABLE_POSITION = 112 "unrecoverable position" false;
+}
+
+macro_rules! disconnects {
+    ($($name:ident = $code:literal $reason:literal;)*) => {
+        /// The protocol's reasons to close.
+        pub mod disconnects {
+            use super::Disconnect;
+            $(
+                #[doc = concat!("Code ", $code, ": ", $reason, ".")]
+                pub const $name: Disconnect = Disconnect { code: $code, reason: $reason };
+            )*
+        }
+    };
+}
+
+disconnects! {
+    SHUTDOWN = 3001 "shutdown";
+    SERVER_ERROR = 3004 "internal server error";
+    CONNECTION_EXPIRED = 3005 "connection expired";
+    SLOW = 3008 "slow";
+    NO_PONG = 3012 "no pong";
+    INVALID_TOKEN = 3500 "invalid token";
+    BAD_REQUEST = 3501 "bad request";
+    STALE = 3502 "stale";
+    CHANNEL_LIMIT = 3505 "channel limit";
+}
+
+/// An unsubscribe that the server decides; from 2500 on the client subscribes again.
+pub mod unsubscribes {
+    /// Code 2500: the server cannot go on from the client's position.
+    pub const INSUFFICIENT: (u32, &str) = (2500, "insufficient state");
+    /// Code 2501: the subscription has expired.
+    pub const EXPIRED: (u32, &str) = (2501, "subscription expired");
+}
+
+/// The wire form of publications for Centrifuge clients over WebSocket: one text frame with one push each.
+#[derive(Debug, Clone, Copy)]
+pub struct WebSocketJson;
+
+impl Form for WebSocketJson {
+    fn encode(&self, channel: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+        ws::text_frame_with(out, |out| {
+            out.extend_from_slice(b"{\"push\":{\"channel\":\"");
+            out.extend_from_slice(channel.as_str().as_bytes());
+            out.extend_from_slice(b"\",\"pub\":");
+            put_publication(publication, out);
+            out.extend_from_slice(b"}}");
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Json, run::tests::publication};
+
+    #[test]
+    fn a_publication_is_one_frame() {
+        let mut publication = publication(7);
+        publication.tags = Some(Json::parse(b"{\"t\":\"1\"}").unwrap());
+        let channel = ChannelName::parse("room:1").unwrap();
+        let mut out = Vec::new();
+        WebSocketJson.encode(&channel, &Epoch::parse("e").unwrap(), &publication, &mut out);
+        let expected =
+            br#"{"push":{"channel":"room:1","pub":{"data":{"x":1},"offset":7,"tags":{"t":"1"},"time":5}}}"#;
+        assert_eq!(out[..2], [0x81, u8::try_from(expected.len()).unwrap()]);
+        assert_eq!(std::str::from_utf8(&out[2..]), std::str::from_utf8(expected));
+    }
+}

@@ -1,0 +1,207 @@
+//! Replies and pushes: what the server says. Written by hand, because they are concatenations of JSON that is there.
+
+use std::io::Write;
+
+use crate::{ChannelName, Epoch, Publication, Seq, centrifuge::ErrorCode};
+
+/// Writes replies for one command into a buffer.
+pub struct Reply<'a> {
+    id: u32,
+    out: &'a mut Vec<u8>,
+}
+
+/// The answer to a connect.
+#[derive(Debug)]
+pub struct ConnectResult<'a> {
+    /// The connection's identity.
+    pub client: &'a str,
+    /// The server's version.
+    pub version: &'a str,
+    /// Seconds until the connection expires unless it is refreshed.
+    pub ttl: Option<u32>,
+    /// Seconds between the server's pings.
+    pub ping: u32,
+    /// The server's clock, in milliseconds.
+    pub time: i64,
+    /// The node's name.
+    pub node: &'a str,
+}
+
+/// The answer to a subscribe.
+#[derive(Debug)]
+pub struct SubscribeResult<'a> {
+    /// The log's epoch.
+    pub epoch: &'a Epoch,
+    /// Publications after this number follow.
+    pub offset: Seq,
+    /// The client asked to recover, and it was possible (`Some(true)`), or it was not (`Some(false)`).
+    pub recovered: Option<bool>,
+    /// Why it was not, if retention removed what follows the position: the oldest number that is left.
+    pub oldest: Option<Seq>,
+    /// Seconds until the subscription expires unless it is refreshed.
+    pub ttl: Option<u32>,
+}
+
+impl<'a> Reply<'a> {
+    /// A reply to the command with number `id`.
+    pub fn new(id: u32, out: &'a mut Vec<u8>) -> Self {
+        Self { id, out }
+    }
+
+    /// An error.
+    pub fn error(self, error: ErrorCode) {
+        let ErrorCode { code, message, temporary } = error;
+        let temporary = if temporary { ",\"temporary\":true" } else { "" };
+        put(
+            self.out,
+            format_args!(
+                "{{\"id\":{},\"error\":{{\"code\":{code},\"message\":\"{message}\"{temporary}}}}}",
+                self.id
+            ),
+        );
+    }
+
+    /// An empty result.
+    pub fn empty(self, method: &str) {
+        put(self.out, format_args!("{{\"id\":{},\"{method}\":{{}}}}", self.id));
+    }
+
+    /// The answer to a connect. The names in it need no escaping: they are identifiers that this server made.
+    pub fn connect(self, result: &ConnectResult<'_>) {
+        let ConnectResult { client, version, ttl, ping, time, node } = result;
+        put(
+            self.out,
+            format_args!(
+                "{{\"id\":{},\"connect\":{{\"client\":\"{client}\",\"version\":\"{version}\"",
+                self.id
+            ),
+        );
+        put_ttl(self.out, *ttl);
+        put(
+            self.out,
+            format_args!(",\"ping\":{ping},\"pong\":true,\"node\":\"{node}\",\"time\":{time}}}}}"),
+        );
+    }
+
+    /// The answer to a subscribe.
+    pub fn subscribe(self, result: &SubscribeResult<'_>) {
+        let SubscribeResult { epoch, offset, recovered, oldest, ttl } = result;
+        put(
+            self.out,
+            format_args!("{{\"id\":{},\"subscribe\":{{\"recoverable\":true,\"epoch\":\"{epoch}\"", self.id),
+        );
+        if *offset > Seq::ZERO {
+            put(self.out, format_args!(",\"offset\":{offset}"));
+        }
+        if *recovered == Some(true) {
+            self.out.extend_from_slice(b",\"recovered\":true");
+        }
+        if recovered.is_some() {
+            self.out.extend_from_slice(b",\"was_recovering\":true");
+        }
+        if let Some(oldest) = oldest {
+            put(self.out, format_args!(",\"truncated\":true,\"oldest\":{oldest}"));
+        } else if *recovered == Some(false) {
+            self.out.extend_from_slice(b",\"reset\":true");
+        }
+        put_ttl(self.out, *ttl);
+        self.out.extend_from_slice(b",\"positioned\":true}}");
+    }
+
+    /// The answer to a history command.
+    pub fn history(self, publications: &[Publication], head: Seq, epoch: &Epoch) {
+        put(self.out, format_args!("{{\"id\":{},\"history\":{{\"publications\":[", self.id));
+        for (at, publication) in publications.iter().enumerate() {
+            if at > 0 {
+                self.out.push(b',');
+            }
+            put_publication(publication, self.out);
+        }
+        put(self.out, format_args!("],\"epoch\":\"{epoch}\",\"offset\":{head}}}}}"));
+    }
+
+    /// The answer to a refresh (`refresh` or `sub_refresh`).
+    pub fn refresh(self, method: &str, client: &str, ttl: Option<u32>) {
+        put(self.out, format_args!("{{\"id\":{},\"{method}\":{{\"client\":\"{client}\"", self.id));
+        put_ttl(self.out, ttl);
+        self.out.extend_from_slice(b"}}");
+    }
+
+    /// A push that ends a subscription.
+    pub fn push_unsubscribe(channel: &ChannelName, (code, reason): (u32, &str), out: &mut Vec<u8>) {
+        put(
+            out,
+            format_args!(
+                "{{\"push\":{{\"channel\":\"{channel}\",\"unsubscribe\":{{\"code\":{code},\"reason\":\"{reason}\"}}}}}}"
+            ),
+        );
+    }
+}
+
+/// Appends a publication as the protocol has it.
+pub fn put_publication(publication: &Publication, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"data\":");
+    out.extend_from_slice(publication.data.as_bytes());
+    if let Some(info) = &publication.info {
+        out.extend_from_slice(b",\"info\":");
+        out.extend_from_slice(info.as_bytes());
+    }
+    put(out, format_args!(",\"offset\":{}", publication.seq));
+    if let Some(tags) = &publication.tags {
+        out.extend_from_slice(b",\"tags\":");
+        out.extend_from_slice(tags.as_bytes());
+    }
+    put(out, format_args!(",\"time\":{}}}", publication.time));
+}
+
+fn put_ttl(out: &mut Vec<u8>, ttl: Option<u32>) {
+    if let Some(ttl) = ttl {
+        put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // invariant: writing to a vector cannot fail
+    let _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{centrifuge::errors, run::tests::publication};
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).expect("valid JSON");
+        text
+    }
+
+    #[test]
+    fn replies_are_what_the_protocol_has() {
+        let epoch = Epoch::parse("ep").unwrap();
+        let subscribed = |offset, recovered, oldest| {
+            let result = SubscribeResult { epoch: &epoch, offset: Seq(offset), recovered, oldest, ttl: None };
+            written(|out| Reply::new(2, out).subscribe(&result))
+        };
+        assert_eq!(
+            subscribed(0, None, None),
+            r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"ep","positioned":true}}"#
+        );
+        assert_eq!(
+            subscribed(7, Some(true), None),
+            r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"ep","offset":7,"recovered":true,"was_recovering":true,"positioned":true}}"#
+        );
+        assert!(subscribed(7, Some(false), Some(Seq(4))).contains(r#""truncated":true,"oldest":4"#));
+        assert!(subscribed(7, Some(false), None).contains(r#""reset":true"#));
+        assert_eq!(
+            written(|out| Reply::new(3, out).error(errors::TOO_MANY_REQUESTS)),
+            r#"{"id":3,"error":{"code":111,"message":"too many requests","temporary":true}}"#
+        );
+        assert_eq!(
+            written(|out| Reply::new(4, out).history(&[publication(1), publication(2)], Seq(2), &epoch)),
+            r#"{"id":4,"history":{"publications":[{"data":{"x":1},"offset":1,"time":5},{"data":{"x":1},"offset":2,"time":5}],"epoch":"ep","offset":2}}"#
+        );
+    }
+}

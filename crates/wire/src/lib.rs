@@ -1,0 +1,29 @@
+//! What goes over a wire, and nothing else: names, positions, publications, frames and codecs.
+//!
+//! No IO, no clock, no randomness and no async in here, so that every other floor, the simulation and the
+//! fuzzers can share it. Start with [`Publication`], then [`Run`], the unit in which publications travel.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`name`] | channel names and their namespaces |
+//! | [`position`] | epoch and sequence: where a reader stands |
+//! | [`publication`] | a message before and after its commit |
+//! | [`run`] | consecutive publications of one channel, encoded once per wire form |
+//! | [`hint`] | the frame that nodes send each other over the bus |
+//! | [`ws`] | RFC 6455 server side framing |
+//! | [`centrifuge`] | the Centrifuge client protocol in JSON |
+//! | [`sse`] | server-sent events and their positions |
+
+pub mod centrifuge;
+pub mod hint;
+pub mod name;
+pub mod position;
+pub mod publication;
+pub mod run;
+pub mod sse;
+pub mod ws;
+
+pub use name::{ChannelName, NameError};
+pub use position::{Epoch, Position, Seq};
+pub use publication::{Draft, Json, JsonError, Millis, Publication};
+pub use run::{Encoded, Form, FormId, Run};

@@ -1,0 +1,209 @@
+//! A run: consecutive publications of one channel, the unit in which they travel from commit to socket.
+//!
+//! A run is made once per batch (or per page of the log), shared by reference, and encoded at most once for each
+//! wire form on a node, however many shards and sockets it goes to.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+
+use crate::{ChannelName, Epoch, Publication, Seq};
+
+/// How many wire forms a node can serve.
+pub const FORMS_MAX: usize = 8;
+
+/// Names a wire form; the index of its [`Form`] in the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FormId(pub u8);
+
+/// A wire form: how a publication looks on one kind of connection.
+pub trait Form: Send + Sync + 'static {
+    /// Appends one whole frame to `out`. The same bytes go to every subscriber.
+    fn encode(&self, channel: &ChannelName, epoch: &Epoch, publication: &Publication, out: &mut Vec<u8>);
+
+    /// Whether each frame is completed for its connection (an event id made of several channels, for one). Such
+    /// connections cost a copy per frame; all others share the bytes as they are.
+    fn is_personal(&self) -> bool {
+        false
+    }
+}
+
+/// The frames of a run in one wire form.
+#[derive(Debug)]
+pub struct Encoded {
+    /// All frames, one after the other.
+    pub bytes: Bytes,
+    /// Where each frame ends in `bytes`.
+    pub ends: Box<[u32]>,
+}
+
+/// Publications `first ..= last` of one channel, without holes.
+pub struct Run {
+    channel: ChannelName,
+    epoch: Epoch,
+    publications: Box<[Publication]>,
+    weight: usize,
+    encoded: [OnceLock<Encoded>; FORMS_MAX],
+}
+
+impl Run {
+    /// Makes a run of publications that follow each other.
+    ///
+    /// Returns `None` if there are none, or if their numbers are not consecutive.
+    #[must_use]
+    pub fn new(channel: ChannelName, epoch: Epoch, publications: Vec<Publication>) -> Option<Arc<Self>> {
+        let consecutive = publications.windows(2).all(|pair| pair[1].seq == pair[0].seq.next());
+        if publications.is_empty() || !consecutive {
+            return None;
+        }
+        let weight = size_of::<Self>() + publications.iter().map(Publication::weight).sum::<usize>();
+        let encoded = std::array::from_fn(|_| OnceLock::new());
+        Some(Arc::new(Self { channel, epoch, publications: publications.into(), weight, encoded }))
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// The log's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// The number of the first publication.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        self.publications[0].seq
+    }
+
+    /// The number of the last publication.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        self.publications[self.publications.len() - 1].seq
+    }
+
+    /// The publications in order; never empty.
+    #[must_use]
+    pub fn publications(&self) -> &[Publication] {
+        &self.publications
+    }
+
+    /// What the run weighs in memory, in bytes, without its encoded forms.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The part of the run after `seq`: the run itself when all of it is, `None` when nothing is.
+    #[must_use]
+    pub fn after(self: &Arc<Self>, seq: Seq) -> Option<Arc<Self>> {
+        if seq < self.first() {
+            return Some(Arc::clone(self));
+        }
+        let rest = self.publications.get(self.index_after(seq)..)?.to_vec();
+        Self::new(self.channel.clone(), self.epoch.clone(), rest)
+    }
+
+    /// The frames in the wire form `id`, encoded by the first who asks.
+    pub fn encoded(&self, id: FormId, form: &dyn Form) -> &Encoded {
+        self.encoded[usize::from(id.0)].get_or_init(|| {
+            let mut bytes = Vec::new();
+            let mut ends = Vec::with_capacity(self.publications.len());
+            for publication in &self.publications {
+                form.encode(&self.channel, &self.epoch, publication, &mut bytes);
+                // A run is bounded by a batch or a page, both far below 4 GiB.
+                ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            }
+            Encoded { bytes: bytes.into(), ends: ends.into() }
+        })
+    }
+
+    /// How many of the publications are at or before `seq`.
+    #[must_use]
+    pub fn index_after(&self, seq: Seq) -> usize {
+        let passed = (seq.0 + 1).saturating_sub(self.first().0);
+        usize::try_from(passed).unwrap_or(usize::MAX).min(self.publications.len())
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Run({} {}..={})", self.channel, self.first(), self.last())
+    }
+}
+
+impl Encoded {
+    /// The frames after the first `index` ones.
+    #[must_use]
+    pub fn skip(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.bytes[start..]
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Json;
+
+    struct Plain;
+    impl Form for Plain {
+        fn encode(&self, _: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+            out.extend_from_slice(format!("<{}>", publication.seq).as_bytes());
+        }
+    }
+
+    pub(crate) fn publication(seq: u64) -> Publication {
+        Publication {
+            seq: Seq(seq),
+            id: Uuid::nil(),
+            time: 5,
+            data: Json::parse(b"{\"x\":1}").unwrap(),
+            info: None,
+            tags: None,
+        }
+    }
+
+    pub(crate) fn run(numbers: impl IntoIterator<Item = u64>) -> Option<Arc<Run>> {
+        let channel = ChannelName::parse("c").unwrap();
+        let publications = numbers.into_iter().map(publication).collect();
+        Run::new(channel, Epoch::parse("e1").unwrap(), publications)
+    }
+
+    #[test]
+    fn a_run_has_no_holes() {
+        assert!(run([]).is_none());
+        assert!(run([1, 3]).is_none());
+        assert!(run([2, 2]).is_none());
+        let run = run([4, 5, 6]).unwrap();
+        assert_eq!((run.first(), run.last()), (Seq(4), Seq(6)));
+    }
+
+    #[test]
+    fn the_part_after_a_number_starts_right_behind_it() {
+        let run = run([4, 5, 6]).unwrap();
+        assert!(Arc::ptr_eq(&run, &run.after(Seq(3)).unwrap()));
+        assert!(Arc::ptr_eq(&run, &run.after(Seq(1)).unwrap()));
+        assert_eq!(run.after(Seq(4)).unwrap().first(), Seq(5));
+        assert!(run.after(Seq(6)).is_none());
+        assert!(run.after(Seq(60)).is_none());
+    }
+
+    #[test]
+    fn frames_are_encoded_once_and_cut_at_any_number() {
+        let run = run([9, 10, 11]).unwrap();
+        let encoded = run.encoded(FormId(0), &Plain);
+        assert_eq!(&encoded.bytes[..], b"<9><10><11>");
+        assert_eq!(encoded.skip(run.index_after(Seq(9))), b"<10><11>");
+        assert_eq!(encoded.skip(run.index_after(Seq(11))), b"");
+        assert!(std::ptr::eq(encoded, run.encoded(FormId(0), &Plain)));
+    }
+}

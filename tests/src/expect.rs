@@ -1,0 +1,60 @@
+//! What must hold of a run of publications, said once for every wire.
+
+use serde_json::Value;
+
+use crate::api::History;
+use crate::sse::Stream;
+use crate::ws::Client;
+
+/// Takes publications `first..=last` of a channel off a connection, in order, none missing, none twice. Gives their data.
+///
+/// # Panics
+/// At the first that is not the next.
+#[track_caller]
+pub fn run_over_ws(client: &mut Client, channel: &str, first: u64, last: u64) -> Vec<Value> {
+    (first..=last)
+        .map(|offset| {
+            let mut publication = client.publication(channel);
+            assert_eq!(publication["offset"], offset, "in {channel}: {publication}");
+            publication["data"].take()
+        })
+        .collect()
+}
+
+/// As [`run_over_ws`], of a stream that has this one channel.
+///
+/// # Panics
+/// At the first event that is not the next publication.
+#[track_caller]
+pub fn run_over_sse(stream: &mut Stream, channel: &str, first: u64, last: u64) -> Vec<Value> {
+    (first..=last)
+        .map(|offset| {
+            let mut data = stream.expect("message");
+            assert_eq!(data["channel"], channel, "{data}");
+            assert_eq!(data["offset"], offset, "in {channel}: {data}");
+            data["data"].take()
+        })
+        .collect()
+}
+
+/// Checks that a history begins at 1 and has every number up to its head.
+///
+/// # Panics
+/// At the first hole.
+#[track_caller]
+pub fn dense(history: &History) {
+    let offsets: Vec<u64> = history.publications.iter().map(|one| one.offset).collect();
+    let expected: Vec<u64> = (1..=history.head).collect();
+    assert_eq!(offsets, expected, "a history with a hole");
+}
+
+/// Checks that a connection has nothing more to say in a channel: publishes a last word and sees it come next.
+///
+/// # Panics
+/// When anything else comes first.
+#[track_caller]
+pub fn nothing_but(client: &mut Client, channel: &str, offset: u64, word: &Value) {
+    let publication = client.publication(channel);
+    assert_eq!(publication["offset"], offset, "{publication}");
+    assert_eq!(&publication["data"], word, "{publication}");
+}

@@ -1,0 +1,39 @@
+//! Waiting on conditions. No test sleeps for a fixed time and then looks, and none asserts how long a thing took.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long any one condition may take before the test fails, unless `FANFARE_TEST_PATIENCE_MS` says otherwise.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long a condition is waited for. Generous: a healthy run never comes near it.
+pub fn patience() -> Duration {
+    std::env::var("FANFARE_TEST_PATIENCE_MS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .map_or(PATIENCE, Duration::from_millis)
+}
+
+/// The instant at which patience that begins now is at its end.
+pub fn deadline() -> Instant {
+    Instant::now() + patience()
+}
+
+/// Looks again and again until `condition` gives a value.
+///
+/// # Panics
+/// When patience is at its end, with `what` as the sentence.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = deadline();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}

@@ -1,0 +1,18 @@
+//! End to end: real nodes as child processes, a real PostgreSQL and Redis, the public protocols, a real browser.
+//!
+//! Every test starts the nodes that it needs and has a database of its own; nothing is shared but the PostgreSQL
+//! server. `fanfare_tests` has the clients. Build the program first: `cargo build -p fanfare-server`.
+
+mod bad_input;
+mod browser;
+mod cluster;
+mod crash;
+mod health;
+mod http_api;
+mod idempotency;
+mod outage;
+mod position;
+mod retention;
+mod slow_reader;
+mod start;
+mod tokens;

@@ -1,0 +1,33 @@
+import { defineConfig } from 'vite';
+
+/** The server that the development page talks to. */
+const SERVER = 'http://127.0.0.1:8000';
+
+export default defineConfig({
+  base: '/',
+  build: {
+    target: 'es2022',
+    outDir: 'dist',
+    assetsDir: 'assets',
+    // The page runs under a policy without inline code: everything is a file of its own.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    rolldownOptions: {
+      output: {
+        entryFileNames: 'assets/[name].[hash].js',
+        chunkFileNames: 'assets/[name].[hash].js',
+        assetFileNames: 'assets/[name].[hash][extname]',
+      },
+    },
+  },
+  server: {
+    host: '127.0.0.1',
+    proxy: {
+      '/api': SERVER,
+      '/events': SERVER,
+      '/health': SERVER,
+      '/metrics': SERVER,
+      '/connection': { target: SERVER, ws: true },
+    },
+  },
+});
