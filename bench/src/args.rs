@@ -31,7 +31,12 @@ pub enum BenchCommand {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct TargetArgs {
     /// Server for subscribers; repeat it, or separate by commas, to spread them over several.
-    #[arg(long = "url", value_name = "URL", value_delimiter = ',', default_value = "http://127.0.0.1:8000")]
+    #[arg(
+        long = "url",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8000"
+    )]
     pub urls: Vec<String>,
     /// Server for publishers, chosen at random for each message [default: those of --url].
     #[arg(long = "publish-url", value_name = "URL", value_delimiter = ',')]
@@ -40,8 +45,8 @@ pub struct TargetArgs {
     #[arg(long, env = "FANFARE_API_KEY", hide_env_values = true)]
     #[serde(skip)]
     pub api_key: Option<String>,
-    /// Token that every client connects with.
-    #[arg(long, conflicts_with = "token_secret")]
+    /// Token that every client connects with; goes before --token-secret.
+    #[arg(long)]
     #[serde(skip)]
     pub token: Option<String>,
     /// Secret to sign connection and subscription tokens with (HS256).
@@ -193,6 +198,9 @@ pub struct CommitsArgs {
     /// Search for the highest rate whose acknowledgements hold --p99-max-ms; --duration and --warmup are those of one try.
     #[arg(long)]
     pub ramp: bool,
+    /// Compare the head of every channel with what was acknowledged, at the end.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub verify: bool,
     /// Bound of --ramp for the 99th percentile of the acknowledgement latency, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 20.0)]
     pub p99_max_ms: f64,

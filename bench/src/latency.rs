@@ -32,11 +32,6 @@ impl Latency {
         let _ = self.0.add(&other.0);
     }
 
-    /// How many times were recorded.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.len()
-    }
-
     /// A percentile, in milliseconds.
     pub(crate) fn percentile_ms(&self, percentile: f64) -> f64 {
         self.0.value_at_percentile(percentile) as f64 / 1_000.0
@@ -73,14 +68,26 @@ mod tests {
         let mut latency = Latency::new();
         let mut other = Latency::new();
         for ms in 1..=1_000_u64 {
-            let side = if ms % 2 == 0 { &mut latency } else { &mut other };
+            let side = if ms % 2 == 0 {
+                &mut latency
+            } else {
+                &mut other
+            };
             side.record(5_000, 5_000 + ms * 1_000_000);
         }
         latency.merge(&other);
         let summary = latency.summary();
         assert_eq!(summary.count, 1_000);
-        assert!((summary.p50_us as f64 - 500_000.0).abs() < 1_000.0, "{}", summary.p50_us);
-        assert!((summary.p99_us as f64 - 990_000.0).abs() < 1_000.0, "{}", summary.p99_us);
+        assert!(
+            (summary.p50_us as f64 - 500_000.0).abs() < 1_000.0,
+            "{}",
+            summary.p50_us
+        );
+        assert!(
+            (summary.p99_us as f64 - 990_000.0).abs() < 1_000.0,
+            "{}",
+            summary.p99_us
+        );
         assert!(summary.max_us >= 1_000_000);
         assert!(!summary.distribution.is_empty());
     }
@@ -90,6 +97,6 @@ mod tests {
         let mut latency = Latency::new();
         latency.record(0, u64::MAX);
         latency.record(10, 5);
-        assert_eq!(latency.count(), 2);
+        assert_eq!(latency.summary().count, 2);
     }
 }

@@ -33,8 +33,8 @@ mod verify;
 mod websocket;
 
 pub use self::args::{
-    BenchArgs, BenchCommand, ClientArgs, CommitsArgs, FanoutArgs, IdleArgs, OutputArgs, PublishArgs, RunArgs,
-    TargetArgs, Via,
+    BenchArgs, BenchCommand, ClientArgs, CommitsArgs, FanoutArgs, IdleArgs, OutputArgs,
+    PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
 

@@ -149,11 +149,6 @@ impl Link {
         })
     }
 
-    /// Whether the handshake is done.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
     /// What waits to be written; call [`Link::flush`] after adding to it.
     pub(crate) fn out(&mut self) -> &mut Outbox {
         &mut self.out
@@ -234,7 +229,9 @@ impl Link {
                     handler.message(frame.payload, &mut self.out)?;
                 }
                 Opcode::Text | Opcode::Continuation => self.fragment(&frame, handler)?,
-                Opcode::Binary => return Err(WebSocketError::Frame("binary where text was agreed").into()),
+                Opcode::Binary => {
+                    return Err(WebSocketError::Frame("binary where text was agreed").into());
+                }
                 Opcode::Ping => websocket::encode(&mut self.out.bytes, Opcode::Pong, frame.payload),
                 Opcode::Pong => {}
                 Opcode::Close => {
@@ -246,7 +243,11 @@ impl Link {
         Ok(used)
     }
 
-    fn fragment<H: Handler>(&mut self, frame: &websocket::Frame<'_>, handler: &mut H) -> Result<(), Ended> {
+    fn fragment<H: Handler>(
+        &mut self,
+        frame: &websocket::Frame<'_>,
+        handler: &mut H,
+    ) -> Result<(), Ended> {
         let mut gathered = match (self.fragments.take(), frame.opcode) {
             (None, Opcode::Text) => Vec::new(),
             (Some(gathered), Opcode::Continuation) => gathered,
@@ -268,7 +269,11 @@ impl Link {
 
 /// Begins a TCP connection without waiting for it.
 pub(crate) fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
@@ -296,10 +301,17 @@ fn bind_without_port(socket: &Socket) -> io::Result<()> {
             size_of_val(&on) as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Whether the socket has nothing now, or is not connected yet.
 pub(crate) fn is_not_ready(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+    )
 }

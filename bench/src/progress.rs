@@ -48,11 +48,23 @@ impl Progress {
         let _ = if self.terminal {
             self.next = now + DRAW_EVERY;
             self.drawn = true;
-            let line = format!("{:>10} [{}] {:>3.0} %  {seconds} s  {}", self.what, bar(share), share * 100.0, detail());
+            let line = format!(
+                "{:>10} [{}] {:>3.0} %  {seconds} s  {}",
+                self.what,
+                bar(share),
+                share * 100.0,
+                detail()
+            );
             write!(io::stderr(), "\r\x1b[K{line}")
         } else {
             self.next = now + LINE_EVERY;
-            writeln!(io::stderr(), "{}: {:.0} %, {seconds} s, {}", self.what, share * 100.0, detail())
+            writeln!(
+                io::stderr(),
+                "{}: {:.0} %, {seconds} s, {}",
+                self.what,
+                share * 100.0,
+                detail()
+            )
         };
     }
 

@@ -123,15 +123,25 @@ pub(crate) fn connect_command(token: Option<&str>) -> String {
 }
 
 /// Subscribes to a channel, from `position` (offset, epoch) on when there is one.
-pub(crate) fn subscribe_command(channel: &str, token: Option<&str>, position: Option<(u64, &str)>) -> String {
-    let mut command = format!(r#"{{"id":{SUBSCRIBE_ID},"subscribe":{{"channel":{}"#, quoted(channel));
+pub(crate) fn subscribe_command(
+    channel: &str,
+    token: Option<&str>,
+    position: Option<(u64, &str)>,
+) -> String {
+    let mut command = format!(
+        r#"{{"id":{SUBSCRIBE_ID},"subscribe":{{"channel":{}"#,
+        quoted(channel)
+    );
     if let Some(token) = token {
         command.push_str(r#","token":"#);
         command.push_str(&quoted(token));
     }
     command.push_str(r#","positioned":true,"recoverable":true"#);
     if let Some((offset, epoch)) = position {
-        command.push_str(&format!(r#","recover":true,"offset":{offset},"epoch":{}"#, quoted(epoch)));
+        command.push_str(&format!(
+            r#","recover":true,"offset":{offset},"epoch":{}"#,
+            quoted(epoch)
+        ));
     }
     command.push_str("}}");
     command
@@ -148,7 +158,8 @@ mod tests {
 
     #[test]
     fn commands_are_json() {
-        let connect: serde_json::Value = serde_json::from_str(&connect_command(Some("a.b"))).unwrap();
+        let connect: serde_json::Value =
+            serde_json::from_str(&connect_command(Some("a.b"))).unwrap();
         assert_eq!(connect["connect"]["token"], "a.b");
         assert_eq!(connect["id"], CONNECT_ID);
         let text = subscribe_command("a\"b", Some("t"), Some((7, "e")));
@@ -156,7 +167,10 @@ mod tests {
         let subscribe = &subscribe["subscribe"];
         assert_eq!(subscribe["channel"], "a\"b");
         assert_eq!(subscribe["recover"], true);
-        assert_eq!((&subscribe["offset"], &subscribe["epoch"]), (&7.into(), &"e".into()));
+        assert_eq!(
+            (&subscribe["offset"], &subscribe["epoch"]),
+            (&7.into(), &"e".into())
+        );
         assert!(!subscribe_command("a", None, None).contains("\"recover\":"));
     }
 
@@ -165,9 +179,13 @@ mod tests {
         let text = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"x","offset":3,"recovered":true,"publications":[{"data":{"n":1},"offset":4}]}}"#;
         let reply: Reply<'_> = serde_json::from_str(text).unwrap();
         let result = reply.subscribe.unwrap();
-        assert_eq!((result.offset, result.recovered, result.publications.len()), (3, true, 1));
+        assert_eq!(
+            (result.offset, result.recovered, result.publications.len()),
+            (3, true, 1)
+        );
         assert_eq!(result.publications[0].data.get(), r#"{"n":1}"#);
-        let reply: Reply<'_> = serde_json::from_str(r#"{"id":1,"error":{"code":111,"message":"slow"}}"#).unwrap();
+        let reply: Reply<'_> =
+            serde_json::from_str(r#"{"id":1,"error":{"code":111,"message":"slow"}}"#).unwrap();
         assert!(reply.error.unwrap().is_temporary());
     }
 }

@@ -9,7 +9,9 @@ pub(crate) struct Random(u64);
 impl Random {
     /// A generator whose numbers differ from run to run, and from one `salt` to another.
     pub(crate) fn new(salt: u64) -> Self {
-        let seed = clock::now() ^ (u64::from(std::process::id()) << 32) ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let seed = clock::now()
+            ^ (u64::from(std::process::id()) << 32)
+            ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self(seed | 1)
     }
 

@@ -166,7 +166,9 @@ impl<'a> Cursor<'a> {
         let begin = self.at;
         let mut value = 0_u64;
         while let Some(digit @ b'0'..=b'9') = self.peek() {
-            value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+            value = value
+                .checked_mul(10)?
+                .checked_add(u64::from(digit - b'0'))?;
             self.at += 1;
         }
         (self.at > begin).then_some(value)
@@ -189,7 +191,11 @@ impl<'a> Cursor<'a> {
             let begin = cursor.at;
             *field = cursor.number();
             // Data of someone else may hold anything under these names.
-            if !matches!(cursor.peek(), Some(b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t')) || field.is_none() {
+            if !matches!(
+                cursor.peek(),
+                Some(b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
+            ) || field.is_none()
+            {
                 *field = None;
                 cursor.at = begin;
                 cursor.skip()?;
@@ -212,7 +218,9 @@ impl<'a> Cursor<'a> {
                 let rest = &self.text[self.at..];
                 let length = rest
                     .iter()
-                    .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'))
+                    .position(|byte| {
+                        matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
+                    })
                     .unwrap_or(rest.len());
                 self.at += length;
                 (length > 0).then_some(())
@@ -261,7 +269,10 @@ mod tests {
         let expected = Publication {
             channel: b"bench:r:7",
             offset: 42,
-            data: Data { at: Some(123), n: Some(9) },
+            data: Data {
+                at: Some(123),
+                n: Some(9),
+            },
         };
         for text in [
             r#"{"push":{"channel":"bench:r:7","pub":{"data":{"at":123,"n":9,"pad":"xx"},"offset":42,"time":5}}}"#,
@@ -277,10 +288,21 @@ mod tests {
     fn text_that_looks_like_a_field_is_not_one() {
         let text = r#"{"push":{"channel":"c","pub":{"data":{"pad":"\",\"offset\":7,\"at\":8,\\","more":{"at":1,"offset":2,"x":["\"}",{"n":3}]},"at":5},"offset":6}}}"#;
         let found = publication(text);
-        assert_eq!((found.offset, found.data), (6, Data { at: Some(5), n: None }));
-        let found = publication(r#"{"push":{"channel":"a\"b","pub":{"data":"\"offset\":9","offset":1}}}"#);
+        assert_eq!(
+            (found.offset, found.data),
+            (
+                6,
+                Data {
+                    at: Some(5),
+                    n: None
+                }
+            )
+        );
+        let found =
+            publication(r#"{"push":{"channel":"a\"b","pub":{"data":"\"offset\":9","offset":1}}}"#);
         assert_eq!((found.channel, found.offset), (&br#"a\"b"#[..], 1));
-        let found = publication(r#"{"push":{"channel":"c","pub":{"data":{"at":1.5,"n":"x"},"offset":1}}}"#);
+        let found =
+            publication(r#"{"push":{"channel":"c","pub":{"data":{"at":1.5,"n":"x"},"offset":1}}}"#);
         assert_eq!(found.data, Data::default());
         let found = publication(r#"{"push":{"channel":"c","pub":{"data":[{"at":1}]}}}"#);
         assert_eq!((found.offset, found.data), (0, Data::default()));
@@ -289,8 +311,14 @@ mod tests {
     #[test]
     fn kinds_of_messages_are_told_apart() {
         assert_eq!(message(b"{}"), Some(Message::Ping));
-        assert_eq!(message(br#"{"id":1,"connect":{"client":"x"}}"#), Some(Message::Reply));
-        assert_eq!(message(br#"{"push":{"channel":"c","join":{"info":{}}}}"#), Some(Message::Push));
+        assert_eq!(
+            message(br#"{"id":1,"connect":{"client":"x"}}"#),
+            Some(Message::Reply)
+        );
+        assert_eq!(
+            message(br#"{"push":{"channel":"c","join":{"info":{}}}}"#),
+            Some(Message::Push)
+        );
     }
 
     #[test]
@@ -300,7 +328,15 @@ mod tests {
         for cut in 0..text.len() {
             assert_eq!(message(&text[..cut]), None, "cut at {cut}");
         }
-        for text in ["", "x", "{]", "{\"a\"}", "{\"a\":}", "{}{}", r#"{"push":{"pub":{"offset":-1}}}"#] {
+        for text in [
+            "",
+            "x",
+            "{]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{}{}",
+            r#"{"push":{"pub":{"offset":-1}}}"#,
+        ] {
             assert_eq!(message(text.as_bytes()), None, "{text}");
         }
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));

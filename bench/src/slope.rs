@@ -24,7 +24,12 @@ mod tests {
     #[test]
     fn a_line_is_found_again() {
         let points: Vec<_> = (1..=5)
-            .map(|step| (2_000.0 * f64::from(step), 9_000.0 + 4.0 * 2_000.0 * f64::from(step)))
+            .map(|step| {
+                (
+                    2_000.0 * f64::from(step),
+                    9_000.0 + 4.0 * 2_000.0 * f64::from(step),
+                )
+            })
             .collect();
         let (intercept, slope) = fit(&points).unwrap();
         assert!((slope - 4.0).abs() < 1e-9, "{slope}");

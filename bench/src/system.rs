@@ -46,7 +46,10 @@ pub(crate) fn machine() -> Machine {
     Machine {
         cpu: field(&cpuinfo, "model name").unwrap_or_default().to_owned(),
         cores: cores(),
-        memory_mib: field(&meminfo, "MemTotal").and_then(kib).unwrap_or_default() / 1024,
+        memory_mib: field(&meminfo, "MemTotal")
+            .and_then(kib)
+            .unwrap_or_default()
+            / 1024,
         kernel: kernel.trim().to_owned(),
     }
 }
@@ -75,10 +78,17 @@ struct Process {
 impl Sample {
     /// Looks at `pids` and at this process.
     pub(crate) fn take(pids: &[u32]) -> Self {
-        let tree = if pids.is_empty() { HashMap::new() } else { children() };
+        let tree = if pids.is_empty() {
+            HashMap::new()
+        } else {
+            children()
+        };
         Self {
             at: clock::now(),
-            processes: pids.iter().map(|&pid| observe_tree(pid, &tree).ok()).collect(),
+            processes: pids
+                .iter()
+                .map(|&pid| observe_tree(pid, &tree).ok())
+                .collect(),
             own: own_threads(),
         }
     }
@@ -93,7 +103,11 @@ impl Sample {
 
     /// Resident memory of all observed processes, KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
-        self.processes.iter().flatten().map(|process| process.rss_kib).sum()
+        self.processes
+            .iter()
+            .flatten()
+            .map(|process| process.rss_kib)
+            .sum()
     }
 
     /// What each process used from this sample to `later`.
@@ -110,11 +124,17 @@ impl Sample {
                     pid,
                     name: after.name,
                     cpu_seconds,
-                    cpu_share: if window > 0.0 { cpu_seconds / window } else { 0.0 },
+                    cpu_share: if window > 0.0 {
+                        cpu_seconds / window
+                    } else {
+                        0.0
+                    },
                     rss_before_kib: before.rss_kib,
                     rss_after_kib: after.rss_kib,
                     rss_peak_kib: after.rss_peak_kib,
-                    context_switches: after.context_switches.saturating_sub(before.context_switches),
+                    context_switches: after
+                        .context_switches
+                        .saturating_sub(before.context_switches),
                     gone,
                 }
             })
@@ -125,8 +145,13 @@ impl Sample {
     pub(crate) fn generator_until(&self, later: &Self) -> GeneratorUse {
         let window = clock::between(self.at, later.at).as_secs_f64();
         let before: HashMap<u64, f64> = self.own.iter().copied().collect();
-        let used = later.own.iter().map(|(thread, cpu)| (cpu - before.get(thread).unwrap_or(&0.0)).max(0.0));
-        let (sum, busiest) = used.fold((0.0, 0.0_f64), |(sum, busiest), cpu| (sum + cpu, busiest.max(cpu)));
+        let used = later
+            .own
+            .iter()
+            .map(|(thread, cpu)| (cpu - before.get(thread).unwrap_or(&0.0)).max(0.0));
+        let (sum, busiest) = used.fold((0.0, 0.0_f64), |(sum, busiest), cpu| {
+            (sum + cpu, busiest.max(cpu))
+        });
         let share = |cpu: f64| if window > 0.0 { cpu / window } else { 0.0 };
         GeneratorUse {
             window_seconds: window,
@@ -165,7 +190,9 @@ fn observe(pid: u32) -> io::Result<Process> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         for name in ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"] {
-            context_switches += field(&status, name).and_then(|count| count.parse().ok()).unwrap_or(0);
+            context_switches += field(&status, name)
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0);
         }
     }
     Ok(Process {
@@ -181,10 +208,15 @@ fn observe(pid: u32) -> io::Result<Process> {
 fn children() -> HashMap<u32, Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
-        let stat = fs::read_to_string(entry.path().join("stat")).and_then(|stat| Stat::parse(&stat));
+        let stat =
+            fs::read_to_string(entry.path().join("stat")).and_then(|stat| Stat::parse(&stat));
         if let Ok(stat) = stat {
             children.entry(stat.parent).or_default().push(pid);
         }
@@ -194,7 +226,10 @@ fn children() -> HashMap<u32, Vec<u32>> {
 
 /// Processor time of each thread of this process, in seconds.
 fn own_threads() -> Vec<(u64, f64)> {
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let tasks = fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
     let threads = tasks.filter_map(|task| {
         let thread = task.file_name().to_str()?.parse().ok()?;
         // Nanoseconds on the processor come first.
@@ -214,12 +249,22 @@ struct Stat {
 impl Stat {
     /// Reads `/proc/PID/stat`. The name stands in parentheses and may hold anything, parentheses included.
     fn parse(text: &str) -> io::Result<Self> {
-        let broken = || io::Error::new(io::ErrorKind::InvalidData, "a process status that cannot be read");
+        let broken = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a process status that cannot be read",
+            )
+        };
         let open = text.find('(').ok_or_else(broken)?;
         let close = text.rfind(')').ok_or_else(broken)?;
         let name = text.get(open + 1..close).ok_or_else(broken)?.to_owned();
         let fields: Vec<&str> = text[close + 1..].split_whitespace().collect();
-        let number = |index: usize| fields.get(index).and_then(|field| field.parse::<i64>().ok()).ok_or_else(broken);
+        let number = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|field| field.parse::<i64>().ok())
+                .ok_or_else(broken)
+        };
         // After the name: state, parent, …; user, system, and both of ended children are fields 14 to 17 of the whole.
         let ticks = number(11)? + number(12)? + number(13)? + number(14)?;
         // SAFETY: no memory is involved.
@@ -263,17 +308,18 @@ mod tests {
     fn this_process_is_seen_working() {
         let pids = [std::process::id()];
         let before = Sample::first(&pids).unwrap();
-        let mut sum = 0_u64;
         let mut after = Sample::take(&pids);
+        let mut sum = 0_u64;
         // Until the kernel has counted some of it.
-        while after.processes_until(&after, &pids)[0].cpu_seconds == 0.0
-            && before.processes_until(&after, &pids)[0].cpu_seconds == 0.0
-        {
-            sum = (0..10_000_000).fold(sum, |sum, i| std::hint::black_box(sum.wrapping_add(i)));
+        while before.processes_until(&after, &pids)[0].cpu_seconds == 0.0 {
+            sum = (0..1_000_000).fold(sum, |sum, i| std::hint::black_box(sum.wrapping_add(i)));
             after = Sample::take(&pids);
         }
         let used = &before.processes_until(&after, &pids)[0];
-        assert!(used.cpu_seconds > 0.0 && used.rss_after_kib > 0 && !used.gone, "{used:?} {sum}");
+        assert!(
+            used.cpu_seconds > 0.0 && used.rss_after_kib > 0 && !used.gone,
+            "{used:?} {sum}"
+        );
         assert!(before.generator_until(&after).cpu_seconds > 0.0);
         assert!(after.rss_kib() > 0);
     }
@@ -281,7 +327,10 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error_at_first_and_gone_later() {
         let nobody = [u32::MAX];
-        assert!(matches!(Sample::first(&nobody), Err(BenchError::Process { .. })));
+        assert!(matches!(
+            Sample::first(&nobody),
+            Err(BenchError::Process { .. })
+        ));
         let sample = Sample::take(&nobody);
         assert!(sample.processes_until(&sample, &nobody)[0].gone);
     }
@@ -289,7 +338,10 @@ mod tests {
     #[test]
     fn the_machine_is_described() {
         let machine = machine();
-        assert!(machine.cores > 0 && machine.memory_mib > 0 && !machine.kernel.is_empty(), "{machine:?}");
+        assert!(
+            machine.cores > 0 && machine.memory_mib > 0 && !machine.kernel.is_empty(),
+            "{machine:?}"
+        );
         assert!(check_open_files(usize::MAX >> 8).is_err());
         assert!(check_open_files(1).is_ok());
     }

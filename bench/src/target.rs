@@ -24,7 +24,12 @@ pub(crate) struct Target {
 impl Target {
     /// Reads `http://host:port[/base]`.
     pub(crate) fn parse(option: &'static str, url: &str) -> Result<Self, BenchError> {
-        let wrong = |reason: &str| BenchError::option(option, format!("`{url}`: {reason}, like http://127.0.0.1:8000"));
+        let wrong = |reason: &str| {
+            BenchError::option(
+                option,
+                format!("`{url}`: {reason}, like http://127.0.0.1:8000"),
+            )
+        };
         let rest = url
             .strip_prefix("http://")
             .or_else(|| url.strip_prefix("ws://"))
@@ -34,17 +39,23 @@ impl Target {
             None => (rest, ""),
         };
         let printable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if host.is_empty() || host.contains(['@', '?', '#']) || !printable(rest) || base.contains(['?', '#']) {
+        if host.is_empty()
+            || host.contains(['@', '?', '#'])
+            || !printable(rest)
+            || base.contains(['?', '#'])
+        {
             return Err(wrong("must be a host, a port and nothing else"));
         }
         let with_port = match host.rfind(':') {
             Some(colon) if !host[colon..].contains(']') => host.to_owned(),
             _ => format!("{host}:80"),
         };
-        let mut addresses = with_port.to_socket_addrs().map_err(|source| BenchError::Resolve {
-            url: url.to_owned(),
-            source,
-        })?;
+        let mut addresses = with_port
+            .to_socket_addrs()
+            .map_err(|source| BenchError::Resolve {
+                url: url.to_owned(),
+                source,
+            })?;
         let address = addresses.next().ok_or_else(|| wrong("has no address"))?;
         Ok(Self {
             address,
@@ -54,7 +65,10 @@ impl Target {
     }
 
     /// Reads all of `urls`.
-    pub(crate) fn parse_all(option: &'static str, urls: &[String]) -> Result<Vec<Self>, BenchError> {
+    pub(crate) fn parse_all(
+        option: &'static str,
+        urls: &[String],
+    ) -> Result<Vec<Self>, BenchError> {
         if urls.is_empty() {
             return Err(BenchError::option(option, "needs at least one server"));
         }
@@ -70,16 +84,31 @@ mod tests {
     fn urls_are_taken_apart() {
         let target = Target::parse("--url", "http://127.0.0.1:8000/").unwrap();
         assert_eq!(target.address, "127.0.0.1:8000".parse().unwrap());
-        assert_eq!((target.host.as_str(), target.base.as_str()), ("127.0.0.1:8000", ""));
+        assert_eq!(
+            (target.host.as_str(), target.base.as_str()),
+            ("127.0.0.1:8000", "")
+        );
         let target = Target::parse("--url", "http://[::1]:9/app").unwrap();
         assert_eq!(target.address, "[::1]:9".parse().unwrap());
         assert_eq!(target.base, "/app");
-        assert_eq!(Target::parse("--url", "ws://127.0.0.1").unwrap().address.port(), 80);
+        assert_eq!(
+            Target::parse("--url", "ws://127.0.0.1")
+                .unwrap()
+                .address
+                .port(),
+            80
+        );
     }
 
     #[test]
     fn what_cannot_be_used_is_refused() {
-        for url in ["https://127.0.0.1", "127.0.0.1:8000", "http://", "http://user@127.0.0.1", "http://a b/"] {
+        for url in [
+            "https://127.0.0.1",
+            "127.0.0.1:8000",
+            "http://",
+            "http://user@127.0.0.1",
+            "http://a b/",
+        ] {
             assert!(Target::parse("--url", url).is_err(), "{url}");
         }
         assert!(Target::parse_all("--url", &[]).is_err());

@@ -88,7 +88,10 @@ mod tests {
         let token = signer.subscription("a");
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
-        assert_eq!(base64_url(hmac::sign(&key, signed.as_bytes()).as_ref()), signature);
+        assert_eq!(
+            base64_url(hmac::sign(&key, signed.as_bytes()).as_ref()),
+            signature
+        );
         assert!(signed.starts_with("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."));
         assert_eq!(token.split('.').count(), 3);
         assert_ne!(signer.connection(), token);

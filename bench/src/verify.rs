@@ -140,7 +140,11 @@ impl Stream {
         let Some(faults) = &self.faults else {
             return StreamFaults::default();
         };
-        let missing: u64 = faults.missing.iter().map(|(first, last)| last - first + 1).sum();
+        let missing: u64 = faults
+            .missing
+            .iter()
+            .map(|(first, last)| last - first + 1)
+            .sum();
         StreamFaults {
             holes: missing + faults.forgotten,
             duplicates: faults.duplicates,
@@ -211,6 +215,11 @@ impl Contents {
         self.channels[channel].base.get_or_insert(offset);
     }
 
+    /// The position at which the first subscription to a channel began.
+    pub(crate) fn base(&self, channel: usize) -> Option<u64> {
+        self.channels[channel].base
+    }
+
     /// Says that `offset` of a channel carried message `n`; `false` when it is known to have carried another one.
     pub(crate) fn note(&mut self, channel: usize, offset: u64, n: u64) -> bool {
         let content = &mut self.channels[channel];
@@ -249,10 +258,19 @@ impl Contents {
         let mut messages: Vec<u64> = self
             .channels
             .iter()
-            .flat_map(|content| content.messages.iter().copied().filter(|&message| message != 0))
+            .flat_map(|content| {
+                content
+                    .messages
+                    .iter()
+                    .copied()
+                    .filter(|&message| message != 0)
+            })
             .collect();
         messages.sort_unstable();
-        messages.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64
+        messages
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .count() as u64
     }
 
     /// Whether `offset` of a channel carried something else than message `n`; `None` when nobody saw it.
@@ -291,7 +309,10 @@ mod tests {
         let mut stream = after(&[11]);
         assert_eq!(stream.accept(14), Step::Hole { due: 12 });
         assert_eq!(stream.accept(15), Step::Next);
-        let expected = StreamFaults { holes: 2, ..StreamFaults::default() };
+        let expected = StreamFaults {
+            holes: 2,
+            ..StreamFaults::default()
+        };
         assert_eq!(stream.faults_so_far(), expected);
         assert_eq!(stream.distinct(), 3);
     }
@@ -305,7 +326,10 @@ mod tests {
     #[test]
     fn a_duplicate_is_seen() {
         let stream = after(&[11, 12, 12, 11]);
-        let expected = StreamFaults { duplicates: 2, ..StreamFaults::default() };
+        let expected = StreamFaults {
+            duplicates: 2,
+            ..StreamFaults::default()
+        };
         assert_eq!(stream.faults_so_far(), expected);
         assert_eq!(stream.distinct(), 2);
     }
@@ -315,7 +339,10 @@ mod tests {
         let mut stream = after(&[11, 13]);
         assert_eq!(stream.accept(12), Step::Late);
         assert_eq!(stream.accept(14), Step::Next);
-        let expected = StreamFaults { reorders: 1, ..StreamFaults::default() };
+        let expected = StreamFaults {
+            reorders: 1,
+            ..StreamFaults::default()
+        };
         assert_eq!(stream.faults_so_far(), expected);
         assert_eq!(stream.distinct(), 4);
         assert_eq!(stream.accept(12), Step::Duplicate);
@@ -364,6 +391,10 @@ mod tests {
         assert_eq!(contents.differs(0, 1, 100), Some(false));
         assert_eq!(contents.differs(0, 2, 100), Some(true));
         assert_eq!(contents.differs(0, 3, 100), None);
-        assert_eq!(contents.repeated(), 1, "message 100 stands in both channels");
+        assert_eq!(
+            contents.repeated(),
+            1,
+            "message 100 stands in both channels"
+        );
     }
 }

@@ -90,8 +90,9 @@ pub(crate) fn handshake_answer(bytes: &[u8]) -> Result<Option<usize>, WebSocketE
         return Err(WebSocketError::Refused(status.chars().take(100).collect()));
     }
     let accepted = lines.any(|line| {
-        line.split_once(':')
-            .is_some_and(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT)
+        line.split_once(':').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT
+        })
     });
     if accepted {
         Ok(Some(end + 4))
@@ -140,9 +141,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WebSock
     };
     let last = first & 0x80 != 0;
     if matches!(opcode, Opcode::Close | Opcode::Ping | Opcode::Pong) && (!last || length > 125) {
-        return Err(WebSocketError::Frame("a control frame must be short and whole"));
+        return Err(WebSocketError::Frame(
+            "a control frame must be short and whole",
+        ));
     }
-    Ok(Some((Frame { last, opcode, payload }, whole)))
+    Ok(Some((
+        Frame {
+            last,
+            opcode,
+            payload,
+        },
+        whole,
+    )))
 }
 
 /// Appends one masked frame to `out`.
@@ -214,12 +224,17 @@ mod tests {
         for size in [0, 1, 125, 126, 127, 300, 0xFFFF, 0x1_0000] {
             let payload: Vec<u8> = (0..size).map(|i: usize| i as u8).collect();
             let bytes = plain(0x81, &payload);
-            for cut in (0..bytes.len()).filter(|cut| bytes.len() < 1_000 || *cut < 20 || cut % 997 == 0) {
+            for cut in
+                (0..bytes.len()).filter(|cut| bytes.len() < 1_000 || *cut < 20 || cut % 997 == 0)
+            {
                 assert_eq!(decode(&bytes[..cut]), Ok(None), "{size} bytes cut at {cut}");
             }
             let (frame, used) = decode(&bytes).unwrap().unwrap();
             assert!(frame.last);
-            assert_eq!((frame.opcode, frame.payload, used), (Opcode::Text, &payload[..], bytes.len()));
+            assert_eq!(
+                (frame.opcode, frame.payload, used),
+                (Opcode::Text, &payload[..], bytes.len())
+            );
         }
     }
 
@@ -269,7 +284,10 @@ mod tests {
         assert!(matches!(refused, Err(WebSocketError::Refused(status)) if status.contains("503")));
         let other = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: AAAA\r\n\r\n";
         assert_eq!(handshake_answer(other), Err(WebSocketError::Handshake));
-        assert_eq!(handshake_answer(&[b'x'; HANDSHAKE_BYTES_MAX + 1]), Err(WebSocketError::Handshake));
+        assert_eq!(
+            handshake_answer(&[b'x'; HANDSHAKE_BYTES_MAX + 1]),
+            Err(WebSocketError::Handshake)
+        );
     }
 
     #[test]

@@ -50,7 +50,10 @@ async function checks(done) {
   const first = await connected();
   done('connect');
   const left = await subscribed(first, channel);
-  ensure(left.context.recoverable && left.context.positioned, 'the subscription is not recoverable');
+  ensure(
+    left.context.recoverable && left.context.positioned,
+    'the subscription is not recoverable',
+  );
   const epoch = left.context.streamPosition?.epoch;
   ensure(epoch, 'the subscription has no epoch');
   const base = left.context.streamPosition.offset;
@@ -76,7 +79,9 @@ async function published(client, subscription, channel, base, done) {
     await comes(subscription, base + 2);
     ensureEqual(subscription.pubs.at(-1).data, { from: 'client' }, 'data published by a client');
   }
-  done(`publish through the API${allowed ? ' and by a client' : '; by a client it is not granted (103)'}`);
+  done(
+    `publish through the API${allowed ? ' and by a client' : '; by a client it is not granted (103)'}`,
+  );
 }
 
 async function twoClients(left, channel, done) {
@@ -103,20 +108,35 @@ async function history(subscription, epoch, done) {
   const newest = subscription.pubs.slice(-PAGE).reverse();
   const plain = (pubs) => pubs.map(({ offset, data }) => ({ offset, data }));
   ensureEqual(plain(result.publications), newest, 'the newest page of the history');
-  ensureEqual({ epoch: result.epoch, offset: result.offset }, { epoch, offset: newest[0].offset }, 'its position');
+  ensureEqual(
+    { epoch: result.epoch, offset: result.offset },
+    { epoch, offset: newest[0].offset },
+    'its position',
+  );
   const since = { epoch, offset: newest.at(-1).offset };
   const forward = await subscription.sdk.history({ limit: PAGE, since });
-  ensureEqual(plain(forward.publications), [...newest].reverse().slice(1), 'the page behind a position');
+  ensureEqual(
+    plain(forward.publications),
+    [...newest].reverse().slice(1),
+    'the page behind a position',
+  );
   const head = await subscription.sdk.history({ limit: 0 });
-  ensureEqual([head.publications.length, head.offset], [0, newest[0].offset], 'history with limit 0');
+  ensureEqual(
+    [head.publications.length, head.offset],
+    [0, newest[0].offset],
+    'history with limit 0',
+  );
   done('history: newest first, behind a position, and the position alone');
 }
 
-/** The server takes a command while nothing else is due: the connection is alive in both directions. */
+/** The connect reply on the wire: it promises pings, and asks for pongs. */
 async function pong(client, done) {
   const raw = await rawConnect(args.token);
   const { connect } = raw.reply;
-  ensure(connect?.ping > 0 && connect.pong === true, `connect promises no ping: ${JSON.stringify(raw.reply)}`);
+  ensure(
+    connect?.ping > 0 && connect.pong === true,
+    `connect promises no ping: ${JSON.stringify(raw.reply)}`,
+  );
   ensure(connect.client, 'connect gives no client id');
   raw.socket.close();
   ensureEqual(client.state, 'connected', 'the state of the client');
@@ -129,15 +149,28 @@ async function recovery(client, subscription, channel, done) {
   subscription.context = null;
   client.disconnect();
   ensureEqual(client.state, 'disconnected', 'the state of the client');
-  await api.publishInOrder(channel, Array.from({ length: MISSED }, (_, index) => ({ missed: index })));
+  await api.publishInOrder(
+    channel,
+    Array.from({ length: MISSED }, (_, index) => ({ missed: index })),
+  );
   ensureEqual(subscription.pubs.length, from, 'how many came while it was away');
   client.connect();
   const context = await until(args.patience, 'subscribed again', () => subscription.context);
   ensureEqual([context.wasRecovering, context.recovered], [true, true], 'wasRecovering, recovered');
   await comes(subscription, position + MISSED);
   const missed = subscription.pubs.slice(from);
-  ensureSequence(missed.map(({ offset }) => offset), position + 1, position + MISSED, 'recovered');
-  ensureSequence(missed.map(({ data }) => data.missed), 0, MISSED - 1, 'data of the recovered');
+  ensureSequence(
+    missed.map(({ offset }) => offset),
+    position + 1,
+    position + MISSED,
+    'recovered',
+  );
+  ensureSequence(
+    missed.map(({ data }) => data.missed),
+    0,
+    MISSED - 1,
+    'data of the recovered',
+  );
   const live = await api.publish(channel, { after: 'recovery' });
   await comes(subscription, live.offset);
   ensureEqual(live.offset, position + MISSED + 1, 'the offset of the first live one');
@@ -149,22 +182,41 @@ async function far(channel, epoch, done) {
   const last = await api.publishMany(channel, FAR, (index) => ({ far: index }));
   ensureEqual(last.offset, start + FAR, 'the head behind the published ones');
   const late = await subscribed(await connected(), channel, { since: { offset: start, epoch } });
-  ensureEqual([late.context.wasRecovering, late.context.recovered], [true, true], 'wasRecovering, recovered');
+  ensureEqual(
+    [late.context.wasRecovering, late.context.recovered],
+    [true, true],
+    'wasRecovering, recovered',
+  );
   const live = await api.publish(channel, { after: 'far' });
   await comes(late, live.offset);
-  ensureSequence(late.pubs.map(({ offset }) => offset), start + 1, live.offset, 'from far back');
+  ensureSequence(
+    late.pubs.map(({ offset }) => offset),
+    start + 1,
+    live.offset,
+    'from far back',
+  );
   late.client.disconnect();
   done(`recovery from a position ${FAR} back: everything came in order, then live`);
 }
 
 async function foreignEpoch(channel, done) {
   const head = await api.head(channel);
-  const lost = await subscribed(await connected(), channel, { since: { offset: 1, epoch: 'another' } });
-  ensureEqual([lost.context.wasRecovering, lost.context.recovered], [true, false], 'wasRecovering, recovered');
+  const lost = await subscribed(await connected(), channel, {
+    since: { offset: 1, epoch: 'another' },
+  });
+  ensureEqual(
+    [lost.context.wasRecovering, lost.context.recovered],
+    [true, false],
+    'wasRecovering, recovered',
+  );
   ensureEqual(lost.context.streamPosition, head, 'the position after a failed recovery');
   const live = await api.publish(channel, { after: 'reset' });
   await comes(lost, live.offset);
-  ensureEqual(lost.pubs.map(({ offset }) => offset), [head.offset + 1], 'what came');
+  ensureEqual(
+    lost.pubs.map(({ offset }) => offset),
+    [head.offset + 1],
+    'what came',
+  );
   lost.client.disconnect();
   done('a foreign epoch is not recovered: the current position is told, and live goes on');
 }
@@ -175,7 +227,10 @@ async function unsubscribe(subscription, channel, done) {
   subscription.sdk.unsubscribe();
   // The answer to a later command proves that the server has taken the unsubscribe.
   await until(args.patience, 'the unsubscribe to be taken', async () => {
-    const error = await subscription.client.rpc('none', {}).then(() => null, (reason) => reason);
+    const error = await subscription.client.rpc('none', {}).then(
+      () => null,
+      (reason) => reason,
+    );
     return error === null || error.code >= 100;
   });
   const { offset } = await api.publish(channel, { after: 'unsubscribe' });
@@ -212,12 +267,21 @@ async function refused(done) {
   client.on('disconnected', (context) => (end = context));
   client.connect();
   const known = (seenCode) => REFUSING_ERRORS.includes(seenCode);
-  await until(args.patience, 'the client to be refused', () => end ?? (seen.some(known) || seen.includes('connected')));
+  await until(
+    args.patience,
+    'the client to be refused',
+    () => end ?? (seen.some(known) || seen.includes('connected')),
+  );
   ensure(!seen.includes('connected'), 'the client connected without a token');
   // 1 is the client's own "unauthorized": error 109 without a way to get another token.
   const terminal = end !== null && (end.code === 1 || REFUSING_CLOSES.includes(end.code));
-  ensure(terminal || seen.some(known), `the client saw ${seen} and ended with ${JSON.stringify(end)}`);
-  done(`without a token the client ends with: ${end ? `${end.code} ${end.reason}` : `error ${seen}`}`);
+  ensure(
+    terminal || seen.some(known),
+    `the client saw ${seen} and ended with ${JSON.stringify(end)}`,
+  );
+  done(
+    `without a token the client ends with: ${end ? `${end.code} ${end.reason}` : `error ${seen}`}`,
+  );
 }
 
 /** One connect command on a bare socket: its reply, or how the socket was closed. */
@@ -231,7 +295,11 @@ async function rawConnect(token) {
     seen.reason = String(reason);
   });
   socket.on('error', (error) => (seen.failure = error));
-  await until(args.patience, 'an answer to connect', () => seen.reply ?? seen.close ?? seen.failure);
+  await until(
+    args.patience,
+    'an answer to connect',
+    () => seen.reply ?? seen.close ?? seen.failure,
+  );
   if (seen.failure) {
     throw new CheckFailed(`${endpoint}: ${seen.failure.message}`);
   }
@@ -267,7 +335,11 @@ async function connected() {
 /** A subscription that is active, with all that comes over it. */
 async function subscribed(client, channel, options = {}) {
   const token = args['subscription-token'];
-  const sdk = client.newSubscription(channel, { recoverable: true, ...(token ? { token } : {}), ...options });
+  const sdk = client.newSubscription(channel, {
+    recoverable: true,
+    ...(token ? { token } : {}),
+    ...options,
+  });
   const subscription = { client, sdk, context: null, pubs: [] };
   let end = null;
   sdk.on('subscribed', (context) => (subscription.context = context));
@@ -291,7 +363,7 @@ function comes(subscription, offset) {
   );
 }
 
-/** True when the act succeeded; false when a client with a token may not, which is for the server to say. */
+/** True when the act succeeded; false when a client with a token may not, as servers may say. */
 async function granted(what, act) {
   try {
     await act();

@@ -1,6 +1,6 @@
 /**
  * The native `EventSource` of real Chromium on two channels at once: order, holes and repeats over
- * a reopened stream (`?last_event_id=`) and over a pulled cable (`Last-Event-ID`, sent by the browser).
+ * a reopened stream (`?last_event_id=`) and a pulled cable (`Last-Event-ID` from the browser).
  */
 
 import { Api, freshChannel } from './lib/api.mjs';
@@ -38,15 +38,28 @@ async function checks(done) {
   // One channel with a past, one without: a stream without an id starts at the head of each.
   await publishRound([channels[0]], 'past');
   const first = await open(page, channels, null);
-  ensureEqual(first.ready.channels[channels[0]], { offset: ROUND }, 'ready: where the first channel starts');
-  ensureEqual(first.ready.channels[channels[1]]?.offset ?? 0, 0, 'ready: where the second channel starts');
+  ensureEqual(
+    first.ready.channels[channels[0]],
+    { offset: ROUND },
+    'ready: where the first channel starts',
+  );
+  ensureEqual(
+    first.ready.channels[channels[1]]?.offset ?? 0,
+    0,
+    'ready: where the second channel starts',
+  );
   ensure(first.ready.epoch !== '' && typeof first.ready.epoch === 'string', 'ready: no epoch');
-  ensure(first.readyId !== '', 'ready carries no id: a loss before the first message could not be resumed');
+  ensure(
+    first.readyId !== '',
+    'ready carries no id: a loss before the first message could not be resumed',
+  );
   done('ready says where both channels start, in which epoch, and carries an id');
 
   const heads = { [channels[0]]: ROUND, [channels[1]]: 0 };
   await round(page, channels, heads, 'live');
-  done(`${ROUND} messages to each of two channels arrive live, in order, without a hole or a repeat`);
+  done(
+    `${ROUND} messages to each of two channels arrive live, in order, without a hole or a repeat`,
+  );
 
   await reopened(page, channels, heads);
   done('a stream reopened with last_event_id goes on where it was closed, on both channels');
@@ -55,7 +68,9 @@ async function checks(done) {
   done('an id taken in the middle of the stream gives exactly the rest of both channels');
 
   await pulled(page, channels, heads);
-  done('a pulled cable: the browser reconnects with Last-Event-ID, nothing missing, nothing repeated');
+  done(
+    'a pulled cable: the browser reconnects with Last-Event-ID, nothing missing, nothing repeated',
+  );
 
   await readyIdResumes(page, channels, heads);
   done('the id of ready resumes a stream that had no message yet');
@@ -89,10 +104,18 @@ async function complete(page, channels, heads) {
   for (const channel of channels) {
     const own = messages.filter((message) => message.data.channel === channel);
     const last = heads[channel] + ROUND;
-    ensureSequence(own.map(({ data }) => data.offset), heads[channel] + 1, last, channel);
+    ensureSequence(
+      own.map(({ data }) => data.offset),
+      heads[channel] + 1,
+      last,
+      channel,
+    );
     heads[channel] = last;
     for (const { data } of own) {
-      ensure(typeof data.id === 'string' && data.id !== '', `${channel} ${data.offset}: no publication id`);
+      ensure(
+        typeof data.id === 'string' && data.id !== '',
+        `${channel} ${data.offset}: no publication id`,
+      );
       ensure(Number.isFinite(data.time), `${channel} ${data.offset}: no time`);
     }
     const order = own.map(({ data }) => Number(String(data.data).split(' ').at(-1)));
@@ -127,8 +150,13 @@ async function reopenedEarlier(page, channels, heads) {
   );
   const { messages: came } = await take(page);
   for (const channel of channels) {
-    const of = (list) => list.filter(({ data }) => data.channel === channel).map(({ data }) => data.offset);
-    ensureEqual(of(came), of(rest), `${channel}: the rest behind the middle of ${before[channel]} …`);
+    const of = (list) =>
+      list.filter(({ data }) => data.channel === channel).map(({ data }) => data.offset);
+    ensureEqual(
+      of(came),
+      of(rest),
+      `${channel}: the rest behind the middle of ${before[channel]} …`,
+    );
   }
 }
 
@@ -165,7 +193,7 @@ async function foreignEpoch(page, channels) {
       let text = '';
       try {
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-        for (let end = !response.ok; !end && !/^event: ?reset$/m.test(text); ) {
+        for (let end = !response.ok; !end && !/^event: ?reset$/m.test(text);) {
           const { value, done } = await reader.read();
           text += value ?? '';
           end = done;
@@ -179,20 +207,31 @@ async function foreignEpoch(page, channels) {
     { url: address.href, patience: args.patience },
   );
   const said = (status >= 400 && status < 500) || (status === 200 && /^event: ?reset$/m.test(text));
-  ensure(said, `a foreign id is answered with ${status} and neither refused nor reset: ${JSON.stringify(text.slice(0, 200))}`);
+  ensure(
+    said,
+    `a foreign id is answered with ${status} and neither refused nor reset: ${JSON.stringify(text.slice(0, 200))}`,
+  );
 }
 
 /** Opens the stream and waits for its `ready`. */
 async function open(page, channels, lastEventId) {
-  await page.evaluate(
-    ({ channels, lastEventId }) => globalThis.heard.open(channels, lastEventId),
-    { channels, lastEventId },
-  );
+  await page.evaluate(({ channels, lastEventId }) => globalThis.heard.open(channels, lastEventId), {
+    channels,
+    lastEventId,
+  });
   return until(
     args.patience,
     'ready',
-    () => page.evaluate(() => globalThis.heard.ready && { ready: globalThis.heard.ready, readyId: globalThis.heard.readyId }),
-    async () => `the stream is ${await page.evaluate(() => globalThis.heard.source.readyState)}; ${browser.problems.join('; ')}`,
+    () =>
+      page.evaluate(
+        () =>
+          globalThis.heard.ready && {
+            ready: globalThis.heard.ready,
+            readyId: globalThis.heard.readyId,
+          },
+      ),
+    async () =>
+      `the stream is ${await page.evaluate(() => globalThis.heard.source.readyState)}; ${browser.problems.join('; ')}`,
   );
 }
 

@@ -77,7 +77,10 @@ async function publishOne(page, done) {
     ensureEqual(facts.rows[0]?.seq, before.seq + 1, `${pane}: its sequence`);
     ensureEqual(facts.rows[0]?.text, 'the first of this check', `${pane}: its text`);
     ensureEqual(facts.rows[0]?.via, 'live', `${pane}: how it came`);
-    ensure(/^\d+(\.\d)? (ms|s)$/.test(facts.rows[0]?.latency), `${pane}: no latency, but ${facts.rows[0]?.latency}`);
+    ensure(
+      /^\d+(\.\d)? (ms|s)$/.test(facts.rows[0]?.latency),
+      `${pane}: no latency, but ${facts.rows[0]?.latency}`,
+    );
   }
   done('a published message is in both panes, with one sequence and its latency');
 }
@@ -113,11 +116,21 @@ async function dropped(page, channel, pane, done) {
     ensureEqual(away.seq, before.seq, `${pane}: its position while it is away`);
     await press(page, pane);
   }
-  const facts = await becomes(page, pane, 'caught up', (now) => now.seq === last.offset && now.state === 'live');
+  const facts = await becomes(
+    page,
+    pane,
+    'caught up',
+    (now) => now.seq === last.offset && now.state === 'live',
+  );
   ensureWhole(facts, pane);
   ensureEqual(facts.received - before.received, MISSED, `${pane}: how many came`);
   const rows = facts.rows.filter((row) => row.seq > before.seq).reverse();
-  ensureSequence(rows.map((row) => row.seq), before.seq + 1, last.offset, `${pane}: rows`);
+  ensureSequence(
+    rows.map((row) => row.seq),
+    before.seq + 1,
+    last.offset,
+    `${pane}: rows`,
+  );
   const recovered = rows.filter((row) => row.via === 'recovered').length;
   ensureEqual(recovered, MISSED, `${pane}: rows marked as recovered`);
   ensure(/Nothing is missing/.test(facts.banner), `${pane}: it says "${facts.banner}"`);
@@ -134,7 +147,12 @@ async function streamWhileDropped(page, done) {
   const start = (await factsOf(page, 'websocket')).seq;
   // Nobody presses the button: the countdown brings both back while the stream goes on.
   for (const pane of PANES) {
-    const facts = await becomes(page, pane, 'back by itself', (now) => now.seq > start && now.state === 'live');
+    const facts = await becomes(
+      page,
+      pane,
+      'back by itself',
+      (now) => now.seq > start && now.state === 'live',
+    );
     ensureWhole(facts, pane);
   }
   await page.click('#publish-stream');
@@ -157,7 +175,12 @@ async function cablePulled(page, channel, done) {
   const last = await api.publishMany(channel, MISSED, (index) => ({ cut: index }));
   cable.mend();
   for (const pane of PANES) {
-    const facts = await becomes(page, pane, 'caught up', (now) => now.seq === last.offset && now.state === 'live');
+    const facts = await becomes(
+      page,
+      pane,
+      'caught up',
+      (now) => now.seq === last.offset && now.state === 'live',
+    );
     ensureWhole(facts, pane);
     ensureEqual(facts.received - before.received, MISSED, `${pane}: how many came`);
   }
@@ -202,7 +225,12 @@ async function screenshots(folder, done) {
     await becomes(page, 'eventsource', `${index} rows`, (facts) => facts.received === index);
   }
   await press(page, 'websocket');
-  await becomes(page, 'websocket', 'all rows', (facts) => facts.seq === 8 && facts.state === 'live');
+  await becomes(
+    page,
+    'websocket',
+    'all rows',
+    (facts) => facts.seq === 8 && facts.state === 'live',
+  );
   for (const [size, width, height] of [
     ['narrow', 360, 780],
     ['wide', 1280, 900],

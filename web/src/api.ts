@@ -78,7 +78,10 @@ async function call(method: string, body: unknown): Promise<Record<string, unkno
     result?: Record<string, unknown>;
   };
   if (error !== undefined) {
-    throw new ApiError('refused', `${error.message ?? 'refused'} (${error.code ?? response.status})`);
+    throw new ApiError(
+      'refused',
+      `${error.message ?? 'refused'} (${error.code ?? response.status})`,
+    );
   }
   if (response.status >= 500) {
     throw new ApiError('unreachable', `The server answered ${response.status}.`);

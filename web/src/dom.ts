@@ -1,6 +1,6 @@
 /** Finding and making elements. All text goes in as text nodes: nothing here parses HTML. */
 
-/** The element that matches, of the class that is expected. A page without it is a build mistake. */
+/** The element that matches, of the class that is expected. Without it the page is broken. */
 export function find<T extends Element>(
   root: ParentNode,
   selector: string,

@@ -115,7 +115,9 @@ export class EventSourceFeed implements Feed {
       return;
     }
     if (status >= 400 && status < 500 && status !== 429) {
-      this.#listener.refused(status === 401 ? 'unauthorized (401)' : `the server answered ${status}`);
+      this.#listener.refused(
+        status === 401 ? 'unauthorized (401)' : `the server answered ${status}`,
+      );
       return;
     }
     this.connect();

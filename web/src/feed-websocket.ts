@@ -53,12 +53,13 @@ export class WebSocketFeed implements Feed {
     });
     this.#subscription.on('subscribed', ({ streamPosition, wasRecovering, recovered }) => {
       const start = { epoch: streamPosition?.epoch ?? '', offset: streamPosition?.offset ?? 0 };
-      // A lost position of another log needs no word: the epoch at the start tells.
-      if (wasRecovering && !recovered && this.#epoch === start.epoch) {
-        this.#listener?.truncated(start.offset + 1);
-      }
+      const sameLog = this.#epoch === start.epoch;
       this.#epoch = start.epoch;
       this.#listener?.live(start);
+      // That the log is another one needs no word: the epoch at the start tells.
+      if (wasRecovering && !recovered && sameLog) {
+        this.#listener?.truncated(start.offset + 1);
+      }
     });
     this.#subscription.on('publication', ({ offset, data }) => {
       this.#listener?.publication({ seq: offset ?? 0, data, arrivedAt: now() });

@@ -1,4 +1,4 @@
-/** The page's clock, and the latencies measured with it. It never compares clocks of two machines. */
+/** The page's clock, and the latencies measured with it. Never compares two clocks. */
 
 /** How many of the latest latencies the median is taken over. */
 export const LATENCY_WINDOW = 200;

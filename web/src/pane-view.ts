@@ -23,6 +23,7 @@ export interface PaneFacts {
   missing: number;
   repeated: number;
   late: number;
+  expired: number;
   median: number | null;
   banner: string;
   tone: Tone;
@@ -88,12 +89,16 @@ export class PaneView {
     setText(epoch, facts.epoch?.slice(0, EPOCH_CHARS) ?? '–');
     epoch.title = facts.epoch ?? '';
     setText(this.#field('seq'), facts.seq === null ? '–' : String(facts.seq));
-    setText(this.#field('head'), facts.seq === null ? '' : ` of ${Math.max(facts.head, facts.seq)}`);
+    setText(
+      this.#field('head'),
+      facts.seq === null ? '' : ` of ${Math.max(facts.head, facts.seq)}`,
+    );
     setText(this.#field('median'), facts.median === null ? '–' : formatLatency(facts.median));
     setText(this.#field('received'), String(facts.received));
     this.#count('missing', facts.missing);
     this.#count('repeated', facts.repeated);
     this.#count('late', facts.late).hidden = facts.late === 0;
+    this.#count('expired', facts.expired).hidden = facts.expired === 0;
     const banner = this.#field('banner');
     setText(banner, facts.banner);
     banner.dataset['tone'] = facts.tone;

@@ -47,6 +47,8 @@ interface Return {
   /** The channel's head at the return: there the catching up ends. */
   target: number;
   recovered: number;
+  /** What had gone wrong before this return. */
+  before: { late: number; expired: number };
   held: Held[] | null;
   done: boolean;
 }
@@ -206,7 +208,16 @@ export class Pane implements FeedListener {
     this.#release();
     const target = Math.max(position, this.#head?.in(this.#epoch) ?? 0);
     const resume = new Resume(now(), target);
-    const back: Return = { resume, from: position, target, recovered: 0, held: [], done: false };
+    const { late, expired } = this.#tracker;
+    const back: Return = {
+      resume,
+      from: position,
+      target,
+      recovered: 0,
+      before: { late, expired },
+      held: [],
+      done: false,
+    };
     this.#return = back;
     this.#view.rows.note(`Back: asked for everything after ${position}`, 'quiet');
     const proceed = (): void => {
@@ -224,7 +235,9 @@ export class Pane implements FeedListener {
       }
     };
     // A server that wants a key does not tell its head; then the page goes by what it has seen.
-    readHead(this.#channel).then(learn, () => undefined).finally(proceed);
+    readHead(this.#channel)
+      .then(learn, () => undefined)
+      .finally(proceed);
     setTimeout(proceed, HEAD_PATIENCE_MS);
   }
 
@@ -251,7 +264,10 @@ export class Pane implements FeedListener {
     }
     if (taken.kind === 'gap') {
       const { from, to } = taken;
-      this.#view.rows.note(from === to ? `${from} is missing` : `${from} to ${to} are missing`, 'bad');
+      this.#view.rows.note(
+        from === to ? `${from} is missing` : `${from} to ${to} are missing`,
+        'bad',
+      );
     }
     const problem =
       taken.kind === 'repeat' ? 'repeated' : taken.kind === 'late' ? 'out of order' : null;
@@ -273,7 +289,9 @@ export class Pane implements FeedListener {
     }
     back.done = true;
     this.#state = 'live';
-    const { missing, late, expired } = this.#tracker;
+    const { missing } = this.#tracker;
+    const late = this.#tracker.late - back.before.late;
+    const expired = this.#tracker.expired - back.before.expired;
     const whole = missing === 0 && late === 0 && expired === 0;
     const text = returnText(back.recovered, missing, late, expired);
     this.#say(text, whole ? 'good' : 'bad');
@@ -293,7 +311,7 @@ export class Pane implements FeedListener {
   #facts(): PaneFacts {
     const dropped = this.#state === 'dropped';
     const left = Math.max(0, this.#dropEnds - now());
-    const { position, received, missing, repeated, late } = this.#tracker;
+    const { position, received, missing, repeated, late, expired } = this.#tracker;
     return {
       state: this.#state,
       epoch: this.#epoch,
@@ -303,6 +321,7 @@ export class Pane implements FeedListener {
       missing,
       repeated,
       late,
+      expired,
       median: this.#latencies.median(),
       banner: dropped
         ? `Dropped. Back in ${Math.ceil(left / 1000)} s. Keep publishing.`
@@ -321,7 +340,9 @@ export class Pane implements FeedListener {
 function returnText(recovered: number, missing: number, late: number, expired: number): string {
   const came =
     recovered === 0
-      ? 'Nothing was published meanwhile.'
+      ? expired > 0
+        ? 'None of the missed messages could come.'
+        : 'Nothing was published meanwhile.'
       : recovered === 1
         ? 'The message missed has arrived.'
         : `${recovered} missed messages have arrived${late === 0 ? ', in order' : ''}.`;

@@ -76,7 +76,11 @@ function rowElement(row: Row): HTMLLIElement {
   item.dataset['via'] = row.via;
   const badge = make('span', 'row-via', row.problem ?? row.via);
   badge.dataset['kind'] = row.problem === null ? row.via : 'problem';
-  const latency = make('span', 'row-latency', row.latency === null ? '–' : formatLatency(row.latency));
+  const latency = make(
+    'span',
+    'row-latency',
+    row.latency === null ? '–' : formatLatency(row.latency),
+  );
   if (row.latency === null) {
     latency.title = 'Published elsewhere: only this page’s own messages carry its clock';
   }

@@ -42,7 +42,7 @@ export class SequenceTracker {
     return this.#received;
   }
 
-  /** Sequences below the position that never came, those the server said it no longer has excepted. */
+  /** Sequences below the position that never came, save what the server no longer has. */
   get missing(): number {
     return this.#missing;
   }

@@ -14,7 +14,8 @@ export interface Snippet {
 /** The commands for a channel of the server at `origin`. */
 export function snippetsFor(origin: string, channel: string): Snippet[] {
   const post = (method: string, body: unknown): string =>
-    `curl ${origin}/api/${method} -H 'Content-Type: application/json' \\\n  -d ${quote(JSON.stringify(body))}`;
+    `curl ${origin}/api/${method} -H 'Content-Type: application/json' \\\n` +
+    `  -d ${quote(JSON.stringify(body))}`;
   const query = encodeURIComponent(channel).replaceAll('%3A', ':');
   return [
     { title: 'Listen', command: `curl -N ${quote(`${origin}/events?channel=${query}`)}` },
@@ -49,7 +50,8 @@ export function renderSnippets(host: HTMLElement, snippets: Snippet[]): void {
 /** Makes every button with `data-copy` work, those to come included. */
 export function enableCopying(announce: (text: string) => void): void {
   document.addEventListener('click', (event) => {
-    const button = event.target instanceof Element ? event.target.closest('button[data-copy]') : null;
+    const button =
+      event.target instanceof Element ? event.target.closest('button[data-copy]') : null;
     if (button instanceof HTMLButtonElement) {
       void copy(button.dataset['copy'] ?? '').then((copied) => {
         setText(button, copied ? 'Copied' : 'Press Ctrl+C');

@@ -23,12 +23,24 @@ describe('SequenceTracker', () => {
 
   it('takes the first sequence as the start where none was given', () => {
     const tracker = taking(null, [41, 42]);
-    assert.deepEqual(counts(tracker), { position: 42, received: 2, missing: 0, repeated: 0, late: 0 });
+    assert.deepEqual(counts(tracker), {
+      position: 42,
+      received: 2,
+      missing: 0,
+      repeated: 0,
+      late: 0,
+    });
   });
 
   it('misses what lies between the start and the first sequence', () => {
     const tracker = taking(10, [13]);
-    assert.deepEqual(counts(tracker), { position: 13, received: 1, missing: 2, repeated: 0, late: 0 });
+    assert.deepEqual(counts(tracker), {
+      position: 13,
+      received: 1,
+      missing: 2,
+      repeated: 0,
+      late: 0,
+    });
   });
 
   it('names the gap', () => {
@@ -40,18 +52,30 @@ describe('SequenceTracker', () => {
   it('counts a late one as received and out of order, no longer as missing', () => {
     const tracker = taking(0, [1, 5]);
     assert.deepEqual(tracker.take(3), { kind: 'late' });
-    assert.deepEqual(counts(tracker), { position: 5, received: 3, missing: 2, repeated: 0, late: 1 });
+    assert.deepEqual(counts(tracker), {
+      position: 5,
+      received: 3,
+      missing: 2,
+      repeated: 0,
+      late: 1,
+    });
     assert.deepEqual(tracker.take(2), { kind: 'late' });
     assert.deepEqual(tracker.take(4), { kind: 'late' });
     assert.equal(tracker.missing, 0);
   });
 
-  it('counts each repeat, of the latest, of an older, of one that was late, and of one before the start', () => {
+  it('counts each repeat: of the latest, an older, a late one, and one before the start', () => {
     const tracker = taking(7, [8, 10, 9]);
     for (const seq of [10, 8, 9, 7]) {
       assert.deepEqual(tracker.take(seq), { kind: 'repeat' });
     }
-    assert.deepEqual(counts(tracker), { position: 10, received: 3, missing: 0, repeated: 4, late: 1 });
+    assert.deepEqual(counts(tracker), {
+      position: 10,
+      received: 3,
+      missing: 0,
+      repeated: 4,
+      late: 1,
+    });
   });
 
   it('counts what the server no longer keeps apart from what is missing', () => {
@@ -73,7 +97,13 @@ describe('SequenceTracker', () => {
     const tracker = taking(0, [1, 2, 5]);
     tracker.startAfter(0);
     assert.deepEqual(tracker.take(1), { kind: 'next' });
-    assert.deepEqual(counts(tracker), { position: 1, received: 4, missing: 2, repeated: 0, late: 0 });
+    assert.deepEqual(counts(tracker), {
+      position: 1,
+      received: 4,
+      missing: 2,
+      repeated: 0,
+      late: 0,
+    });
   });
 
   it('holds a hole of any size without keeping its members', () => {

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { channelFromHash, channelProblem, DEFAULT_CHANNEL, hashFromChannel } from '../src/channel.js';
+import {
+  channelFromHash,
+  channelProblem,
+  DEFAULT_CHANNEL,
+  hashFromChannel,
+} from '../src/channel.js';
 import { MAX_SHOWN_CHARS, payloadText, randomId, sentAt } from '../src/payload.js';
 import { quote, snippetsFor } from '../src/snippets.js';
 

@@ -155,7 +155,10 @@ impl Findings {
             count_reason(&mut self.closed, reason, count);
         }
         let both = [self.first_violation.take(), other.first_violation];
-        self.first_violation = both.into_iter().flatten().min_by_key(|violation| violation.0);
+        self.first_violation = both
+            .into_iter()
+            .flatten()
+            .min_by_key(|violation| violation.0);
         for version in other.versions {
             if !self.versions.contains(&version) {
                 self.versions.push(version);
@@ -275,12 +278,18 @@ impl Fleet {
 
     /// Deliveries so far.
     pub(crate) fn delivered(&self) -> u64 {
-        self.crews.iter().map(|crew| crew.gauges.delivered.load(Ordering::Relaxed)).sum()
+        self.crews
+            .iter()
+            .map(|crew| crew.gauges.delivered.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Violations so far.
     pub(crate) fn violations(&self) -> u64 {
-        self.crews.iter().map(|crew| crew.gauges.violations.load(Ordering::Relaxed)).sum()
+        self.crews
+            .iter()
+            .map(|crew| crew.gauges.violations.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Subscribers that are subscribed now.
@@ -290,7 +299,10 @@ impl Fleet {
 
     /// Reconnections so far.
     pub(crate) fn reconnects(&self) -> u64 {
-        self.crews.iter().map(|crew| crew.gauges.reconnects.load(Ordering::Relaxed)).sum()
+        self.crews
+            .iter()
+            .map(|crew| crew.gauges.reconnects.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Ends all subscribers and returns what they found.
@@ -298,8 +310,12 @@ impl Fleet {
         self.tell(|| Order::Finish)?;
         let mut all: Option<Findings> = None;
         for crew in &mut self.crews {
-            let Some(thread) = crew.thread.take() else { continue };
-            let findings = thread.join().map_err(|_| BenchError::Thread("subscriber"))??;
+            let Some(thread) = crew.thread.take() else {
+                continue;
+            };
+            let findings = thread
+                .join()
+                .map_err(|_| BenchError::Thread("subscriber"))??;
             match &mut all {
                 Some(all) => all.merge(findings),
                 None => all = Some(findings),
@@ -313,20 +329,27 @@ impl Fleet {
     }
 
     fn failure(&self) -> String {
-        let failures = self.crews.iter().map(|crew| {
-            let failure = crew.gauges.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.crews.iter().map(|crew| {
+            let failure = crew
+                .gauges
+                .failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             failure.clone()
         });
         failures
-            .filter(|failure| !failure.is_empty())
-            .last()
+            .rfind(|failure| !failure.is_empty())
             .unwrap_or_else(|| "none; they are still under way".to_owned())
     }
 
     fn tell(&self, order: impl Fn() -> Order) -> Result<(), BenchError> {
         for crew in &self.crews {
-            crew.orders.send(order()).map_err(|_| BenchError::Thread("subscriber"))?;
-            crew.waker.wake().map_err(|source| BenchError::system("wake a thread", source))?;
+            crew.orders
+                .send(order())
+                .map_err(|_| BenchError::Thread("subscriber"))?;
+            crew.waker
+                .wake()
+                .map_err(|source| BenchError::system("wake a thread", source))?;
         }
         Ok(())
     }
@@ -334,12 +357,19 @@ impl Fleet {
 
 impl Crew {
     fn start(options: &Arc<FleetOptions>, index: usize) -> Result<Self, BenchError> {
-        let poll = Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
+        let poll =
+            Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
         let waker = Waker::new(poll.registry(), Token(worker::WAKER))
             .map_err(|source| BenchError::system("create a waker", source))?;
         let (orders, receiver): (_, Receiver<Order>) = mpsc::channel();
         let gauges = Arc::new(Gauges::default());
-        let worker = Worker::new(Arc::clone(options), index, poll, receiver, Arc::clone(&gauges));
+        let worker = Worker::new(
+            Arc::clone(options),
+            index,
+            poll,
+            receiver,
+            Arc::clone(&gauges),
+        );
         let thread = thread::Builder::new()
             .name(format!("subscribers-{index}"))
             .spawn(move || worker.run())

@@ -35,7 +35,12 @@ impl Recent {
     }
 
     /// Whether `text` begins with the publication `offset` of a channel: its length and its `at`.
-    pub(crate) fn find(&self, channel: usize, offset: u64, text: &[u8]) -> Option<(usize, Option<u64>)> {
+    pub(crate) fn find(
+        &self,
+        channel: usize,
+        offset: u64,
+        text: &[u8],
+    ) -> Option<(usize, Option<u64>)> {
         let entry = &self.entries[self.slot(channel, offset)];
         let length = entry.bytes.len();
         if entry.offset != offset || length == 0 || !text.starts_with(&entry.bytes) {

@@ -1,6 +1,5 @@
 //! One subscriber: what it says on its connection, and how it checks what it hears.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use memchr::memchr;
@@ -50,7 +49,7 @@ pub(crate) struct Board {
     /// Versions that the servers told.
     pub(crate) versions: Vec<String>,
     /// The epoch that the latest subscription told: one object for as many as possible.
-    pub(crate) epoch: Rc<str>,
+    pub(crate) epoch: Arc<str>,
 }
 
 impl Board {
@@ -71,7 +70,7 @@ impl Board {
             recovered: 0,
             unrecovered: 0,
             versions: Vec::new(),
-            epoch: Rc::from(""),
+            epoch: Arc::from(""),
         }
     }
 
@@ -121,7 +120,7 @@ pub(crate) struct Seat {
     /// What it has received.
     pub(crate) stream: Stream,
     /// The log that its position belongs to; absent before its first subscription.
-    pub(crate) epoch: Option<Rc<str>>,
+    pub(crate) epoch: Option<Arc<str>>,
     /// When it last heard anything, in seconds of [`crate::clock`].
     pub(crate) heard: u32,
     /// Seconds between pings of its server; 0 for none.
@@ -203,7 +202,9 @@ impl Session<'_> {
                 let in_order = self.publication(publication.offset, publication.data);
                 if in_order {
                     let at = publication.data.at;
-                    self.board.recent.remember(channel, publication.offset, at, text);
+                    self.board
+                        .recent
+                        .remember(channel, publication.offset, at, text);
                 }
                 Ok(())
             }
@@ -219,7 +220,10 @@ impl Session<'_> {
         self.board.malformed += 1;
         let (number, now) = (self.seat.number, self.now);
         self.board.violate(now, || {
-            let excerpt: String = String::from_utf8_lossy(text).chars().take(EXCERPT_CHARS).collect();
+            let excerpt: String = String::from_utf8_lossy(text)
+                .chars()
+                .take(EXCERPT_CHARS)
+                .collect();
             format!("client {number}: a message that cannot be read or is not its own: {excerpt}")
         });
     }
@@ -284,13 +288,19 @@ impl Session<'_> {
                 SUBSCRIBE_ID => "subscribe",
                 _ => "a command",
             };
-            return Err(Ended::Protocol(format!("{what} was refused: {} {}", error.code, error.message)));
+            return Err(Ended::Protocol(format!(
+                "{what} was refused: {} {}",
+                error.code, error.message
+            )));
         }
         if let Some(connect) = reply.connect {
             self.seat.ping = connect.ping.min(u64::from(u16::MAX)) as u16;
             self.seat.pong = connect.pong;
             let versions = &mut self.board.versions;
-            if !connect.version.is_empty() && versions.len() < VERSIONS_MAX && !versions.contains(&connect.version) {
+            if !connect.version.is_empty()
+                && versions.len() < VERSIONS_MAX
+                && !versions.contains(&connect.version)
+            {
                 versions.push(connect.version);
             }
         }
@@ -302,9 +312,9 @@ impl Session<'_> {
 
     fn subscribed(&mut self, result: &SubscribeResult<'_>) {
         if *self.board.epoch != *result.epoch {
-            self.board.epoch = Rc::from(result.epoch.as_str());
+            self.board.epoch = Arc::from(result.epoch.as_str());
         }
-        let epoch = Rc::clone(&self.board.epoch);
+        let epoch = Arc::clone(&self.board.epoch);
         let seat = &mut *self.seat;
         let (number, now) = (seat.number, self.now);
         let channel = seat.channel as usize;
@@ -317,7 +327,10 @@ impl Session<'_> {
                 self.board.unrecovered += 1;
                 seat.stream.begin(result.offset);
                 self.board.violate(now, || {
-                    format!("client {number}: came back into another log, epoch {} after {earlier}", result.epoch)
+                    format!(
+                        "client {number}: came back into another log, epoch {} after {earlier}",
+                        result.epoch
+                    )
                 });
             }
             Some(_) if result.recovered => self.board.recovered += 1,

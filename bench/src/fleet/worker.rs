@@ -146,7 +146,11 @@ impl Worker {
             until = until.min(*at);
         }
         // Somebody waits for the last deliveries: look often.
-        let tick = if self.expected.is_some() { TICK / 10 } else { TICK };
+        let tick = if self.expected.is_some() {
+            TICK / 10
+        } else {
+            TICK
+        };
         clock::between(clock::now(), until).min(tick)
     }
 
@@ -164,7 +168,8 @@ impl Worker {
                     self.expected = None;
                 }
                 Ok(Order::TakeLatency(sender)) => {
-                    let latency = std::mem::replace(&mut self.board.latency, crate::latency::Latency::new());
+                    let latency =
+                        std::mem::replace(&mut self.board.latency, crate::latency::Latency::new());
                     // Whoever asked may have gone.
                     let _ = sender.send(latency);
                 }
@@ -213,7 +218,11 @@ impl Worker {
         let options = Arc::clone(&self.board.options);
         let seat = &mut self.clients[slot].seat;
         let target = &options.targets[seat.target as usize];
-        let source = source_address(&options.sources, options.targets.len(), seat.number as usize);
+        let source = source_address(
+            &options.sources,
+            options.targets.len(),
+            seat.number as usize,
+        );
         seat.stage = Stage::Joining;
         seat.heard = (now / SECOND) as u32;
         self.joining += 1;
@@ -225,7 +234,11 @@ impl Worker {
 
     fn serve(&mut self, event: &Event) {
         let slot = event.token().0;
-        let Some(Client { link: Some(link), seat }) = self.clients.get_mut(slot) else {
+        let Some(Client {
+            link: Some(link),
+            seat,
+        }) = self.clients.get_mut(slot)
+        else {
             return;
         };
         let before = seat.stage;
@@ -257,8 +270,15 @@ impl Worker {
         }
         let reason = ended.to_string();
         count_reason(&mut self.closed, reason.clone(), 1);
-        let describe = format!("{}: {reason}", options.targets[client.seat.target as usize].host);
-        *self.gauges.failure.lock().unwrap_or_else(PoisonError::into_inner) = describe;
+        let describe = format!(
+            "{}: {reason}",
+            options.targets[client.seat.target as usize].host
+        );
+        *self
+            .gauges
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = describe;
 
         let seat = &mut client.seat;
         seat.failures += 1;
@@ -282,7 +302,11 @@ impl Worker {
     /// Ends connections whose server has been silent for too long.
     fn sweep(&mut self) {
         for slot in 0..self.clients.len() {
-            let Client { link: Some(_), seat } = &self.clients[slot] else {
+            let Client {
+                link: Some(_),
+                seat,
+            } = &self.clients[slot]
+            else {
                 continue;
             };
             let silent = self.swept.saturating_sub(u64::from(seat.heard));
@@ -299,15 +323,23 @@ impl Worker {
 
     fn show(&self) {
         if let Some(expected) = &self.expected {
-            let lacks = |client: &&Client| client.seat.stream.distinct() < expected[client.seat.channel as usize];
+            let lacks = |client: &&Client| {
+                client.seat.stream.distinct() < expected[client.seat.channel as usize]
+            };
             let incomplete = self.clients.iter().filter(lacks).count();
             self.gauges.incomplete.store(incomplete, Ordering::Release);
         }
         self.gauges.live.store(self.live, Ordering::Relaxed);
         self.gauges.lost.store(self.lost, Ordering::Relaxed);
-        self.gauges.reconnects.store(self.reconnects, Ordering::Relaxed);
-        self.gauges.delivered.store(self.board.delivered, Ordering::Relaxed);
-        self.gauges.violations.store(self.board.violations, Ordering::Relaxed);
+        self.gauges
+            .reconnects
+            .store(self.reconnects, Ordering::Relaxed);
+        self.gauges
+            .delivered
+            .store(self.board.delivered, Ordering::Relaxed);
+        self.gauges
+            .violations
+            .store(self.board.violations, Ordering::Relaxed);
     }
 
     fn findings(self) -> Findings {
@@ -352,8 +384,17 @@ mod tests {
     fn source_addresses_change_before_the_ports_run_out() {
         let sources = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
         assert_eq!(source_address(&[], 1, 99), None);
-        assert_eq!(source_address(&sources, 1, PER_SOURCE_ADDRESS - 1), Some(sources[0]));
-        assert_eq!(source_address(&sources, 1, PER_SOURCE_ADDRESS), Some(sources[1]));
-        assert_eq!(source_address(&sources, 2, PER_SOURCE_ADDRESS), Some(sources[0]));
+        assert_eq!(
+            source_address(&sources, 1, PER_SOURCE_ADDRESS - 1),
+            Some(sources[0])
+        );
+        assert_eq!(
+            source_address(&sources, 1, PER_SOURCE_ADDRESS),
+            Some(sources[1])
+        );
+        assert_eq!(
+            source_address(&sources, 2, PER_SOURCE_ADDRESS),
+            Some(sources[0])
+        );
     }
 }

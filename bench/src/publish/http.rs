@@ -61,8 +61,7 @@ pub(crate) fn run(plan: &Plan, stage: &Stage) -> Result<Ledger, BenchError> {
         pool.give_up_overdue(clock::now(), &mut desk);
         stage.show(desk.next, &desk.ledger);
     }
-    desk.ledger.close();
-    stage.show(desk.next, &desk.ledger);
+    stage.finish(desk.next, &mut desk.ledger);
     Ok(desk.ledger)
 }
 
@@ -84,7 +83,11 @@ impl Desk<'_> {
     fn send_due(&mut self, pool: &mut Pool, now: u64) {
         let due = self.ledger.schedule().due(now);
         while let Some(slot) = pool.take_free() {
-            let again = self.retries.peek().map(|Reverse(retry)| *retry).filter(|(at, _)| *at <= now);
+            let again = self
+                .retries
+                .peek()
+                .map(|Reverse(retry)| *retry)
+                .filter(|(at, _)| *at <= now);
             let index = if let Some((_, index)) = again {
                 self.retries.pop();
                 self.ledger.sent_again(index);
@@ -108,7 +111,8 @@ impl Desk<'_> {
         let n = self.ledger.number(index);
         let mut body = String::with_capacity(self.plan.size + 128);
         body.push('{');
-        self.composer.compose(&mut body, n, self.ledger.schedule().intended(index));
+        self.composer
+            .compose(&mut body, n, self.ledger.schedule().intended(index));
         if self.plan.idempotent {
             // Writing to a string does not fail.
             let _ = write!(body, r#","idempotency_key":"{}-{n}""#, self.plan.run);
@@ -188,8 +192,13 @@ struct Line {
 
 impl Pool {
     fn connect(plan: &Plan) -> Result<Self, BenchError> {
-        let poll = Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
-        let key = plan.api_key.as_ref().map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
+        let poll =
+            Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
+        let key = plan
+            .api_key
+            .as_ref()
+            .map(|key| format!("X-API-Key: {key}\r\n"))
+            .unwrap_or_default();
         let heads = plan.targets.iter().map(|target| {
             format!(
                 "POST {}{PUBLISH_PATH} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{key}Content-Length: ",
@@ -236,7 +245,10 @@ impl Pool {
     }
 
     fn wait_connected(&mut self, failure: &mut String) -> Result<(), BenchError> {
-        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(256));
+        let mut events = self
+            .events
+            .take()
+            .unwrap_or_else(|| Events::with_capacity(256));
         poll(&mut self.poll, &mut events, TICK)?;
         for event in &events {
             let slot = event.token().0;
@@ -252,7 +264,9 @@ impl Pool {
     /// Marks a connection free when it has just come up.
     fn check_connected(&mut self, slot: usize) -> io::Result<()> {
         let line = &mut self.lines[slot];
-        let Some(stream) = &line.stream else { return Ok(()) };
+        let Some(stream) = &line.stream else {
+            return Ok(());
+        };
         if line.connected {
             return Ok(());
         }
@@ -276,11 +290,14 @@ impl Pool {
             if line.stream.is_some() || line.reopen_at > now {
                 continue;
             }
-            let opened = link::connect(plan.targets[line.target].address, None).and_then(|mut stream| {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().register(&mut stream, Token(slot), both)?;
-                Ok(stream)
-            });
+            let opened =
+                link::connect(plan.targets[line.target].address, None).and_then(|mut stream| {
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    self.poll
+                        .registry()
+                        .register(&mut stream, Token(slot), both)?;
+                    Ok(stream)
+                });
             match opened {
                 Ok(stream) => line.stream = Some(stream),
                 Err(_) => line.reopen_at = now + RETRY_AFTER,
@@ -308,11 +325,16 @@ impl Pool {
     }
 
     fn serve(&mut self, wait: Duration, desk: &mut Desk<'_>) -> Result<(), BenchError> {
-        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(256));
+        let mut events = self
+            .events
+            .take()
+            .unwrap_or_else(|| Events::with_capacity(256));
         poll(&mut self.poll, &mut events, wait)?;
         for event in &events {
             let slot = event.token().0;
-            let result = self.check_connected(slot).and_then(|()| self.read(slot, desk));
+            let result = self
+                .check_connected(slot)
+                .and_then(|()| self.read(slot, desk));
             if let Err(error) = result {
                 self.failed(slot, clock::now(), &error.to_string(), desk);
             }
@@ -323,7 +345,9 @@ impl Pool {
 
     fn read(&mut self, slot: usize, desk: &mut Desk<'_>) -> io::Result<()> {
         let line = &mut self.lines[slot];
-        let Some(stream) = &mut line.stream else { return Ok(()) };
+        let Some(stream) = &mut line.stream else {
+            return Ok(());
+        };
         if !line.connected {
             return Ok(());
         }
@@ -342,7 +366,9 @@ impl Pool {
             }
         }
         let now = clock::now();
-        if let Some((response, length)) = response::parse(&line.response).map_err(io::Error::other)? {
+        if let Some((response, length)) =
+            response::parse(&line.response).map_err(io::Error::other)?
+        {
             let answer = response.answer();
             ended |= response.closes;
             line.response.drain(..length);
@@ -352,7 +378,11 @@ impl Pool {
             desk.answered(index, answer, now);
             self.free.push(slot);
         }
-        if ended { Err(io::Error::other("the server closed the connection")) } else { Ok(()) }
+        if ended {
+            Err(io::Error::other("the server closed the connection"))
+        } else {
+            Ok(())
+        }
     }
 
     fn give_up_overdue(&mut self, now: u64, desk: &mut Desk<'_>) {

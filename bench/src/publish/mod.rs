@@ -6,7 +6,7 @@ mod response;
 mod websocket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub(crate) struct PublishGauges {
     pub(crate) acknowledged: AtomicU64,
     /// Failures of any kind.
     pub(crate) errors: AtomicU64,
+    /// Nothing more will be sent or answered.
+    pub(crate) finished: AtomicBool,
 }
 
 /// A publisher whose connections are up.
@@ -76,16 +78,36 @@ impl Publisher {
         let thread = thread::Builder::new()
             .name("publisher".to_owned())
             .spawn(move || match plan.via {
-                Via::Http => http::run(&plan, &Stage { ready, schedule, gauges: shown }),
-                Via::Ws => websocket::run(&plan, &Stage { ready, schedule, gauges: shown }),
+                Via::Http => http::run(
+                    &plan,
+                    &Stage {
+                        ready,
+                        schedule,
+                        gauges: shown,
+                    },
+                ),
+                Via::Ws => websocket::run(
+                    &plan,
+                    &Stage {
+                        ready,
+                        schedule,
+                        gauges: shown,
+                    },
+                ),
             })
             .map_err(|source| BenchError::system("start a thread", source))?;
         if is_ready.recv().is_err() {
             // It ended before it was ready, so it has an error to tell.
-            thread.join().map_err(|_| BenchError::Thread("publisher"))??;
+            thread
+                .join()
+                .map_err(|_| BenchError::Thread("publisher"))??;
             return Err(BenchError::Thread("publisher"));
         }
-        Ok(Self { start, gauges, thread })
+        Ok(Self {
+            start,
+            gauges,
+            thread,
+        })
     }
 
     /// Begins to send on `schedule`; what is meant to be sent before `measure_from` is warm-up.
@@ -106,13 +128,15 @@ impl Publisher {
 
     /// Whether all has been sent and answered, or patience has run out.
     pub(crate) fn has_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.gauges.finished.load(Ordering::Acquire) || self.thread.is_finished()
     }
 
     /// Waits for the end and returns the books.
     pub(crate) fn finish(self) -> Result<Ledger, BenchError> {
         drop(self.start);
-        self.thread.join().map_err(|_| BenchError::Thread("publisher"))?
+        self.thread
+            .join()
+            .map_err(|_| BenchError::Thread("publisher"))?
     }
 }
 
@@ -130,10 +154,23 @@ impl Stage {
         self.schedule.recv().ok()
     }
 
+    /// Waits until the books are asked for: the processor time of a thread can be read only while it lives.
+    fn finish(&self, sent: u64, ledger: &mut Ledger) {
+        ledger.close();
+        self.show(sent, ledger);
+        self.gauges.finished.store(true, Ordering::Release);
+        // Nothing is ever sent a second time; this ends when the other side lets go.
+        let _ = self.schedule.recv();
+    }
+
     fn show(&self, sent: u64, ledger: &Ledger) {
         self.gauges.sent.store(sent, Ordering::Relaxed);
-        self.gauges.acknowledged.store(ledger.acknowledged(), Ordering::Relaxed);
-        self.gauges.errors.store(ledger.failures(), Ordering::Relaxed);
+        self.gauges
+            .acknowledged
+            .store(ledger.acknowledged(), Ordering::Relaxed);
+        self.gauges
+            .errors
+            .store(ledger.failures(), Ordering::Relaxed);
     }
 }
 
@@ -148,7 +185,11 @@ struct Composer {
 impl Composer {
     fn new(plan: &Plan) -> Self {
         Self {
-            channels: plan.channels.iter().map(|channel| protocol::quoted(channel)).collect(),
+            channels: plan
+                .channels
+                .iter()
+                .map(|channel| protocol::quoted(channel))
+                .collect(),
             pad: "x".repeat(plan.size),
             size: plan.size,
         }

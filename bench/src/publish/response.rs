@@ -55,7 +55,11 @@ struct PublishResult {
 /// What is wrong with it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, &'static str> {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
-        return if bytes.len() > RESPONSE_BYTES_MAX { Err("a response head without an end") } else { Ok(None) };
+        return if bytes.len() > RESPONSE_BYTES_MAX {
+            Err("a response head without an end")
+        } else {
+            Ok(None)
+        };
     };
     let head = str::from_utf8(&bytes[..end]).map_err(|_| "a response that is not text")?;
     let mut lines = head.split("\r\n");
@@ -73,14 +77,20 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, &'sta
         };
         let value = value.trim();
         if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.parse::<usize>().map_err(|_| "a broken content-length")?);
+            length = Some(
+                value
+                    .parse::<usize>()
+                    .map_err(|_| "a broken content-length")?,
+            );
         } else if name.eq_ignore_ascii_case("connection") {
             closes = closes || value.eq_ignore_ascii_case("close");
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err("a response in chunks, which is not understood");
         }
     }
-    let length = length.or((status_code == 204).then_some(0)).ok_or("a response without a length")?;
+    let length = length
+        .or((status_code == 204).then_some(0))
+        .ok_or("a response without a length")?;
     if length > RESPONSE_BYTES_MAX {
         return Err("a response larger than is taken");
     }
@@ -105,11 +115,20 @@ impl Response<'_> {
             status => return Answer::Refused(format!("http {status}")),
         }
         match serde_json::from_slice::<Body>(self.body) {
-            Ok(Body { error: Some(error), .. }) => {
+            Ok(Body {
+                error: Some(error), ..
+            }) => {
                 let text = format!("api {} {}", error.code, error.message);
-                if error.is_temporary() { Answer::Later(text) } else { Answer::Refused(text) }
+                if error.is_temporary() {
+                    Answer::Later(text)
+                } else {
+                    Answer::Refused(text)
+                }
             }
-            Ok(Body { result: Some(result), .. }) => Answer::Acknowledged {
+            Ok(Body {
+                result: Some(result),
+                ..
+            }) => Answer::Acknowledged {
                 offset: (result.offset > 0).then_some(result.offset),
                 duplicate: result.duplicate,
             },
@@ -122,7 +141,8 @@ impl Response<'_> {
 mod tests {
     use super::*;
 
-    const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 37\r\n\r\n\
+    const GOOD: &[u8] =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 38\r\n\r\n\
         {\"result\":{\"offset\":7,\"epoch\":\"abcd\"}}HTTP/1.1 200";
 
     #[test]
@@ -132,22 +152,50 @@ mod tests {
             assert_eq!(parse(&GOOD[..cut]), Ok(None), "cut at {cut}");
         }
         let (response, used) = parse(GOOD).unwrap().unwrap();
-        assert_eq!((response.status, response.closes, used), (200, false, whole));
+        assert_eq!(
+            (response.status, response.closes, used),
+            (200, false, whole)
+        );
         let answer = response.answer();
-        assert!(matches!(answer, Answer::Acknowledged { offset: Some(7), duplicate: false }), "{answer:?}");
+        assert!(
+            matches!(
+                answer,
+                Answer::Acknowledged {
+                    offset: Some(7),
+                    duplicate: false
+                }
+            ),
+            "{answer:?}"
+        );
     }
 
     #[test]
     fn what_may_be_tried_again_is_told_from_what_may_not() {
-        let answer = |status, body: &[u8]| Response { status, body, closes: false }.answer();
+        let answer = |status, body: &[u8]| {
+            Response {
+                status,
+                body,
+                closes: false,
+            }
+            .answer()
+        };
         assert!(matches!(answer(503, b""), Answer::Later(_)));
         assert!(matches!(answer(429, b""), Answer::Later(_)));
         assert!(matches!(answer(401, b""), Answer::Refused(_)));
-        assert!(matches!(answer(200, br#"{"error":{"code":100,"message":"internal"}}"#), Answer::Later(_)));
-        assert!(matches!(answer(200, br#"{"error":{"code":107,"message":"bad"}}"#), Answer::Refused(_)));
+        assert!(matches!(
+            answer(200, br#"{"error":{"code":100,"message":"internal"}}"#),
+            Answer::Later(_)
+        ));
+        assert!(matches!(
+            answer(200, br#"{"error":{"code":107,"message":"bad"}}"#),
+            Answer::Refused(_)
+        ));
         assert!(matches!(answer(200, b"hello"), Answer::Refused(_)));
         let unnumbered = answer(200, br#"{"result":{}}"#);
-        assert!(matches!(unnumbered, Answer::Acknowledged { offset: None, .. }), "{unnumbered:?}");
+        assert!(
+            matches!(unnumbered, Answer::Acknowledged { offset: None, .. }),
+            "{unnumbered:?}"
+        );
     }
 
     #[test]

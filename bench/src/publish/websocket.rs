@@ -63,14 +63,15 @@ pub(crate) fn run(plan: &Plan, stage: &Stage) -> Result<Ledger, BenchError> {
         let stuck = next < due && !pool.send_due(&composer, &mut ledger, &mut next, due, now);
         let wait = match next {
             _ if stuck => TICK,
-            next if next < schedule.total() => clock::between(now, schedule.intended(next)).clamp(GATHER, TICK),
+            next if next < schedule.total() => {
+                clock::between(now, schedule.intended(next)).clamp(GATHER, TICK)
+            }
             _ => TICK,
         };
         pool.serve(wait, Some(&mut ledger), plan)?;
         stage.show(next, &ledger);
     }
-    ledger.close();
-    stage.show(next, &ledger);
+    stage.finish(next, &mut ledger);
     Ok(ledger)
 }
 
@@ -102,7 +103,8 @@ struct State {
 
 impl Pool {
     fn connect(plan: &Plan) -> Result<Self, BenchError> {
-        let poll = Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
+        let poll =
+            Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
         let lines = (0..plan.connections).map(|number| Line {
             target: number % plan.targets.len(),
             link: None,
@@ -140,7 +142,10 @@ impl Pool {
     }
 
     fn under_way(&self) -> usize {
-        self.lines.iter().map(|line| line.state.under_way.len()).sum()
+        self.lines
+            .iter()
+            .map(|line| line.state.under_way.len())
+            .sum()
     }
 
     fn reopen_due(&mut self, plan: &Plan, now: u64) {
@@ -148,7 +153,12 @@ impl Pool {
             if line.link.is_some() || line.reopen_at > now {
                 continue;
             }
-            match Link::open(&plan.targets[line.target], None, self.poll.registry(), Token(slot)) {
+            match Link::open(
+                &plan.targets[line.target],
+                None,
+                self.poll.registry(),
+                Token(slot),
+            ) {
                 Ok(link) => line.link = Some(link),
                 Err(error) => {
                     self.failure = error.to_string();
@@ -160,21 +170,37 @@ impl Pool {
 
     /// Sends everything that is due, a frame at a time to a connection chosen at random; `false` when none of them takes
     /// more.
-    fn send_due(&mut self, composer: &Composer, ledger: &mut Ledger, next: &mut u64, due: u64, now: u64) -> bool {
+    fn send_due(
+        &mut self,
+        composer: &Composer,
+        ledger: &mut Ledger,
+        next: &mut u64,
+        due: u64,
+        now: u64,
+    ) -> bool {
         while *next < due {
             let begin = self.random.below(self.lines.len() as u64) as usize;
             let count = self.lines.len();
-            let able = (0..count).map(|step| (begin + step) % count).find(|&slot| self.lines[slot].takes_more());
+            let able = (0..count)
+                .map(|step| (begin + step) % count)
+                .find(|&slot| self.lines[slot].takes_more());
             let Some(slot) = able else { return false };
             let line = &mut self.lines[slot];
             self.batch.clear();
-            while *next < due && self.batch.len() < FRAME_BYTES && line.state.under_way.len() < UNDER_WAY_MAX {
+            while *next < due
+                && self.batch.len() < FRAME_BYTES
+                && line.state.under_way.len() < UNDER_WAY_MAX
+            {
                 if !self.batch.is_empty() {
                     self.batch.push('\n');
                 }
                 // Writing to a string does not fail.
                 let _ = write!(self.batch, r#"{{"id":{},"publish":{{"#, FIRST_ID + *next);
-                composer.compose(&mut self.batch, ledger.number(*next), ledger.schedule().intended(*next));
+                composer.compose(
+                    &mut self.batch,
+                    ledger.number(*next),
+                    ledger.schedule().intended(*next),
+                );
                 self.batch.push_str("}}");
                 line.state.under_way.push_back(*next);
                 ledger.sent(*next, now);
@@ -190,12 +216,25 @@ impl Pool {
         true
     }
 
-    fn serve(&mut self, wait: Duration, mut ledger: Option<&mut Ledger>, plan: &Plan) -> Result<(), BenchError> {
-        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(256));
+    fn serve(
+        &mut self,
+        wait: Duration,
+        mut ledger: Option<&mut Ledger>,
+        plan: &Plan,
+    ) -> Result<(), BenchError> {
+        let mut events = self
+            .events
+            .take()
+            .unwrap_or_else(|| Events::with_capacity(256));
         poll(&mut self.poll, &mut events, wait)?;
         for event in &events {
             let slot = event.token().0;
-            let Some(Line { link: Some(link), state, .. }) = self.lines.get_mut(slot) else {
+            let Some(Line {
+                link: Some(link),
+                state,
+                ..
+            }) = self.lines.get_mut(slot)
+            else {
                 continue;
             };
             let mut talk = Talk {
@@ -233,7 +272,11 @@ impl Pool {
 impl Line {
     fn takes_more(&mut self) -> bool {
         let ready = self.state.ready && self.state.under_way.len() < UNDER_WAY_MAX;
-        ready && self.link.as_mut().is_some_and(|link| link.out().waiting() < WAITING_BYTES_MAX)
+        ready
+            && self
+                .link
+                .as_mut()
+                .is_some_and(|link| link.out().waiting() < WAITING_BYTES_MAX)
     }
 }
 
@@ -288,15 +331,18 @@ impl Talk<'_> {
         }
         match (reply.id, reply.error) {
             (0, _) => Ok(()),
-            (CONNECT_ID, Some(error)) => {
-                Err(Ended::Protocol(format!("connect was refused: {} {}", error.code, error.message)))
-            }
+            (CONNECT_ID, Some(error)) => Err(Ended::Protocol(format!(
+                "connect was refused: {} {}",
+                error.code, error.message
+            ))),
             (CONNECT_ID, None) => {
                 self.state.ready = true;
                 self.state.pong = reply.connect.is_some_and(|connect| connect.pong);
                 Ok(())
             }
-            (id, Some(error)) => self.settle(id, Err(format!("api {} {}", error.code, error.message))),
+            (id, Some(error)) => {
+                self.settle(id, Err(format!("api {} {}", error.code, error.message)))
+            }
             (id, None) => self.settle(id, Ok(())),
         }
     }
@@ -305,7 +351,12 @@ impl Talk<'_> {
         let unasked = || Ended::Protocol(format!("a reply to command {id}, which was not sent"));
         let index = id.checked_sub(FIRST_ID).ok_or_else(unasked)?;
         // Answers come in the order of the commands, or nearly so.
-        let place = self.state.under_way.iter().position(|&sent| sent == index).ok_or_else(unasked)?;
+        let place = self
+            .state
+            .under_way
+            .iter()
+            .position(|&sent| sent == index)
+            .ok_or_else(unasked)?;
         self.state.under_way.remove(place);
         if let Some(ledger) = &mut self.ledger {
             match result {
@@ -321,7 +372,8 @@ impl Talk<'_> {
 fn plain_acknowledgement(text: &[u8]) -> Option<u64> {
     let rest = text.strip_prefix(br#"{"id":"#)?;
     let comma = memchr(b',', rest)?;
-    if !rest[comma..].starts_with(br#","publish":{"#) || memmem::find(rest, br#""error""#).is_some() {
+    if !rest[comma..].starts_with(br#","publish":{"#) || memmem::find(rest, br#""error""#).is_some()
+    {
         return None;
     }
     str::from_utf8(&rest[..comma]).ok()?.parse().ok()
@@ -374,10 +426,22 @@ mod tests {
 
     #[test]
     fn only_the_plain_answer_is_taken_without_a_parser() {
-        assert_eq!(plain_acknowledgement(br#"{"id":42,"publish":{}}"#), Some(42));
-        assert_eq!(plain_acknowledgement(br#"{"id":42,"publish":{"offset":1}}"#), Some(42));
-        assert_eq!(plain_acknowledgement(br#"{"id":42,"publish":{},"error":{"code":1}}"#), None);
+        assert_eq!(
+            plain_acknowledgement(br#"{"id":42,"publish":{}}"#),
+            Some(42)
+        );
+        assert_eq!(
+            plain_acknowledgement(br#"{"id":42,"publish":{"offset":1}}"#),
+            Some(42)
+        );
+        assert_eq!(
+            plain_acknowledgement(br#"{"id":42,"publish":{},"error":{"code":1}}"#),
+            None
+        );
         assert_eq!(plain_acknowledgement(br#"{"id":-1,"publish":{}}"#), None);
-        assert_eq!(plain_acknowledgement(br#"{"id":42,"error":{"code":1}}"#), None);
+        assert_eq!(
+            plain_acknowledgement(br#"{"id":42,"error":{"code":1}}"#),
+            None
+        );
     }
 }

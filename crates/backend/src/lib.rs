@@ -6,8 +6,11 @@
 //! | [`postgres`] | the log in a database that many nodes share |
 //! | [`redis`] | the bus between nodes |
 //!
+//! [`doctor`] examines live servers for the operator.
+//!
 //! Nothing here knows of clients, gateways or commands: configuration comes in as arguments, errors go out as values.
 
+pub mod doctor;
 mod epoch;
 pub mod postgres;
 pub mod redis;

@@ -193,6 +193,11 @@ impl Channel {
         &self.name
     }
 
+    /// How far the channel reaches, once it is live.
+    pub(crate) fn head(&self) -> Option<Head> {
+        self.lock().intake.as_ref().map(Intake::head)
+    }
+
     /// What the ring has after `seq`.
     pub(crate) fn recent(&self, seq: Seq, bytes_max: usize) -> Recent {
         self.lock().intake.as_ref().map_or(Recent::Nothing, |intake| intake.recent(seq, bytes_max))

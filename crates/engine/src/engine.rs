@@ -164,6 +164,16 @@ impl Engine {
         self.core.history(query).await
     }
 
+    /// The heads of some channels, for readers that have seen up to the given numbers: what this node knows where that
+    /// suffices to go on from there, otherwise what the log says. A reader ahead of a returned head does not belong to
+    /// this log.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log has to be asked and does not answer.
+    pub async fn heads(&self, readers: &[(ChannelName, Option<Seq>)]) -> Result<Vec<Head>, LogError> {
+        self.core.heads(readers).await
+    }
+
     /// The nodes that were heard of lately.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeRecord> {
@@ -174,6 +184,12 @@ impl Engine {
     #[must_use]
     pub fn channel_count(&self) -> usize {
         self.core.channels.count()
+    }
+
+    /// How the bus is.
+    #[must_use]
+    pub fn bus_health(&self) -> BusHealth {
+        self.core.bus.health()
     }
 
     /// Asks the parts of the node how they are.
@@ -215,6 +231,23 @@ impl Core {
             trimmed: head.trimmed,
             epoch: self.epoch.clone(),
         })
+    }
+
+    async fn heads(&self, readers: &[(ChannelName, Option<Seq>)]) -> Result<Vec<Head>, LogError> {
+        let known = |(name, seq): &(ChannelName, Option<Seq>)| {
+            let head = self.channels.get(name)?.head()?;
+            let suffices = seq.is_none_or(|seq| seq <= head.seq && seq >= head.trimmed);
+            suffices.then_some(head)
+        };
+        let mut heads: Vec<Option<Head>> = readers.iter().map(known).collect();
+        let unknown: Vec<usize> = (0..heads.len()).filter(|at| heads[*at].is_none()).collect();
+        let names: Vec<ChannelName> = unknown.iter().map(|at| readers[*at].0.clone()).collect();
+        if !names.is_empty() {
+            for (at, head) in unknown.into_iter().zip(self.log.heads(&names).await?) {
+                heads[at] = Some(head);
+            }
+        }
+        Ok(heads.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     async fn head(&self, channel: &ChannelName) -> Result<Head, LogError> {

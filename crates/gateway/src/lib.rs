@@ -1,2 +1,149 @@
-//! Centrifuge, SSE and HTTP in front of the Fanfare engine.
+//! The gateways: wire protocols in front of the engine.
+//!
+//! | path | file | serves |
+//! | --- | --- | --- |
+//! | `/connection/websocket` | [`centrifuge`] | the official Centrifuge SDKs |
+//! | `/events` | [`sse`] | `EventSource`, `curl` |
+//! | `/api/…` | [`api`] | the application's own servers |
+//! | `/health/…`, `/metrics` | [`health`] | operators |
+//!
+//! A gateway knows the engine and the wire, never a backend. HTTP is axum's; once a WebSocket is open its socket belongs
+//! to a shard of the hub and HTTP is out of the way.
+
+pub mod access;
+pub mod api;
+pub mod centrifuge;
+pub mod health;
+mod origin;
+pub mod sse;
 pub mod token;
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use fanfare_engine::Engine;
+use fanfare_wire::{Form, FormId, centrifuge::WebSocketJson, sse::EventStream, sse::EventStreamOfMany};
+
+use crate::{access::ChannelRules, token::TokenVerifier};
+
+pub use origin::AllowedOrigins;
+
+/// The wire form of Centrifuge clients in the list of [`forms`].
+pub(crate) const WEBSOCKET_JSON: FormId = FormId(0);
+/// The wire form of event streams of one channel.
+pub(crate) const EVENT_STREAM: FormId = FormId(1);
+/// The wire form of event streams of several channels.
+pub(crate) const EVENT_STREAM_OF_MANY: FormId = FormId(2);
+
+/// Room in a request or a frame for what surrounds a payload, in bytes.
+const ENVELOPE_BYTES_MAX: usize = 16 << 10;
+
+/// The wire forms that these gateways serve, to start the engine with.
+#[must_use]
+pub fn forms() -> Vec<Box<dyn Form>> {
+    vec![Box::new(WebSocketJson), Box::new(EventStream), Box::new(EventStreamOfMany)]
+}
+
+/// How the gateways serve.
+pub struct GatewayConfig {
+    /// The node's name, shown to clients and in `info`.
+    pub node_name: String,
+    /// The version of the server.
+    pub version: &'static str,
+    /// The key of the server API. Without one only `open` lets anybody in.
+    pub api_key: Option<String>,
+    /// What verifies client tokens. Without it no token is valid.
+    pub tokens: Option<TokenVerifier>,
+    /// Open to everybody who can reach it: anonymous clients, no API key. For a first try on a loopback address.
+    pub open: bool,
+    /// Who may do what in which channels.
+    pub rules: ChannelRules,
+    /// Web pages that may connect.
+    pub origins: AllowedOrigins,
+    /// Longest payload of a publication, in bytes.
+    pub message_bytes_max: usize,
+    /// Connections to this node.
+    pub connections_max: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_max: usize,
+    /// More numbers for `/metrics`: name, help, value.
+    pub counters: Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>,
+}
+
+/// What all gateways share.
+pub struct Gateway {
+    config: GatewayConfig,
+    engine: Arc<Engine>,
+    started: Instant,
+}
+
+impl Gateway {
+    /// Gateways in front of an engine that was started with [`forms`].
+    #[must_use]
+    pub fn new(config: GatewayConfig, engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self { config, engine, started: Instant::now() })
+    }
+
+    /// All routes, and `pages` beside them.
+    pub fn router(self: &Arc<Self>, pages: Router) -> Router {
+        let body_bytes_max = self.config.message_bytes_max + ENVELOPE_BYTES_MAX;
+        let api = Router::new()
+            .route("/publish", post(api::publish))
+            .route("/broadcast", post(api::broadcast))
+            .route("/history", post(api::history))
+            .route("/info", post(api::info))
+            .fallback(api::unknown)
+            .layer(middleware::from_fn_with_state(Arc::clone(self), api::guard))
+            .layer(DefaultBodyLimit::max(body_bytes_max));
+        Router::new()
+            .route("/connection/websocket", get(centrifuge::upgrade))
+            .route("/events", get(sse::events))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
+            .route("/metrics", get(health::metrics))
+            .nest("/api", api)
+            .with_state(Arc::clone(self))
+            .merge(pages)
+            .layer(middleware::from_fn_with_state(Arc::clone(self), protect))
+    }
+
+    /// Whether another connection fits.
+    fn has_room(&self) -> bool {
+        let connections = usize::try_from(self.engine.metrics().connections.value()).unwrap_or(0);
+        connections < self.config.connections_max
+    }
+}
+
+/// The answer to a client that does not fit: when to come back is spread over some seconds.
+fn no_room() -> Response {
+    let seconds = rand::random_range(1..=10_u8).to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)], "too many connections").into_response()
+}
+
+/// Seconds since the Unix epoch, for the expiry of tokens.
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What holds for every request: an open server answers to local names only, so that a page of another site cannot reach
+/// it by pointing its own name at the loopback address; and no answer is taken for another type than it says.
+async fn protect(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    if gateway.config.open && !origin::is_local_host(request.headers().get(header::HOST)) {
+        return (StatusCode::FORBIDDEN, "a server with --dev answers to local names only").into_response();
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -34,7 +34,7 @@ export function ensureSequence(seqs, first, last, what) {
   ensureEqual(seqs.length, last - first + 1, `${what}: how many of ${first} to ${last} came`);
 }
 
-/** Waits until `look` gives something truthy, and gives that. `describe` says what there was instead. */
+/** Waits until `look` gives something truthy, and gives that; `describe` says what was instead. */
 export async function until(patience, what, look, describe = () => '') {
   const end = Date.now() + patience;
   for (;;) {
@@ -44,7 +44,9 @@ export async function until(patience, what, look, describe = () => '') {
     }
     if (Date.now() > end) {
       const instead = await describe();
-      throw new CheckFailed(`waited ${patience / 1000} s for: ${what}${instead ? `; ${instead}` : ''}`);
+      throw new CheckFailed(
+        `waited ${patience / 1000} s for: ${what}${instead ? `; ${instead}` : ''}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, GLANCE_MS));
   }

@@ -1,8 +1,10 @@
 //! The server API: what it answers, and what it says to bad input.
 
 use fanfare_tests::api::{Api, Refusal};
+use fanfare_tests::expect::ready_and;
 use fanfare_tests::http::Http;
 use fanfare_tests::servers;
+use fanfare_tests::sse::Stream;
 use fanfare_tests::ws::Client;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::thread;
 
 use fanfare_bench::local::{NodeOptions, TempDir};
 use fanfare_tests::api::{Api, History};
-use fanfare_tests::expect::{dense, run_over_sse, run_over_ws};
+use fanfare_tests::expect::{dense, ready_and, run_over_sse, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
 use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
@@ -323,14 +323,7 @@ fn a_position_ahead_of_a_database_that_was_put_back_is_told_as_a_reset() {
 /// The stream says `reset` with the offset from which it goes on, and goes on from there.
 #[track_caller]
 fn goes_on_after_a_reset(mut stream: Stream, api: &mut Api) {
-    let reset = loop {
-        let event = stream.event();
-        match event.name.as_str() {
-            "ready" => {}
-            "reset" => break event.data,
-            _ => panic!("{event:?}"),
-        }
-    };
+    let reset = ready_and(&mut stream, "reset");
     assert_eq!(reset["channel"], "channel", "{reset}");
     let Some(offset) = reset["offset"].as_u64() else {
         panic!("no offset in {reset}")

@@ -2,7 +2,7 @@
 
 use fanfare_bench::local::NodeOptions;
 use fanfare_tests::api::Api;
-use fanfare_tests::expect::{run_over_sse, run_over_ws};
+use fanfare_tests::expect::{ready_and, run_over_sse, run_over_ws};
 use fanfare_tests::servers;
 use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
@@ -102,14 +102,7 @@ fn check(options: NodeOptions) {
     assert!((OLDEST - 1..=COUNT).contains(&begin), "{subscribed}");
 
     let mut stream = Stream::open(address, &["short:x"], Some(&id));
-    let truncated = loop {
-        let event = stream.event();
-        match event.name.as_str() {
-            "ready" => {}
-            "truncated" => break event.data,
-            _ => panic!("{event:?}"),
-        }
-    };
+    let truncated = ready_and(&mut stream, "truncated");
     assert_eq!(truncated["channel"], "short:x", "{truncated}");
     assert_eq!(truncated["oldest"], OLDEST, "{truncated}");
 

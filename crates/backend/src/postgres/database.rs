@@ -166,6 +166,9 @@ fn configure(url: &str) -> Result<Config, OpenError> {
     let mut config: Config = url
         .parse()
         .map_err(|error| OpenError::Url(describe(&error)))?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(OpenError::Url("it names no host".to_owned()));
+    }
     if config.get_ssl_mode() == SslMode::Require {
         return Err(OpenError::TlsRequired);
     }

@@ -36,6 +36,7 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
+pub(crate) use self::address::Address;
 pub use self::{
     address::AddressError,
     counters::BusCounters,
@@ -82,7 +83,7 @@ impl RedisBus {
     /// # Errors
     /// [`RedisBusError`] if the URL or the prefix cannot be used; it never repeats the URL.
     pub fn connect(url: &str, epoch: &Epoch, prefix: &str) -> Result<Self, RedisBusError> {
-        let address = address::Address::parse(url)?;
+        let address = Address::parse(url)?;
         let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
         if !fits || !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(RedisBusError::Prefix);
@@ -175,7 +176,7 @@ impl std::fmt::Debug for RedisBus {
 
 /// What the tasks of a bus share.
 struct Shared {
-    address: address::Address,
+    address: Address,
     topics: Topics,
     queue: Queue,
     registry: Registry,

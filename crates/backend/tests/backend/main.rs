@@ -2,6 +2,7 @@
 //!
 //! PostgreSQL and Redis are started by the tests, each with its own files on a free loopback port.
 
+mod doctor;
 mod postgres;
 mod redis;
 mod sqlite;

@@ -53,6 +53,16 @@ pub(crate) enum Written {
 }
 
 impl Sink {
+    /// A socket that the shard will own. It is made non-blocking and told not to wait for more bytes.
+    ///
+    /// # Errors
+    /// If the operating system refuses either.
+    pub fn socket(socket: std::net::TcpStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        Ok(Self::Socket(TcpStream::from_std(socket)))
+    }
+
     /// Writes as much of `bytes` as fits. `shared` gives the same bytes by reference, for pipes.
     pub(crate) fn write(&mut self, bytes: &[u8], shared: impl FnOnce() -> Bytes) -> Written {
         match self {

@@ -1,4 +1,5 @@
-//! Buses that end in this process: [`LocalBus`] for a server that is alone, [`MemoryNetwork`] for tests and the
+//! Buses that end in this process: [`LocalBus`] for a server that is alone, [`AbsentBus`] for one without
+//! a path to the others, [`MemoryNetwork`] for tests and the
 //! simulation, where several nodes live in one process and the path between them can be cut.
 //!
 //! Nothing here does IO.
@@ -36,6 +37,27 @@ impl Bus for LocalBus {
 
     fn health(&self) -> BusHealth {
         BusHealth::Local
+    }
+}
+
+/// The bus of a server that shares its log with others but has no path to them: always down, so that the sweep of the
+/// lane log delivers.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct AbsentBus;
+
+impl Bus for AbsentBus {
+    fn start(&self, _: Arc<dyn BusEvents>) {}
+
+    fn publish(&self, _: Vec<Hint>) {}
+
+    fn subscribe(&self, _: Vec<ChannelName>) -> BoxFuture<'_, bool> {
+        Box::pin(async { false })
+    }
+
+    fn unsubscribe(&self, _: Vec<ChannelName>) {}
+
+    fn health(&self) -> BusHealth {
+        BusHealth::Down
     }
 }
 

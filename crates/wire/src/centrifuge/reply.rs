@@ -34,6 +34,8 @@ pub struct SubscribeResult<'a> {
     pub epoch: &'a Epoch,
     /// Publications after this number follow.
     pub offset: Seq,
+    /// The client may come back with a position.
+    pub recoverable: bool,
     /// The client asked to recover, and it was possible (`Some(true)`), or it was not (`Some(false)`).
     pub recovered: Option<bool>,
     /// Why it was not, if retention removed what follows the position: the oldest number that is left.
@@ -85,10 +87,11 @@ impl<'a> Reply<'a> {
 
     /// The answer to a subscribe.
     pub fn subscribe(self, result: &SubscribeResult<'_>) {
-        let SubscribeResult { epoch, offset, recovered, oldest, ttl } = result;
+        let SubscribeResult { epoch, offset, recoverable, recovered, oldest, ttl } = result;
+        let recoverable = if *recoverable { "\"recoverable\":true," } else { "" };
         put(
             self.out,
-            format_args!("{{\"id\":{},\"subscribe\":{{\"recoverable\":true,\"epoch\":\"{epoch}\"", self.id),
+            format_args!("{{\"id\":{},\"subscribe\":{{{recoverable}\"epoch\":\"{epoch}\"", self.id),
         );
         if *offset > Seq::ZERO {
             put(self.out, format_args!(",\"offset\":{offset}"));
@@ -182,7 +185,14 @@ mod tests {
     fn replies_are_what_the_protocol_has() {
         let epoch = Epoch::parse("ep").unwrap();
         let subscribed = |offset, recovered, oldest| {
-            let result = SubscribeResult { epoch: &epoch, offset: Seq(offset), recovered, oldest, ttl: None };
+            let result = SubscribeResult {
+                epoch: &epoch,
+                offset: Seq(offset),
+                recoverable: true,
+                recovered,
+                oldest,
+                ttl: None,
+            };
             written(|out| Reply::new(2, out).subscribe(&result))
         };
         assert_eq!(

@@ -1,0 +1,90 @@
+//! `fanfare bench fanout`: one channel with everybody in it, at several rates.
+
+use std::thread;
+
+use crate::args::FanoutArgs;
+use crate::clock;
+use crate::error::BenchError;
+use crate::mode::run::{AFTERMATH, drain};
+use crate::mode::{Setup, conclude, judge, judge_publications, publish};
+use crate::report::RateStep;
+use crate::system::{self, Sample};
+
+/// Rates of one benchmark.
+const RATES_MAX: usize = 64;
+
+/// Runs it.
+pub(crate) fn run(args: FanoutArgs) -> Result<(), BenchError> {
+    if args.rates.is_empty() || args.rates.len() > RATES_MAX {
+        return Err(BenchError::option(
+            "--rates",
+            format!("must be 1 to {RATES_MAX} numbers"),
+        ));
+    }
+    let setup = Setup::new(&args.target, 1)?;
+    for &rate in &args.rates {
+        setup.plan(&args.publish, args.via, rate, 0)?;
+    }
+    let pids = &args.output.pids;
+    let before = Sample::first(pids)?;
+    let mut report = setup.report("fanout", &args);
+    let fleet = setup.fleet(&args.client, false)?;
+    let begun = clock::now();
+    setup.connect(&fleet, args.client.clients, &args.client)?;
+    let ramp_seconds = clock::between(begun, clock::now()).as_secs_f64();
+    let subscribed = fleet.live();
+
+    let mut ledgers = Vec::new();
+    let mut expected = vec![0];
+    let mut first = 0;
+    for &rate in &args.rates {
+        let plan = setup.plan(&args.publish, args.via, rate, first)?;
+        let phase = publish(plan, rate, &args.publish, Some(&fleet), pids)?;
+        phase.ledger.add_to_channels(&mut expected, &mut [0]);
+        let incomplete = drain(&fleet, expected.clone(), args.publish.drain)?;
+        let publications = phase.ledger.report(rate);
+        first += publications.scheduled;
+        let broken = judge_publications(&publications);
+        let held = broken.is_empty() && incomplete == 0;
+        report.verdict.reasons.extend(
+            broken
+                .into_iter()
+                .map(|reason| format!("at {rate}/s: {reason}")),
+        );
+        let cpu = system::total_cpu_seconds(&phase.before.processes_until(&phase.after, pids));
+        report.rate_steps.push(RateStep {
+            offered_per_second: rate,
+            achieved_per_second: publications.achieved_per_second,
+            deliveries: phase.deliveries,
+            server_cpu_seconds: cpu,
+            deliveries_per_cpu_second: if cpu > 0.0 {
+                phase.deliveries as f64 / cpu
+            } else {
+                0.0
+            },
+            generator_share: phase
+                .before
+                .generator_until(&phase.after)
+                .busiest_thread_share,
+            delivery_latency: Some(fleet.take_latency()?.summary()),
+            ack_latency: Some(phase.ledger.latency().summary()),
+            held,
+        });
+        ledgers.push(phase.ledger);
+    }
+    thread::sleep(AFTERMATH);
+    let after = Sample::take(pids);
+    let findings = fleet.finish()?;
+
+    let mut judged = judge(&findings, &ledgers, 1);
+    report.generator = before.generator_until(&after);
+    report.processes = before.processes_until(&after, pids);
+    judged.report.wanted = args.client.clients;
+    judged.report.subscribed = subscribed;
+    judged.report.ramp_seconds = ramp_seconds;
+    report.server_versions = findings.versions;
+    report.subscribers = Some(judged.report);
+    report.verdict.reasons.extend(judged.verdict.reasons);
+    report.verdict.first_violation = judged.verdict.first_violation;
+    conclude(report, &args.output)
+}

@@ -1,0 +1,14 @@
+//! The benchmarks, and what they have in common: setting up, one phase of publishing, judging, reporting.
+
+pub(crate) mod commits;
+pub(crate) mod fanout;
+pub(crate) mod idle;
+pub(crate) mod run;
+
+mod judge;
+mod phase;
+mod setup;
+
+pub(crate) use self::judge::{judge, judge_publications};
+pub(crate) use self::phase::{Phase, publish};
+pub(crate) use self::setup::{Setup, conclude, positive};

@@ -1,0 +1,118 @@
+//! One phase of publishing at one rate, with the measured window in it.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::args::PublishArgs;
+use crate::clock::{self, MILLISECOND, SECOND};
+use crate::error::BenchError;
+use crate::fleet::Fleet;
+use crate::progress::Progress;
+use crate::publish::{Ledger, Plan, Publisher};
+use crate::schedule::Schedule;
+use crate::system::Sample;
+
+/// From the order to start to the first message.
+const LEAD: u64 = 200 * MILLISECOND;
+
+/// Between two looks at the progress.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What one phase came to.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    /// The publisher's books.
+    pub(crate) ledger: Ledger,
+    /// When the measured window began.
+    pub(crate) before: Sample,
+    /// When it ended.
+    pub(crate) after: Sample,
+    /// Deliveries in the window.
+    pub(crate) deliveries: u64,
+    /// When the publisher had its last answer, or gave up.
+    pub(crate) published_at: u64,
+}
+
+/// Publishes `plan` at `rate` and waits for the answers.
+pub(crate) fn publish(
+    plan: Plan,
+    rate: f64,
+    args: &PublishArgs,
+    fleet: Option<&Fleet>,
+    pids: &[u32],
+) -> Result<Phase, BenchError> {
+    let publisher = Publisher::prepare(plan)?;
+    let start = clock::now() + LEAD;
+    let measure_from = start + (args.warmup * SECOND as f64) as u64;
+    let schedule = Schedule::new(start, rate, args.warmup + args.duration);
+    if let Some(fleet) = fleet {
+        fleet.measure(measure_from)?;
+    }
+    publisher.start(schedule, measure_from)?;
+
+    let mut look = Look {
+        progress: Progress::new("publish"),
+        publisher: &publisher,
+        schedule: &schedule,
+        start,
+        fleet,
+    };
+    look.until(measure_from);
+    let before = Sample::take(pids);
+    let delivered_before = fleet.map_or(0, Fleet::delivered);
+    look.until(schedule.end());
+    let after = Sample::take(pids);
+    let deliveries = fleet
+        .map_or(0, Fleet::delivered)
+        .saturating_sub(delivered_before);
+    look.until(u64::MAX);
+    look.progress.clear();
+    let ledger = publisher.finish()?;
+    Ok(Phase {
+        published_at: ledger.last_ack().max(schedule.end()),
+        ledger,
+        before,
+        after,
+        deliveries,
+    })
+}
+
+struct Look<'a> {
+    progress: Progress,
+    publisher: &'a Publisher,
+    schedule: &'a Schedule,
+    start: u64,
+    fleet: Option<&'a Fleet>,
+}
+
+impl Look<'_> {
+    /// Shows the progress until a time, or until the publisher has finished.
+    fn until(&mut self, time: u64) {
+        loop {
+            let now = clock::now();
+            if now >= time || self.publisher.has_finished() {
+                return;
+            }
+            let whole = self.schedule.end() - self.start;
+            let share = now.saturating_sub(self.start) as f64 / whole as f64;
+            let (publisher, fleet) = (self.publisher, self.fleet);
+            self.progress.show(share, || describe(publisher, fleet));
+            thread::sleep(LOOK.min(clock::between(now, time)));
+        }
+    }
+}
+
+fn describe(publisher: &Publisher, fleet: Option<&Fleet>) -> String {
+    let (sent, acknowledged, errors) = publisher.progress();
+    let mut text = format!("{sent} sent, {acknowledged} acknowledged, {errors} errors");
+    if let Some(fleet) = fleet {
+        text.push_str(&format!(
+            ", {} delivered to {}, {} violations, {} reconnects",
+            fleet.delivered(),
+            fleet.live(),
+            fleet.violations(),
+            fleet.reconnects()
+        ));
+    }
+    text
+}

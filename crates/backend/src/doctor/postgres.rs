@@ -1,0 +1,250 @@
+//! A PostgreSQL server.
+
+use std::{error::Error as _, time::Duration};
+
+use tokio_postgres::{
+    Client, Config, Error, NoTls,
+    config::{Host, SslMode},
+};
+
+use super::{Finding, judge_flush, measure};
+
+/// The oldest major version that will do.
+const MAJOR_VERSION_MIN: i32 = 13;
+
+/// How long the server may take to let a session in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long all questions together may take.
+const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Sessions that should be free: two servers' worth.
+const FREE_SESSIONS_MIN: i64 = 12;
+
+/// Examines the PostgreSQL behind a URL: reachable, recent, writable, with room for our schema, safe, and quick to commit.
+pub async fn examine_postgres(url: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(client) = connect(url, &mut findings).await else {
+        return findings;
+    };
+    let examining = examine(&client, &mut findings);
+    let result = tokio::time::timeout(EXAMINATION_TIMEOUT, examining).await;
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => findings.push(Finding::fail(format!(
+            "a question failed: {}",
+            words(&error)
+        ))),
+        Err(_) => findings.push(Finding::fail(format!(
+            "no answer within {EXAMINATION_TIMEOUT:?}; is the server overloaded?"
+        ))),
+    }
+    findings
+}
+
+async fn connect(url: &str, findings: &mut Vec<Finding>) -> Option<Client> {
+    let config: Config = match url.parse() {
+        Ok(config) => config,
+        Err(error) => {
+            findings.push(Finding::fail(format!(
+                "the URL is not valid: {}",
+                words(&error)
+            )));
+            return None;
+        }
+    };
+    if config.get_ssl_mode() == SslMode::Require {
+        findings.push(Finding::fail(
+            "the URL has sslmode=require, but this version does not speak TLS to PostgreSQL; use sslmode=disable on a \
+             private network, or a TLS tunnel on this machine",
+        ));
+        return None;
+    }
+    let place = place(&config);
+    match tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await {
+        Ok(Ok((client, connection))) => {
+            // Ends with the client; its errors come out of the client's calls.
+            tokio::spawn(connection);
+            findings.push(Finding::ok(format!("{place} lets us in")));
+            Some(client)
+        }
+        Ok(Err(error)) => {
+            findings.push(Finding::fail(format!(
+                "{place} does not let us in: {}",
+                words(&error)
+            )));
+            None
+        }
+        Err(_) => {
+            findings.push(Finding::fail(format!(
+                "{place} does not answer within {CONNECT_TIMEOUT:?}; check the address, the firewall and the server"
+            )));
+            None
+        }
+    }
+}
+
+async fn examine(client: &Client, findings: &mut Vec<Finding>) -> Result<(), Error> {
+    findings.push(version(client).await?);
+    let standby: bool = client
+        .query_one("SELECT pg_is_in_recovery()", &[])
+        .await?
+        .get(0);
+    if standby {
+        findings.push(Finding::fail(
+            "the server is a standby; use the address of the primary",
+        ));
+        return Ok(());
+    }
+    findings.push(schema(client).await?);
+    findings.extend(safety(client).await?);
+    findings.push(sessions(client).await?);
+    findings.push(flush(client).await);
+    Ok(())
+}
+
+async fn version(client: &Client) -> Result<Finding, Error> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
+            &[],
+        )
+        .await?;
+    let (number, text): (i32, String) = (row.get(0), row.get(1));
+    if number / 10_000 >= MAJOR_VERSION_MIN {
+        return Ok(Finding::ok(format!("version {text}")));
+    }
+    Ok(Finding::fail(format!(
+        "version {text} is too old; Fanfare needs {MAJOR_VERSION_MIN} or later"
+    )))
+}
+
+async fn schema(client: &Client) -> Result<Finding, Error> {
+    let row = client
+        .query_one(
+            "SELECT current_user::text, current_database()::text,
+                    to_regnamespace('fanfare') IS NOT NULL,
+                    coalesce(has_schema_privilege(to_regnamespace('fanfare')::oid, 'USAGE'), false),
+                    has_database_privilege(current_database(), 'CREATE')",
+            &[],
+        )
+        .await?;
+    let (user, database): (String, String) = (row.get(0), row.get(1));
+    let (exists, usable, creatable): (bool, bool, bool) = (row.get(2), row.get(3), row.get(4));
+    Ok(match (exists, usable, creatable) {
+        (true, true, _) => Finding::ok(format!("the schema fanfare is there and open to {user}")),
+        (true, false, _) => Finding::fail(format!(
+            "the schema fanfare is not open to {user}; connect as its owner, or GRANT what it needs"
+        )),
+        (false, _, true) => Finding::ok(format!(
+            "the schema fanfare is not there yet, and {user} may make it"
+        )),
+        (false, _, false) => Finding::fail(format!(
+            "{user} may not make the schema fanfare; run: GRANT CREATE ON DATABASE \"{database}\" TO \"{user}\""
+        )),
+    })
+}
+
+async fn safety(client: &Client) -> Result<Vec<Finding>, Error> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('fsync'), current_setting('full_page_writes'),
+                    current_setting('synchronous_commit')",
+            &[],
+        )
+        .await?;
+    let (fsync, full_page_writes, synchronous): (String, String, String) =
+        (row.get(0), row.get(1), row.get(2));
+    let mut findings = Vec::new();
+    if fsync == "on" {
+        findings.push(Finding::ok("fsync is on"));
+    } else {
+        findings.push(Finding::fail(
+            "fsync is off: a power failure loses acknowledged messages and may ruin the database; set fsync = on",
+        ));
+    }
+    if full_page_writes != "on" {
+        findings.push(Finding::warn(
+            "full_page_writes is off: safe on a file system that never tears a page (ZFS) only; set it to on elsewhere",
+        ));
+    }
+    findings.push(match synchronous.as_str() {
+        "off" => Finding::warn(
+            "synchronous_commit is off; Fanfare turns it on for its own sessions, but what the application commits \
+             itself can be lost in a crash",
+        ),
+        level => Finding::ok(format!("synchronous_commit is {level}")),
+    });
+    Ok(findings)
+}
+
+async fn sessions(client: &Client) -> Result<Finding, Error> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('max_connections')::bigint,
+                    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')",
+            &[],
+        )
+        .await?;
+    let (max, used): (i64, i64) = (row.get(0), row.get(1));
+    let text = format!("{used} of max_connections = {max} sessions are in use");
+    if max - used >= FREE_SESSIONS_MIN {
+        return Ok(Finding::ok(text));
+    }
+    Ok(Finding::warn(format!(
+        "{text}; each server takes up to 6, so raise max_connections"
+    )))
+}
+
+/// Commits that write to the log of the database and to nothing else.
+async fn flush(client: &Client) -> Finding {
+    let as_a_server = "SELECT set_config('synchronous_commit', 'on', false)
+                       WHERE current_setting('synchronous_commit') = 'off'";
+    let commit = async || {
+        client
+            .batch_execute("SELECT pg_logical_emit_message(true, 'fanfare-doctor', '')")
+            .await
+    };
+    let measured = match client.batch_execute(as_a_server).await {
+        Ok(()) => measure(commit).await,
+        Err(error) => Err(error),
+    };
+    match measured {
+        Ok(time) => judge_flush("a commit", time),
+        Err(error) => Finding::warn(format!(
+            "the time of a commit could not be measured: {}",
+            words(&error)
+        )),
+    }
+}
+
+/// Hosts and ports, never the credentials.
+fn place(config: &Config) -> String {
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let ports = config.get_ports();
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(path) => format!("{}:{port}", path.display()),
+        }
+    });
+    let hosts: Vec<String> = hosts.collect();
+    format!("PostgreSQL at {}", hosts.join(", "))
+}
+
+/// The error with its causes on one line.
+fn words(error: &Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return format!("{} ({})", error.message(), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}

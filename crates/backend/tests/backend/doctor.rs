@@ -1,0 +1,183 @@
+//! The examinations of live servers: well ones, ones that are not well, and ones that are not there.
+
+use fanfare_backend::doctor::{Finding, Grade, examine_postgres, examine_redis};
+use fanfare_bench::local::{Postgres, Redis, free_address};
+
+#[track_caller]
+fn assert_well(findings: &[Finding], count: usize) {
+    let wrong: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.grade == Grade::Fail)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(findings.len() >= count, "{findings:#?}");
+}
+
+/// There is a finding of this grade with these words, and none that shows a password or has two lines.
+#[track_caller]
+fn assert_found(findings: &[Finding], grade: Grade, words: &str) {
+    let found = findings
+        .iter()
+        .any(|finding| finding.grade == grade && finding.text.contains(words));
+    assert!(found, "no {grade} with {words:?}: {findings:#?}");
+    for Finding { text, .. } in findings {
+        assert!(
+            !text.contains("hidden") && text.lines().count() == 1,
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_examined() {
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.create_database("app").unwrap();
+    let findings = examine_postgres(&url).await;
+    assert_well(&findings, 7);
+    assert_found(&findings, Grade::Ok, "may make it");
+    assert_found(&findings, Grade::Ok, "version 1");
+    let commit = |finding: &Finding| finding.text.starts_with("a commit: ");
+    assert!(findings.iter().any(commit), "{findings:#?}");
+
+    postgres
+        .execute("postgres", "ALTER SYSTEM SET fsync = off")
+        .unwrap();
+    postgres
+        .execute("postgres", "SELECT pg_reload_conf()")
+        .unwrap();
+    let mut unsafe_findings = examine_postgres(&url).await;
+    // The server reads its settings again a moment after it was told to.
+    while !unsafe_findings
+        .iter()
+        .any(|finding| finding.grade == Grade::Fail)
+    {
+        unsafe_findings = examine_postgres(&url).await;
+    }
+    assert_found(&unsafe_findings, Grade::Fail, "fsync is off");
+
+    postgres
+        .execute("app", "CREATE ROLE guest LOGIN PASSWORD 'hidden'")
+        .unwrap();
+    postgres
+        .execute("app", "ALTER ROLE guest SET synchronous_commit = off")
+        .unwrap();
+    let address = postgres.address();
+    let guest = examine_postgres(&format!("postgres://guest:hidden@{address}/app")).await;
+    assert_found(
+        &guest,
+        Grade::Fail,
+        "GRANT CREATE ON DATABASE \"app\" TO \"guest\"",
+    );
+    assert_found(&guest, Grade::Warn, "synchronous_commit is off");
+    let missing = examine_postgres(&format!("postgres://guest:hidden@{address}/missing")).await;
+    assert_found(&missing, Grade::Fail, "missing");
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_not_there_is_a_failure() {
+    let address = free_address().unwrap();
+    let absent = examine_postgres(&format!("postgres://u:hidden@{address}/app")).await;
+    assert_found(&absent, Grade::Fail, &address.to_string());
+    assert_found(
+        &examine_postgres("postgres://u:hidden@h:x/").await,
+        Grade::Fail,
+        "not valid",
+    );
+    let url = format!("postgres://u:hidden@{address}/app?sslmode=require");
+    assert_found(&examine_postgres(&url).await, Grade::Fail, "TLS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_examined() {
+    let redis = Redis::start().unwrap();
+    let findings = examine_redis(&redis.url()).await;
+    assert_well(&findings, 7);
+    assert_found(&findings, Grade::Ok, "it is a master");
+    assert_found(&findings, Grade::Ok, "a bus is up");
+
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for words in [
+        &[
+            "CONFIG",
+            "SET",
+            "maxmemory",
+            "100mb",
+            "maxmemory-policy",
+            "allkeys-lru",
+        ][..],
+        &[
+            "CONFIG",
+            "SET",
+            "client-output-buffer-limit",
+            "pubsub 1mb 0 0",
+        ],
+        &[
+            "ACL",
+            "SETUSER",
+            "guest",
+            "on",
+            ">hidden",
+            "+@all",
+            "resetchannels",
+        ],
+        &[
+            "ACL",
+            "SETUSER",
+            "meek",
+            "on",
+            ">hidden",
+            "+ping",
+            "+hello",
+            "+client",
+            "+@pubsub",
+            "&fanfare:*",
+        ],
+    ] {
+        let mut command = redis::cmd(words[0]);
+        let answer: String = command
+            .arg(&words[1..])
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(answer, "OK");
+    }
+    let address = redis.address();
+    let guest = examine_redis(&format!("redis://guest:hidden@{address}")).await;
+    assert_found(&guest, Grade::Warn, "noeviction");
+    assert_found(
+        &guest,
+        Grade::Warn,
+        "client-output-buffer-limit pubsub is 1048576",
+    );
+    assert_found(&guest, Grade::Fail, "allow the user the channels fanfare:*");
+    let meek = examine_redis(&format!("redis://meek:hidden@{address}")).await;
+    assert_well(&meek, 7);
+    assert_found(&meek, Grade::Warn, "INFO");
+    let stranger = examine_redis(&format!("redis://stranger:hidden@{address}")).await;
+    assert_found(&stranger, Grade::Fail, "WRONGPASS");
+
+    let nobody = free_address().unwrap().port().to_string();
+    let mut command = redis::cmd("REPLICAOF");
+    let answer: String = command
+        .arg("127.0.0.1")
+        .arg(&nobody)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(answer, "OK");
+    let replica = examine_redis(&redis.url()).await;
+    assert_found(&replica, Grade::Fail, "use the address of the master");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_a_failure() {
+    let address = free_address().unwrap();
+    let absent = examine_redis(&format!("redis://u:hidden@{address}")).await;
+    assert_found(&absent, Grade::Fail, &address.to_string());
+    assert_found(
+        &examine_redis("redis://u:hidden@h:x").await,
+        Grade::Fail,
+        "not valid",
+    );
+}

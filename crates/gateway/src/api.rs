@@ -1,0 +1,304 @@
+//! The server API: what an application's own servers ask, shaped as Centrifugo's so that its client libraries serve.
+//!
+//! Errors of the API itself are answered with status 200 and an `error` member; only requests that cannot be understood
+//! (no key, another content type, no JSON, too long) have a status of their own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    body::Bytes,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use fanfare_engine::{
+    PublishError, Published,
+    hub::{HistoryQuery, session::HistoryError},
+    port::{Direction, KEY_BYTES_MAX},
+};
+use fanfare_wire::{
+    ChannelName, Draft, Epoch, Json, Seq,
+    centrifuge::{ErrorCode, errors},
+    sse::put_publication,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::Gateway;
+
+/// Channels of one broadcast.
+const BROADCAST_CHANNELS_MAX: usize = 1000;
+/// Publications that history returns when no limit is given.
+const HISTORY_LIMIT_DEFAULT: usize = 100;
+/// Bytes of the tags of a publication.
+const TAGS_BYTES_MAX: usize = 4 << 10;
+
+/// Lets in who has the key, and what is JSON.
+pub(crate) async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    if !is_authorised(&gateway, request.headers()) {
+        return failure(StatusCode::UNAUTHORIZED, errors::UNAUTHORIZED);
+    }
+    if !is_json(request.headers()) {
+        return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, errors::BAD_REQUEST);
+    }
+    next.run(request).await
+}
+
+/// An API method that does not exist.
+pub(crate) async fn unknown() -> Response {
+    failure(StatusCode::NOT_FOUND, errors::METHOD_NOT_FOUND)
+}
+
+/// `POST /api/publish`.
+pub(crate) async fn publish(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+    let request: PublishRequest<'_> = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
+    };
+    let draft = match draft(&gateway, &request.channel, &request.message) {
+        Ok(draft) => draft,
+        Err(error) => return answer(Err(error)),
+    };
+    answer(published(gateway.engine.publish(draft).await))
+}
+
+/// `POST /api/broadcast`.
+pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+    let request: BroadcastRequest<'_> = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
+    };
+    if request.channels.is_empty() || request.channels.len() > BROADCAST_CHANNELS_MAX {
+        return answer(Err(errors::BAD_REQUEST));
+    }
+    let drafts: Result<Vec<Draft>, ErrorCode> =
+        request.channels.iter().map(|channel| draft(&gateway, channel, &request.message)).collect();
+    // All channels are checked before anything is published into one.
+    let drafts = match drafts {
+        Ok(drafts) => drafts,
+        Err(error) => return answer(Err(error)),
+    };
+    let results = gateway.engine.publish_all(drafts).await;
+    let responses = results.into_iter().map(|result| Body::of(published(result))).collect();
+    answer(to_json(&BroadcastResult { responses }))
+}
+
+/// `POST /api/history`.
+pub(crate) async fn history(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+    let request: HistoryRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
+    };
+    answer(read_history(&gateway, request).await)
+}
+
+/// `POST /api/info`.
+pub(crate) async fn info(State(gateway): State<Arc<Gateway>>) -> Response {
+    let nodes = gateway.engine.nodes();
+    let about = nodes.iter().filter_map(|node| serde_json::from_slice(&node.about).ok());
+    answer(to_json(&InfoResult { nodes: about.collect() }))
+}
+
+// === Requests and results ===
+
+#[derive(Deserialize)]
+struct PublishRequest<'a> {
+    channel: String,
+    #[serde(borrow, flatten)]
+    message: Message<'a>,
+}
+
+#[derive(Deserialize)]
+struct BroadcastRequest<'a> {
+    channels: Vec<String>,
+    #[serde(borrow, flatten)]
+    message: Message<'a>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    idempotency_key: Option<String>,
+    tags: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct HistoryRequest {
+    channel: String,
+    limit: Option<i64>,
+    since: Option<Since>,
+    #[serde(default)]
+    reverse: bool,
+}
+
+#[derive(Deserialize)]
+struct Since {
+    offset: u64,
+    #[serde(default)]
+    epoch: String,
+}
+
+#[derive(Serialize)]
+struct PublishResult<'a> {
+    offset: u64,
+    epoch: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+#[derive(Serialize)]
+struct BroadcastResult {
+    responses: Vec<Body>,
+}
+
+#[derive(Serialize)]
+struct HistoryResult<'a> {
+    publications: Box<RawValue>,
+    offset: u64,
+    epoch: &'a str,
+    /// Present when retention has removed the beginning of what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<Truncated>,
+}
+
+#[derive(Serialize)]
+struct Truncated {
+    oldest: u64,
+}
+
+#[derive(Serialize)]
+struct InfoResult {
+    nodes: Vec<Box<RawValue>>,
+}
+
+/// The body of every answer.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Body {
+    Result(Box<RawValue>),
+    Error(ApiError),
+}
+
+#[derive(Serialize)]
+struct ApiError {
+    code: u32,
+    message: &'static str,
+}
+
+type ApiResult = Result<Box<RawValue>, ErrorCode>;
+
+impl Body {
+    fn of(result: ApiResult) -> Self {
+        match result {
+            Ok(result) => Self::Result(result),
+            Err(ErrorCode { code, message, .. }) => Self::Error(ApiError { code, message }),
+        }
+    }
+}
+
+fn answer(result: ApiResult) -> Response {
+    axum::Json(Body::of(result)).into_response()
+}
+
+fn failure(status: StatusCode, error: ErrorCode) -> Response {
+    (status, axum::Json(Body::of(Err(error)))).into_response()
+}
+
+fn to_json(result: &impl Serialize) -> ApiResult {
+    to_raw_value(result).map_err(|_| errors::INTERNAL)
+}
+
+fn is_authorised(gateway: &Gateway, headers: &HeaderMap) -> bool {
+    let Some(expected) = &gateway.config.api_key else { return gateway.config.open };
+    let key = headers.get("x-api-key").map(header::HeaderValue::as_bytes);
+    let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+    let given = key.or_else(|| authorization.and_then(|value| value.strip_prefix(b"apikey ")));
+    given.is_some_and(|given| bool::from(given.ct_eq(expected.as_bytes()))) || gateway.config.open
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    given.and_then(|given| given.split(';').next()).is_some_and(|given| {
+        given.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
+fn draft(gateway: &Gateway, channel: &str, message: &Message<'_>) -> Result<Draft, ErrorCode> {
+    let channel = parse_channel(gateway, channel)?;
+    if message.data.get().len() > gateway.config.message_bytes_max {
+        return Err(errors::LIMIT_EXCEEDED);
+    }
+    let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(message.data));
+    if let Some(tags) = &message.tags {
+        let tags = to_raw_value(tags).map_err(|_| errors::BAD_REQUEST)?;
+        if tags.get().len() > TAGS_BYTES_MAX {
+            return Err(errors::LIMIT_EXCEEDED);
+        }
+        draft.tags = Some(Json::from_raw(&tags));
+    }
+    if let Some(key) = message.idempotency_key.as_ref().filter(|key| !key.is_empty()) {
+        // PostgreSQL stores no NUL in text.
+        if key.len() > KEY_BYTES_MAX || key.contains('\0') {
+            return Err(errors::BAD_REQUEST);
+        }
+        draft.idempotency_key = Some(key.clone());
+    }
+    Ok(draft)
+}
+
+/// The application's servers may use every channel that exists.
+fn parse_channel(gateway: &Gateway, channel: &str) -> Result<ChannelName, ErrorCode> {
+    let channel = ChannelName::parse(channel).map_err(|_| errors::BAD_REQUEST)?;
+    gateway.config.rules.of(&channel).ok_or(errors::UNKNOWN_CHANNEL)?;
+    Ok(channel)
+}
+
+fn published(result: Result<Published, PublishError>) -> ApiResult {
+    match result {
+        Ok(Published { seq, epoch, duplicate, .. }) => {
+            to_json(&PublishResult { offset: seq.0, epoch: epoch.as_str(), duplicate })
+        }
+        Err(PublishError::Busy { .. }) => Err(errors::TOO_MANY_REQUESTS),
+        Err(PublishError::Append(_) | PublishError::Closed) => Err(errors::INTERNAL),
+    }
+}
+
+async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
+    let channel = parse_channel(gateway, &request.channel)?;
+    let limit = match request.limit {
+        None => HISTORY_LIMIT_DEFAULT,
+        Some(limit) => usize::try_from(limit).unwrap_or(fanfare_engine::HISTORY_LIMIT_MAX),
+    };
+    let since = request.since.map(|since| {
+        let epoch = Epoch::parse(&since.epoch);
+        (epoch, Seq(since.offset))
+    });
+    let direction = if request.reverse { Direction::Backward } else { Direction::Forward };
+    let asked_from = since.as_ref().map(|(_, seq)| *seq);
+    let query = HistoryQuery { channel, since, limit, direction };
+    let page = match gateway.engine.history(query).await {
+        Ok(page) => page,
+        Err(HistoryError::OtherEpoch(_)) => return Err(errors::UNRECOVERABLE_POSITION),
+        Err(HistoryError::Log(_)) => return Err(errors::INTERNAL),
+    };
+    let mut publications = vec![b'['];
+    for (at, publication) in page.publications.iter().enumerate() {
+        if at > 0 {
+            publications.push(b',');
+        }
+        put_publication(None, publication, &mut publications);
+    }
+    publications.push(b']');
+    let publications = String::from_utf8(publications).map_err(|_| errors::INTERNAL)?;
+    let overtaken = asked_from.is_some_and(|seq| direction == Direction::Forward && seq < page.trimmed);
+    to_json(&HistoryResult {
+        publications: RawValue::from_string(publications).map_err(|_| errors::INTERNAL)?,
+        offset: page.head.0,
+        epoch: page.epoch.as_str(),
+        truncated: overtaken.then(|| Truncated { oldest: page.trimmed.next().0 }),
+    })
+}

@@ -1,0 +1,460 @@
+//! Server-sent events: one or many channels in one stream, with ids that are positions.
+//!
+//! The stream begins with `ready`, which tells where it stands in each channel, and then carries `message` events. An id
+//! is a position for all channels, so a browser that reconnects by itself, to any node, goes on without a hole and
+//! without a repeat. Where retention or a reset of the log makes that impossible, `truncated` or `reset` says so.
+
+use std::{
+    fmt::Write as _,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context as TaskContext, Poll},
+};
+
+use axum::{
+    body::Body,
+    extract::{RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use fanfare_engine::{
+    hub::{Context, Event, Pipe, PipeClosed, PushError, Recovery, Remote, Request, Resume, Session, Sink, Start},
+    port::Head,
+};
+use fanfare_wire::{
+    ChannelName, Epoch, Seq,
+    sse::{self, Positions},
+};
+use futures_util::Stream;
+use tokio::sync::mpsc;
+
+use crate::{
+    EVENT_STREAM, EVENT_STREAM_OF_MANY, Gateway,
+    access::Standing,
+    no_room,
+    token::{ConnectionClaims, Seconds},
+    unix_seconds,
+};
+
+/// Seconds between comments that keep the stream alive through proxies.
+const HEARTBEAT_SECONDS: u32 = 15;
+/// Chunks that may wait for HTTP to take them.
+const PIPE_CHUNKS: usize = 4;
+
+/// `GET /events?channel=a&channel=b`.
+pub async fn events(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    if !gateway.has_room() {
+        return no_room();
+    }
+    let opened = match open(&gateway, query.as_deref().unwrap_or_default(), &headers).await {
+        Ok(body) => (
+            [
+                (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+                // Asks nginx not to hold the stream back.
+                (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+            ],
+            body,
+        )
+            .into_response(),
+        Err((status, reason)) => (status, reason).into_response(),
+    };
+    with_cors(&gateway, &headers, opened)
+}
+
+type Refusal = (StatusCode, &'static str);
+
+/// What a stream was asked to be.
+struct Asked {
+    channels: Vec<ChannelName>,
+    last_event_id: Option<String>,
+}
+
+/// Where a stream begins, and what has to be said about it.
+struct Beginning {
+    positions: Positions,
+    notices: Vec<u8>,
+}
+
+async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Result<Body, Refusal> {
+    if !gateway.config.origins.allow(headers) {
+        return Err((StatusCode::FORBIDDEN, "this origin is not allowed; see allowed_origins"));
+    }
+    let asked = asked(query, headers)?;
+    let claims = identify(gateway, headers)?;
+    for channel in &asked.channels {
+        may_read(gateway, claims.as_ref(), channel)?;
+    }
+    let beginning = begin(gateway, asked).await?;
+    let (pipe, body) = pipe();
+    let session = StreamSession {
+        many: beginning.positions.channels().len() > 1,
+        positions: beginning.positions,
+        notices: beginning.notices,
+        expires: claims.and_then(|claims| claims.exp),
+    };
+    gateway.engine.hub().open(Sink::Pipe(Box::new(pipe)), Box::new(session), Vec::new());
+    Ok(Body::from_stream(body))
+}
+
+fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
+    let mut channels = Vec::new();
+    let mut last_event_id = None;
+    for (name, value) in form_pairs(query) {
+        match &*name {
+            "channel" => {
+                let channel = ChannelName::parse(&value);
+                channels.push(channel.map_err(|_| (StatusCode::BAD_REQUEST, "bad channel name"))?);
+            }
+            "last_event_id" => last_event_id = Some(value),
+            _ => {}
+        }
+    }
+    channels.sort_unstable();
+    channels.dedup();
+    if channels.is_empty() || channels.len() > sse::CHANNELS_MAX {
+        return Err((StatusCode::BAD_REQUEST, "name 1 to 64 channels: /events?channel=a&channel=b"));
+    }
+    // The header is newer: a browser sends it when it comes back by itself, with the address unchanged.
+    let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let last_event_id = header.map(str::to_owned).or(last_event_id).filter(|id| !id.is_empty());
+    Ok(Asked { channels, last_event_id })
+}
+
+/// Who asks. Tokens come in the `Authorization` header only: addresses are logged.
+fn identify(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<ConnectionClaims>, Refusal> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match bearer.and_then(|value| value.strip_prefix("Bearer ")) {
+        None if gateway.config.open => Ok(None),
+        None => Err((StatusCode::UNAUTHORIZED, "send a connection token: Authorization: Bearer <token>")),
+        Some(token) => {
+            let tokens = gateway.config.tokens.as_ref();
+            let tokens = tokens.ok_or((StatusCode::UNAUTHORIZED, "this server has no token_secret"))?;
+            match tokens.connection(token, unix_seconds()) {
+                Ok(claims) => Ok(Some(claims)),
+                Err(_) => Err((StatusCode::UNAUTHORIZED, "the token is invalid or has expired")),
+            }
+        }
+    }
+}
+
+fn may_read(gateway: &Gateway, claims: Option<&ConnectionClaims>, channel: &ChannelName) -> Result<(), Refusal> {
+    let options =
+        gateway.config.rules.of(channel).ok_or((StatusCode::NOT_FOUND, "unknown channel"))?;
+    let authenticated = claims.is_some_and(|claims| !claims.sub.is_empty());
+    let granted = claims.is_some_and(|claims| claims.channels.contains(channel));
+    let standing = Standing { authenticated, subscribed: false };
+    if granted || options.subscribe.permits(standing) {
+        Ok(())
+    } else {
+        Err((StatusCode::FORBIDDEN, "permission denied"))
+    }
+}
+
+/// Decides where the stream stands in each channel before it begins, so that its very first id is a whole position.
+async fn begin(gateway: &Gateway, asked: Asked) -> Result<Beginning, Refusal> {
+    let epoch = gateway.engine.epoch().clone();
+    let mut positions = Positions::new(epoch.clone(), asked.channels);
+    let asked_for = asked.last_event_id.as_deref().map(|id| positions.parse_id(id));
+    let resumed: Option<Vec<Seq>> = match &asked_for {
+        Some(Some((of, seqs))) if *of == epoch => Some(seqs.clone()),
+        _ => None,
+    };
+    let seqs = resumed.as_ref();
+    let readers: Vec<(ChannelName, Option<Seq>)> = positions
+        .channels()
+        .iter()
+        .enumerate()
+        .map(|(at, (name, _))| (name.clone(), seqs.map(|seqs| seqs[at])))
+        .collect();
+    let heads = gateway.engine.heads(&readers).await;
+    let heads = heads.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the log is not available"))?;
+    let mut notices = Vec::new();
+    for ((name, seq), head) in readers.iter().zip(heads) {
+        let position = match seq {
+            Some(seq) => resume(name, *seq, head, &mut notices),
+            None => {
+                if asked_for.is_some() {
+                    put_notice("reset", name, ("offset", head.seq), &mut notices);
+                }
+                head.seq
+            }
+        };
+        positions.set(name, position);
+    }
+    Ok(Beginning { positions, notices })
+}
+
+/// Where a reader at `seq` goes on.
+fn resume(name: &ChannelName, seq: Seq, head: Head, notices: &mut Vec<u8>) -> Seq {
+    if seq > head.seq {
+        put_notice("reset", name, ("offset", head.seq), notices);
+        return head.seq;
+    }
+    if seq < head.trimmed {
+        put_notice("truncated", name, ("oldest", head.trimmed.next()), notices);
+        return head.trimmed;
+    }
+    seq
+}
+
+fn put_notice(event: &str, name: &ChannelName, (key, seq): (&str, Seq), out: &mut Vec<u8>) {
+    let json = format!("{{\"channel\":\"{name}\",\"{key}\":{seq}}}");
+    sse::put_event(event, json.as_bytes(), out);
+}
+
+/// Lets listed pages of other origins read the answer.
+fn with_cors(gateway: &Gateway, headers: &HeaderMap, mut response: Response) -> Response {
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && gateway.config.origins.lists(origin)
+    {
+        let answer = response.headers_mut();
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        answer.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// The pairs of an `application/x-www-form-urlencoded` text.
+fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (unescape(name), unescape(value))
+    })
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        match (escaped, first) {
+            (Some(byte), _) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+                continue;
+            }
+            (None, b'+') => bytes.push(b' '),
+            (None, byte) => bytes.push(*byte),
+        }
+        rest = tail;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+// === The session ===
+
+/// One event stream.
+struct StreamSession {
+    many: bool,
+    positions: Positions,
+    /// What has to be said before the first message.
+    notices: Vec<u8>,
+    expires: Option<Seconds>,
+}
+
+impl StreamSession {
+    fn wake(&self, cx: &mut Context<'_>) {
+        let left = self.expires.map(|expires| (expires - unix_seconds()).max(1));
+        let left = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(u32::MAX);
+        cx.request(Request::Wake { seconds: left.min(HEARTBEAT_SECONDS) });
+    }
+}
+
+impl Session for StreamSession {
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        // Clients that lose their server together do not come back together.
+        let retry_ms = rand::random_range(500..2500_u16);
+        cx.out.extend_from_slice(format!("retry: {retry_ms}\n\n").as_bytes());
+        cx.out.append(&mut self.notices);
+        put_ready(&self.positions, cx.out);
+        let form = if self.many { EVENT_STREAM_OF_MANY } else { EVENT_STREAM };
+        for (tag, (channel, seq)) in (0..).zip(self.positions.channels()) {
+            let epoch: Option<Epoch> = Some(self.positions.epoch().clone());
+            let start = Start::Resume(Resume { epoch, seq: *seq, oldest_if_truncated: true });
+            cx.request(Request::Subscribe { tag, channel: channel.clone(), start, form });
+        }
+        self.wake(cx);
+    }
+
+    fn on_bytes(&mut self, bytes: &mut [u8], _: &mut Context<'_>) -> usize {
+        bytes.len()
+    }
+
+    fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
+        match event {
+            Event::Subscribed { channel, position, recovery, .. } => {
+                // The position was good when the stream began; what has changed since is said.
+                match recovery {
+                    Recovery::Truncated { oldest } => put_notice("truncated", &channel, ("oldest", oldest), cx.out),
+                    Recovery::Reset => put_notice("reset", &channel, ("offset", position), cx.out),
+                    Recovery::NotAsked | Recovery::Recovered => {}
+                }
+                self.positions.set(&channel, position);
+            }
+            Event::Truncated { channel, oldest } => {
+                put_notice("truncated", &channel, ("oldest", oldest), cx.out);
+                self.positions.set(&channel, Seq(oldest.0.saturating_sub(1)));
+            }
+            Event::Wake if self.expires.is_some_and(|expires| expires <= unix_seconds()) => {
+                cx.request(Request::Close);
+            }
+            Event::Wake => {
+                cx.out.extend_from_slice(b": \n\n");
+                self.wake(cx);
+            }
+            // The browser comes back by itself, with its last id, to a node that can serve it.
+            Event::SubscribeFailed { .. } | Event::Stalled | Event::Drain => cx.request(Request::Close),
+            Event::Published { .. } | Event::History { .. } => {}
+        }
+    }
+
+    fn personalise(&mut self, channel: &ChannelName, seq: Seq, frame: &[u8], out: &mut Vec<u8>) {
+        self.positions.set(channel, seq);
+        out.extend_from_slice(b"id: ");
+        self.positions.put_id(out);
+        out.push(b'\n');
+        out.extend_from_slice(frame);
+    }
+}
+
+fn put_ready(positions: &Positions, out: &mut Vec<u8>) {
+    let mut json = format!("{{\"epoch\":\"{}\",\"channels\":{{", positions.epoch());
+    for (at, (name, seq)) in positions.channels().iter().enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        // invariant: writing to a string cannot fail
+        let _ = write!(json, "{comma}\"{name}\":{{\"offset\":{seq}}}");
+    }
+    json.push_str("}}");
+    // With an id, so that a stream that is cut before its first message resumes from here.
+    out.extend_from_slice(b"id: ");
+    positions.put_id(out);
+    out.push(b'\n');
+    sse::put_event("ready", json.as_bytes(), out);
+}
+
+// === The pipe into the response ===
+
+/// The hub's end of a response body.
+struct BodyPipe {
+    chunks: mpsc::Sender<Bytes>,
+    shared: Arc<Shared>,
+}
+
+/// HTTP's end.
+struct BodyStream {
+    chunks: mpsc::Receiver<Bytes>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    remote: OnceLock<Remote>,
+    refused: AtomicBool,
+}
+
+fn pipe() -> (BodyPipe, BodyStream) {
+    let (sender, receiver) = mpsc::channel(PIPE_CHUNKS);
+    let shared = Arc::new(Shared::default());
+    (BodyPipe { chunks: sender, shared: Arc::clone(&shared) }, BodyStream { chunks: receiver, shared })
+}
+
+impl Pipe for BodyPipe {
+    fn bind(&mut self, remote: Remote) {
+        // Bound once.
+        let _ = self.shared.remote.set(remote);
+    }
+
+    fn push(&mut self, chunk: Bytes) -> Result<(), PushError> {
+        let refused = |error| match error {
+            mpsc::error::TrySendError::Full(chunk) => Ok(chunk),
+            mpsc::error::TrySendError::Closed(_) => Err(PushError::Closed(PipeClosed)),
+        };
+        let Err(error) = self.chunks.try_send(chunk) else { return Ok(()) };
+        let chunk = refused(error)?;
+        self.shared.refused.store(true, SeqCst);
+        // HTTP may have emptied the pipe between the refusal and its note: then nobody would call.
+        let Err(error) = self.chunks.try_send(chunk) else {
+            self.shared.refused.store(false, SeqCst);
+            return Ok(());
+        };
+        refused(error).and(Err(PushError::Full))
+    }
+}
+
+impl Stream for BodyStream {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.chunks.poll_recv(cx);
+        if matches!(polled, Poll::Ready(Some(_)))
+            && self.shared.refused.swap(false, SeqCst)
+            && let Some(remote) = self.shared.remote.get()
+        {
+            remote.writable();
+        }
+        polled.map(|chunk| chunk.map(Ok))
+    }
+}
+
+impl Drop for BodyStream {
+    fn drop(&mut self) {
+        if let Some(remote) = self.shared.remote.get() {
+            remote.hangup();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_taken_apart() {
+        let pairs: Vec<_> = form_pairs("channel=a%3Ab&channel=c+d&x&y=%zz%4").collect();
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(pairs, [("channel", "a:b"), ("channel", "c d"), ("x", ""), ("y", "%zz%4")]);
+    }
+
+    #[test]
+    fn what_is_asked_is_checked() {
+        let headers = HeaderMap::new();
+        let refused = |query: &str| asked(query, &headers).map(|_| ()).unwrap_err().0;
+        assert_eq!(refused(""), StatusCode::BAD_REQUEST);
+        assert_eq!(refused("channel=a%20b"), StatusCode::BAD_REQUEST);
+        let many: String = (0..65).map(|number| format!("channel=c{number}&")).collect();
+        assert_eq!(refused(&many), StatusCode::BAD_REQUEST);
+        let mut headers = HeaderMap::new();
+        headers.insert("last-event-id", HeaderValue::from_static("newer"));
+        let asked = asked("channel=b&channel=a&channel=b&last_event_id=older", &headers);
+        let Asked { channels, last_event_id } = asked.ok().unwrap();
+        assert_eq!(channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(last_event_id.as_deref(), Some("newer"));
+    }
+
+    #[test]
+    fn a_full_pipe_refuses_and_a_dropped_one_is_closed() {
+        let (mut pipe, body) = pipe();
+        for _ in 0..PIPE_CHUNKS {
+            assert_eq!(pipe.push(Bytes::from_static(b"x")), Ok(()));
+        }
+        assert_eq!(pipe.push(Bytes::from_static(b"x")), Err(PushError::Full));
+        drop(body);
+        assert_eq!(pipe.push(Bytes::from_static(b"x")), Err(PushError::Closed(PipeClosed)));
+    }
+}

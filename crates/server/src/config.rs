@@ -1,0 +1,213 @@
+//! The settings of a server: read from file, environment and flags, checked once, plain data afterwards.
+//!
+//! A flag wins over its environment variable, that over the file, that over the default. Every mistake is one
+//! [`ConfigError`] that names the setting; no secret is ever part of one. Nothing here connects to anything.
+
+mod channels;
+mod check;
+mod duration;
+mod error;
+mod file;
+mod flags;
+mod secret;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use fanfare_gateway::AllowedOrigins;
+use fanfare_gateway::access::ChannelRules;
+use tracing::Level;
+
+pub(crate) use self::{
+    error::ConfigError,
+    flags::Settings,
+    secret::Secret,
+};
+use self::{
+    check::{Bounds, bounded, size},
+    file::FileSettings,
+};
+
+/// Shortest `api_key` and `token_secret`, in bytes.
+pub(crate) const SECRET_BYTES_MIN: usize = 16;
+
+/// Longest `node_name`, in bytes.
+const NODE_NAME_BYTES_MAX: usize = 64;
+
+const DRAIN_SECONDS: Bounds = Bounds::new(10, 0, 3600);
+const MESSAGE_BYTES: Bounds = Bounds::new(65_536, 1, 8 << 20);
+const CONNECTIONS: Bounds = Bounds::new(100_000, 1, 10_000_000);
+const SUBSCRIPTIONS: Bounds = Bounds::new(128, 1, 10_000);
+
+/// The settings of a server, complete and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub(crate) listen: SocketAddr,
+    /// The folder of the embedded database.
+    pub(crate) data: PathBuf,
+    /// The URL of the shared database; absent: the embedded one.
+    pub(crate) postgres: Option<Secret>,
+    /// The URL of Redis; absent: no bus.
+    pub(crate) redis: Option<Secret>,
+    /// The server's name.
+    pub(crate) node_name: String,
+    /// The key of the server API; absent: nobody has one.
+    pub(crate) api_key: Option<Secret>,
+    /// The secret of client tokens; absent: no token is valid.
+    pub(crate) token_secret: Option<Secret>,
+    /// Open to everybody, on a loopback address.
+    pub(crate) dev: bool,
+    /// What is logged, and how.
+    pub(crate) log: LogConfig,
+    /// Origins of web pages that may connect, besides the server's own.
+    pub(crate) allowed_origins: AllowedOrigins,
+    /// How long to take to send clients away.
+    pub(crate) drain: Duration,
+    /// How often retention is applied.
+    pub(crate) retention_interval: Duration,
+    /// Bounds of what clients may use.
+    pub(crate) limits: Limits,
+    /// What clients may do in which channels.
+    pub(crate) channels: ChannelRules,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogConfig {
+    /// How.
+    pub(crate) format: LogFormat,
+    /// What.
+    pub(crate) level: Level,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Bounds of what clients may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The longest payload of a publication, in bytes.
+    pub(crate) message_bytes_max: usize,
+    /// Connections to this server.
+    pub(crate) max_connections: usize,
+    /// Subscriptions of one connection.
+    pub(crate) subscriptions_per_connection_max: usize,
+}
+
+impl Config {
+    /// Completes flags and environment with the file and the defaults, and checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first setting that cannot be used.
+    pub(crate) fn load(settings: Settings) -> Result<Self, ConfigError> {
+        let file = file::read(settings.config.as_deref())?;
+        Self::resolve(settings, file)
+    }
+
+    /// What works, but probably not as intended; for the log at start.
+    #[must_use]
+    pub(crate) fn remarks(&self) -> Vec<&'static str> {
+        let mut remarks = Vec::new();
+        if self.dev {
+            remarks.push("--dev: open to everybody who reaches this address; not for production");
+        }
+        if !self.dev && self.api_key.is_none() {
+            remarks.push("no api_key is set: the server API refuses every call");
+        }
+        if !self.dev && self.token_secret.is_none() {
+            remarks.push("no token_secret is set: no client can connect");
+        }
+        if self.redis.is_some() && self.postgres.is_none() {
+            remarks.push(
+                "redis is set, but postgres is not: a server on its embedded database is alone, and has no use for it",
+            );
+        }
+        remarks
+    }
+
+    fn resolve(flags: Settings, file: FileSettings) -> Result<Self, ConfigError> {
+        let text = |flag: Option<String>, file: Option<String>| flag.filter(is_set).or(file);
+        let secret = |flag: Option<Secret>, file: Option<Secret>| {
+            flag.filter(|secret| is_set(&secret.reveal())).or(file)
+        };
+        let listen = check::listen(text(flags.listen, file.listen).as_deref())?;
+        let dev = flags.dev.or(file.dev).unwrap_or(false);
+        if dev && !listen.ip().is_loopback() {
+            return Err(ConfigError::setting(
+                "dev",
+                format!(
+                    "--dev opens the server to everybody, and {listen} can be reached from other machines; listen on \
+                     127.0.0.1 instead, or leave --dev out"
+                ),
+            ));
+        }
+        let data = text(flags.data, file.data).unwrap_or_else(|| "fanfare-data".to_owned());
+        if data.is_empty() {
+            return Err(ConfigError::setting(
+                "data",
+                "the name of the folder is empty",
+            ));
+        }
+        Ok(Self {
+            listen,
+            data: data.into(),
+            postgres: check::postgres_url(secret(flags.postgres, file.postgres))?,
+            redis: check::redis_url(secret(flags.redis, file.redis))?,
+            node_name: check::node_name(text(flags.node_name, file.node_name))?,
+            api_key: check::key("api_key", secret(flags.api_key, file.api_key))?,
+            token_secret: check::key(
+                "token_secret",
+                secret(flags.token_secret, file.token_secret),
+            )?,
+            dev,
+            log: LogConfig {
+                format: check::log_format(text(flags.log_format, file.log_format).as_deref())?,
+                level: check::log_level(text(flags.log_level, file.log_level).as_deref())?,
+            },
+            allowed_origins: check::origins(flags.allowed_origins.or(file.allowed_origins))?,
+            drain: Duration::from_secs(bounded(
+                "drain_seconds",
+                flags.drain_seconds.or(file.drain_seconds),
+                DRAIN_SECONDS,
+            )?),
+            retention_interval: check::interval(text(
+                flags.retention_interval,
+                file.retention_interval,
+            ))?,
+            limits: Limits {
+                message_bytes_max: size(
+                    "message_bytes_max",
+                    flags.message_bytes_max.or(file.message_bytes_max),
+                    MESSAGE_BYTES,
+                )?,
+                max_connections: size(
+                    "max_connections",
+                    flags.max_connections.or(file.max_connections),
+                    CONNECTIONS,
+                )?,
+                subscriptions_per_connection_max: size(
+                    "subscriptions_per_connection_max",
+                    flags
+                        .subscriptions_per_connection_max
+                        .or(file.subscriptions_per_connection_max),
+                    SUBSCRIPTIONS,
+                )?,
+            },
+            channels: channels::resolve(file.channels, file.namespaces, dev)?,
+        })
+    }
+}
+
+/// An environment variable that is set to nothing, as deployment tools like to do, is not set.
+fn is_set(text: &impl AsRef<str>) -> bool {
+    !text.as_ref().is_empty()
+}
+
+#[cfg(test)]
+mod tests;

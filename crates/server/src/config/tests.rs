@@ -1,0 +1,224 @@
+use std::path::Path;
+
+use clap::Parser;
+use fanfare_wire::ChannelName;
+
+use super::*;
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What flags and a file make together. The environment of the tests has none of the variables.
+fn config(flags: &[&str], file: &str) -> Result<Config, ConfigError> {
+    let flags = Flags::try_parse_from(std::iter::once("fanfare").chain(flags.iter().copied()));
+    let settings = flags.expect("flags that exist").settings;
+    Config::resolve(settings, file::parse(Path::new("fanfare.toml"), file)?)
+}
+
+#[track_caller]
+fn refused(flags: &[&str], file: &str, words: &[&str]) {
+    let error = config(flags, file)
+        .expect_err("a configuration that cannot be used")
+        .to_string();
+    for word in words {
+        assert!(error.contains(word), "{error} lacks {word}");
+    }
+    assert!(!error.contains("hidden"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn defaults_are_closed_and_local() {
+    let config = config(&[], "").unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.data, Path::new("fanfare-data"));
+    assert!(config.postgres.is_none() && config.redis.is_none());
+    assert!(!config.dev);
+    assert_eq!(
+        config.log,
+        LogConfig {
+            format: LogFormat::Text,
+            level: Level::INFO
+        }
+    );
+    assert_eq!(config.allowed_origins, AllowedOrigins::These(Vec::new()));
+    assert_eq!(config.retention_interval, Duration::from_secs(60));
+    assert_eq!(config.limits.message_bytes_max, 65_536);
+    assert_eq!(config.limits.subscriptions_per_connection_max, 128);
+    assert_eq!(config.channels.outside.subscribe, Access::Nobody);
+    assert!(
+        config
+            .channels
+            .of(&ChannelName::parse("a:b").unwrap())
+            .is_none()
+    );
+    assert!(!config.node_name.is_empty() && config.node_name.len() <= NODE_NAME_BYTES_MAX);
+    assert_eq!(config.remarks().len(), 2);
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let file = r#"
+        listen = "127.0.0.1:1"
+        node_name = "from-file"
+        api_key = "0123456789abcdef"
+        dev = true
+        drain_seconds = 3
+        allowed_origins = ["https://a.example"]
+    "#;
+    let both = config(
+        &[
+            "--listen",
+            "127.0.0.1:2",
+            "--dev=false",
+            "--drain-seconds",
+            "0",
+        ],
+        file,
+    );
+    let both = both.unwrap();
+    assert_eq!(both.listen.port(), 2);
+    assert!(!both.dev);
+    assert_eq!(both.drain, Duration::ZERO);
+    assert_eq!(both.node_name, "from-file");
+    assert_eq!(both.api_key.unwrap().reveal(), "0123456789abcdef");
+    assert_eq!(
+        both.allowed_origins,
+        AllowedOrigins::These(vec!["https://a.example".to_owned()])
+    );
+    let empty = config(&["--node-name", "", "--api-key", "", "--listen", ""], file).unwrap();
+    assert_eq!(
+        (empty.node_name.as_str(), empty.listen.port()),
+        ("from-file", 1)
+    );
+}
+
+#[test]
+fn dev_is_for_loopback_only() {
+    let open = config(&["--dev"], "").unwrap();
+    assert!(open.dev);
+    assert_eq!(open.channels.outside.publish, Access::Anyone);
+    assert!(
+        open.channels
+            .of(&ChannelName::parse("a:b").unwrap())
+            .is_some()
+    );
+    for loopback in ["127.0.0.9:0", "[::1]:8000", "localhost:8000"] {
+        assert!(
+            config(&["--dev", "--listen", loopback], "").is_ok(),
+            "{loopback}"
+        );
+    }
+    for public in ["0.0.0.0:8000", "[::]:8000", "192.168.0.1:80"] {
+        refused(
+            &["--dev", "--listen", public],
+            "",
+            &["--dev", public, "127.0.0.1"],
+        );
+        assert!(config(&["--listen", public], "").is_ok(), "{public}");
+    }
+    assert!(Flags::try_parse_from(["fanfare", "--dev=perhaps"]).is_err());
+}
+
+#[test]
+fn secrets_are_long_and_never_shown() {
+    refused(&["--api-key", "hidden"], "", &["api_key", "16"]);
+    refused(&[], "token_secret = \"hidden\"", &["token_secret", "16"]);
+    refused(&["--api-key", "hidden0123456789\nx"], "", &["api_key"]);
+    refused(&["--postgres", "hidden"], "", &["postgres://"]);
+    refused(&["--redis", "hidden"], "", &["redis://"]);
+    let flags = [
+        "--api-key=hidden-hidden-hidden",
+        "--token-secret=hidden-hidden-hidden",
+        "--postgres=postgres://u:hidden@h/d",
+        "--redis=redis://u:hidden@h",
+    ];
+    let config = config(&flags, "").unwrap();
+    assert!(!format!("{config:?}").contains("hidden"));
+    assert_eq!(config.redis.unwrap().reveal(), "redis://u:hidden@h");
+    let settings = Flags::try_parse_from(std::iter::once("fanfare").chain(flags))
+        .unwrap()
+        .settings;
+    assert!(!format!("{settings:?}").contains("hidden"));
+}
+
+#[test]
+fn values_out_of_bounds_are_named() {
+    refused(&["--listen", "8000"], "", &["listen", "127.0.0.1:8000"]);
+    refused(
+        &["--listen", "example.com:80"],
+        "",
+        &["listen", "example.com:80"],
+    );
+    refused(&[], "data = \"\"", &["data"]);
+    refused(&["--node-name", "two words"], "", &["node_name"]);
+    refused(&["--node-name", &"x".repeat(65)], "", &["node_name", "64"]);
+    refused(
+        &["--drain-seconds", "3601"],
+        "",
+        &["drain_seconds", "0 to 3600"],
+    );
+    refused(&[], "message_bytes_max = 0", &["message_bytes_max", "1 to"]);
+    refused(&[], "message_bytes_max = 99999999", &["message_bytes_max"]);
+    refused(&[], "max_connections = 0", &["max_connections"]);
+    refused(
+        &[],
+        "subscriptions_per_connection_max = 0",
+        &["subscriptions_per_connection_max"],
+    );
+    refused(
+        &["--retention-interval", "1"],
+        "",
+        &["retention_interval", "60s"],
+    );
+    refused(
+        &["--retention-interval", "99ms"],
+        "",
+        &["retention_interval", "100ms"],
+    );
+    refused(&["--log-format", "xml"], "", &["log_format", "json"]);
+    refused(&["--log-level", "loud"], "", &["log_level", "debug"]);
+    for wrong in [
+        "example.com",
+        "https://example.com/",
+        "https://",
+        "https://*.example.com",
+        "null",
+    ] {
+        refused(
+            &["--allowed-origins", wrong],
+            "",
+            &["allowed_origins", wrong],
+        );
+    }
+}
+
+#[test]
+fn origins_are_listed_or_all() {
+    let origins = |text: &str| {
+        config(&["--allowed-origins", text], "")
+            .unwrap()
+            .allowed_origins
+    };
+    let two = ["https://a.example", "http://localhost:5173"]
+        .map(str::to_owned)
+        .to_vec();
+    assert_eq!(
+        origins("https://A.example,http://localhost:5173"),
+        AllowedOrigins::These(two)
+    );
+    assert_eq!(origins("*"), AllowedOrigins::Any);
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let settings = Settings {
+        config: Some("/no/such/file.toml".into()),
+        ..Settings::default()
+    };
+    let error = Config::load(settings).unwrap_err().to_string();
+    assert!(error.contains("/no/such/file.toml"), "{error}");
+}
