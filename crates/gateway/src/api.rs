@@ -58,26 +58,26 @@ pub(crate) async fn publish(State(gateway): State<Arc<Gateway>>, body: Bytes) ->
         Ok(request) => request,
         Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
     };
-    let draft = match draft(&gateway, &request.channel, &request.message) {
-        Ok(draft) => draft,
-        Err(error) => return answer(Err(error)),
-    };
-    answer(published(gateway.engine.publish(draft).await))
+    let draft = request.channel.as_ref().ok_or(errors::BAD_REQUEST);
+    match draft.and_then(|channel| draft_for(&gateway, channel, &request)) {
+        Ok(draft) => answer(published(gateway.engine.publish(draft).await)),
+        Err(error) => answer(Err(error)),
+    }
 }
 
 /// `POST /api/broadcast`.
 pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    let request: BroadcastRequest<'_> = match serde_json::from_slice(&body) {
+    let request: PublishRequest<'_> = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
     };
-    if request.channels.is_empty() || request.channels.len() > BROADCAST_CHANNELS_MAX {
+    let channels = request.channels.as_deref().unwrap_or_default();
+    if channels.is_empty() || channels.len() > BROADCAST_CHANNELS_MAX {
         return answer(Err(errors::BAD_REQUEST));
     }
-    let drafts: Result<Vec<Draft>, ErrorCode> =
-        request.channels.iter().map(|channel| draft(&gateway, channel, &request.message)).collect();
     // All channels are checked before anything is published into one.
-    let drafts = match drafts {
+    let drafts = channels.iter().map(|channel| draft_for(&gateway, channel, &request));
+    let drafts: Vec<Draft> = match drafts.collect() {
         Ok(drafts) => drafts,
         Err(error) => return answer(Err(error)),
     };
@@ -104,22 +104,11 @@ pub(crate) async fn info(State(gateway): State<Arc<Gateway>>) -> Response {
 
 // === Requests and results ===
 
+/// A publish names one channel, a broadcast several.
 #[derive(Deserialize)]
 struct PublishRequest<'a> {
-    channel: String,
-    #[serde(borrow, flatten)]
-    message: Message<'a>,
-}
-
-#[derive(Deserialize)]
-struct BroadcastRequest<'a> {
-    channels: Vec<String>,
-    #[serde(borrow, flatten)]
-    message: Message<'a>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
+    channel: Option<String>,
+    channels: Option<Vec<String>>,
     #[serde(borrow)]
     data: &'a RawValue,
     idempotency_key: Option<String>,
@@ -227,7 +216,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn draft(gateway: &Gateway, channel: &str, message: &Message<'_>) -> Result<Draft, ErrorCode> {
+fn draft_for(gateway: &Gateway, channel: &str, message: &PublishRequest<'_>) -> Result<Draft, ErrorCode> {
     let channel = parse_channel(gateway, channel)?;
     if message.data.get().len() > gateway.config.message_bytes_max {
         return Err(errors::LIMIT_EXCEEDED);

@@ -13,15 +13,10 @@ mod secret;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use fanfare_gateway::AllowedOrigins;
-use fanfare_gateway::access::ChannelRules;
+use fanfare_gateway::{AllowedOrigins, access::ChannelRules};
 use tracing::Level;
 
-pub(crate) use self::{
-    error::ConfigError,
-    flags::Settings,
-    secret::Secret,
-};
+pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret};
 use self::{
     check::{Bounds, bounded, size},
     file::FileSettings,

@@ -153,8 +153,10 @@ async fn safety(client: &Client) -> Result<Vec<Finding>, Error> {
             &[],
         )
         .await?;
-    let (fsync, full_page_writes, synchronous): (String, String, String) =
-        (row.get(0), row.get(1), row.get(2));
+    Ok(judge_safety(row.get(0), row.get(1), row.get(2)))
+}
+
+fn judge_safety(fsync: &str, full_page_writes: &str, synchronous_commit: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if fsync == "on" {
         findings.push(Finding::ok("fsync is on"));
@@ -165,17 +167,18 @@ async fn safety(client: &Client) -> Result<Vec<Finding>, Error> {
     }
     if full_page_writes != "on" {
         findings.push(Finding::warn(
-            "full_page_writes is off: safe on a file system that never tears a page (ZFS) only; set it to on elsewhere",
+            "full_page_writes is off, which is safe only on a file system that never tears a page (ZFS); elsewhere set \
+             full_page_writes = on",
         ));
     }
-    findings.push(match synchronous.as_str() {
+    findings.push(match synchronous_commit {
         "off" => Finding::warn(
             "synchronous_commit is off; Fanfare turns it on for its own sessions, but what the application commits \
              itself can be lost in a crash",
         ),
         level => Finding::ok(format!("synchronous_commit is {level}")),
     });
-    Ok(findings)
+    findings
 }
 
 async fn sessions(client: &Client) -> Result<Finding, Error> {
@@ -247,4 +250,34 @@ fn words(error: &Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Grade;
+
+    #[test]
+    fn a_server_that_does_not_flush_is_refused() {
+        let check = |settings: [&str; 3], grade: Grade| {
+            let findings = judge_safety(settings[0], settings[1], settings[2]);
+            let worst = findings.iter().map(|finding| finding.grade).max();
+            assert_eq!(worst, Some(grade), "{findings:?}");
+        };
+        check(["on", "on", "on"], Grade::Ok);
+        check(["on", "on", "remote_apply"], Grade::Ok);
+        check(["on", "on", "off"], Grade::Warn);
+        check(["on", "off", "on"], Grade::Warn);
+        check(["off", "on", "on"], Grade::Fail);
+    }
+
+    #[test]
+    fn a_place_has_no_credentials() {
+        let config: Config = "postgres://u:hidden@a:1,b:2/d".parse().unwrap();
+        assert_eq!(place(&config), "PostgreSQL at a:1, b:2");
+        let config: Config = "host=/run/postgresql user=u password=hidden"
+            .parse()
+            .unwrap();
+        assert_eq!(place(&config), "PostgreSQL at /run/postgresql:5432");
+    }
 }

@@ -138,6 +138,8 @@ fn check_name(name: &str) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use fanfare_engine::port::Retention;
+
     use super::*;
 
     fn namespace(name: &str) -> FileNamespace {

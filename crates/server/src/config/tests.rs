@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use clap::Parser;
+use fanfare_gateway::access::Access;
 use fanfare_wire::ChannelName;
 
 use super::*;

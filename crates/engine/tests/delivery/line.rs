@@ -1,0 +1,155 @@
+//! The smallest gateway there can be: lines of text over TCP. `sub <channel> <start>` and `unsub <channel>` go in;
+//! `= <channel> <position> <recovery>` and `<channel> <seq> <payload>` come out.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
+
+use fanfare_engine::hub::{Context, Event, Recovery, Request, Resume, Session, Start};
+use fanfare_wire::{ChannelName, Epoch, Form, FormId, Publication, Seq};
+
+use crate::PATIENCE;
+
+pub(crate) struct LineForm;
+
+impl Form for LineForm {
+    fn encode(&self, channel: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{channel} {} ", publication.seq).as_bytes());
+        out.extend_from_slice(publication.data.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+pub(crate) struct LineSession;
+
+impl Session for LineSession {
+    fn on_open(&mut self, _: &mut Context<'_>) {}
+
+    fn on_bytes(&mut self, bytes: &mut [u8], cx: &mut Context<'_>) -> usize {
+        let mut consumed = 0;
+        while let Some(length) = bytes[consumed..].iter().position(|byte| *byte == b'\n') {
+            let line = std::str::from_utf8(&bytes[consumed..consumed + length]).unwrap();
+            consumed += length + 1;
+            let words: Vec<&str> = line.split(' ').collect();
+            let channel = ChannelName::parse(words[1]).unwrap();
+            cx.request(match words[0] {
+                "sub" => Request::Subscribe { tag: 0, channel, start: start(words[2]), form: FormId(0) },
+                "unsub" => Request::Unsubscribe(channel),
+                other => panic!("{other}"),
+            });
+        }
+        consumed
+    }
+
+    fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
+        let line = match event {
+            Event::Subscribed { channel, position, recovery, .. } => {
+                let recovery = match recovery {
+                    Recovery::NotAsked => "live".to_owned(),
+                    Recovery::Recovered => "recovered".to_owned(),
+                    Recovery::Truncated { oldest } => format!("truncated {oldest}"),
+                    Recovery::Reset => "reset".to_owned(),
+                };
+                format!("= {channel} {position} {recovery}\n")
+            }
+            other => format!("! {other:?}\n"),
+        };
+        cx.out.extend_from_slice(line.as_bytes());
+    }
+}
+
+fn start(word: &str) -> Start {
+    let resume = |epoch: Option<&str>, seq: &str| {
+        let epoch = epoch.map(|epoch| Epoch::parse(epoch).unwrap());
+        Start::Resume(Resume { epoch, seq: Seq(seq.parse().unwrap()), oldest_if_truncated: true })
+    };
+    match word.split_once(':') {
+        None if word == "live" => Start::Live,
+        None => resume(None, word),
+        Some((epoch, seq)) => resume(Some(epoch), seq),
+    }
+}
+
+/// Where a subscription begins.
+pub(crate) enum From {
+    Live,
+    After(Seq),
+    OtherEpoch(Seq),
+}
+
+/// A client that checks what it reads.
+pub(crate) struct Client {
+    socket: TcpStream,
+    lines: BufReader<TcpStream>,
+    /// Numbers that were read while looking for something else.
+    read: HashMap<String, Vec<u64>>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let lines = BufReader::new(socket.try_clone().unwrap());
+        Self { socket, lines, read: HashMap::new() }
+    }
+
+    /// Subscribes and returns what became of the position.
+    pub(crate) fn subscribe(&mut self, channel: &str, from: From) -> String {
+        let start = match from {
+            From::Live => "live".to_owned(),
+            From::After(seq) => seq.to_string(),
+            From::OtherEpoch(seq) => format!("other:{seq}"),
+        };
+        writeln!(self.socket, "sub {channel} {start}").unwrap();
+        loop {
+            if let Some(reply) = self.read_line() {
+                return reply;
+            }
+        }
+    }
+
+    pub(crate) fn unsubscribe(&mut self, channel: &str) {
+        writeln!(self.socket, "unsub {channel}").unwrap();
+    }
+
+    /// Reads exactly the publications `first ..= last`.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, channel: &str, first: Seq, last: Seq) {
+        let wanted: Vec<u64> = (first.0..=last.0).collect();
+        while self.numbers(channel).len() < wanted.len() {
+            assert_eq!(self.read_line(), None);
+        }
+        assert_eq!(self.read.remove(channel).unwrap(), wanted);
+    }
+
+    /// Reads everything of two channels from the beginning.
+    #[track_caller]
+    pub(crate) fn expect_both(&mut self, (one, last_of_one): (&str, u64), (two, last_of_two): (&str, u64)) {
+        while self.numbers(one).len() + self.numbers(two).len() < (last_of_one + last_of_two) as usize {
+            assert_eq!(self.read_line(), None);
+        }
+        self.expect(one, Seq(1), Seq(last_of_one));
+        self.expect(two, Seq(1), Seq(last_of_two));
+    }
+
+    fn numbers(&self, channel: &str) -> &[u64] {
+        self.read.get(channel).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads a line: a publication is kept, a reply is returned.
+    fn read_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let length = self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("{error}: {:?}", self.read));
+        assert!(length > 0, "the node closed the connection; read {:?}", self.read);
+        let words: Vec<&str> = line.trim_end().splitn(4, ' ').collect();
+        match words[0] {
+            "=" => Some(words[3].to_owned()),
+            "!" => panic!("{line}"),
+            channel => {
+                self.read.entry(channel.to_owned()).or_default().push(words[1].parse().unwrap());
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Several nodes in one process: real engines on a shared log in memory and a bus that can be cut.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fanfare_engine::{
+    Engine, EngineConfig, Metrics,
+    hub::Sink,
+    memory::{
+        bus::{MemoryBus, MemoryNetwork},
+        log::MemoryLog,
+    },
+    port::{Bus, Log, Retention},
+};
+use fanfare_wire::{ChannelName, Draft, Epoch, Json};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::line::{Client, LineForm, LineSession};
+
+/// Nodes that share a log.
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    log: MemoryLog,
+    network: MemoryNetwork,
+    nodes: Vec<(Arc<Engine>, Arc<MemoryBus>)>,
+}
+
+impl Cluster {
+    pub(crate) fn start(nodes: usize) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let log = MemoryLog::new(Epoch::parse("memory").unwrap(), || 0);
+        let network = MemoryNetwork::new();
+        let nodes = (0..nodes).map(|_| start_node(&runtime, &log, &network)).collect();
+        Self { runtime, log, network, nodes }
+    }
+
+    /// Connects a client to a node.
+    pub(crate) fn client(&self, node: usize) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let sink = Sink::socket(socket).unwrap();
+        self.nodes[node].0.hub().open(sink, Box::new(LineSession), Vec::new());
+        Client::new(client)
+    }
+
+    /// Publishes through a node and waits for the acknowledgement.
+    pub(crate) fn publish(&self, node: usize, channel: &str, bytes: usize) {
+        let data = format!("\"{}\"", "x".repeat(bytes));
+        let data = Json::parse(data.as_bytes()).unwrap();
+        let draft = Draft::new(ChannelName::parse(channel).unwrap(), Uuid::now_v7(), data);
+        self.runtime.block_on(self.nodes[node].0.publish(draft)).unwrap();
+    }
+
+    /// Removes all but the newest publications of the channels outside namespaces.
+    pub(crate) fn trim(&self, channel: &str, count_max: u64) {
+        assert!(!channel.contains(':'));
+        let rule = Retention { namespace: String::new(), age_max: None, count_max: Some(count_max) };
+        self.runtime.block_on(self.log.trim(&[rule])).unwrap();
+    }
+
+    pub(crate) fn lose_hints(&self, lose: bool) {
+        self.network.lose_hints(lose);
+    }
+
+    pub(crate) fn cut(&self, node: usize) {
+        self.nodes[node].1.cut();
+    }
+
+    pub(crate) fn mend(&self, node: usize) {
+        self.nodes[node].1.mend();
+    }
+}
+
+fn start_node(runtime: &Runtime, log: &MemoryLog, network: &MemoryNetwork) -> (Arc<Engine>, Arc<MemoryBus>) {
+    let _entered = runtime.enter();
+    let bus = Arc::new(network.join());
+    let config = EngineConfig {
+        shards: 2,
+        retention: Vec::new(),
+        retention_interval: Duration::from_secs(3600),
+        about: Arc::new(|| Bytes::from_static(b"{}")),
+        metrics: Arc::new(Metrics::default()),
+    };
+    let lane: Arc<dyn Log> = Arc::new(log.open_lane());
+    let engine = Engine::start(config, lane, Arc::clone(&bus) as Arc<dyn Bus>, vec![Box::new(LineForm)]);
+    (engine.unwrap(), bus)
+}
