@@ -11,7 +11,9 @@ fn main() -> io::Result<()> {
     let dist = root.join("../../web/dist");
     println!("cargo::rerun-if-changed={}", dist.display());
     if !dist.join("index.html").is_file() {
-        println!("cargo::error=the pages are not built: run `make web` (Node.js and npm are needed) and build again");
+        println!(
+            "cargo::error=the pages are not built: run `make web` (Node.js and npm are needed) and build again"
+        );
         return Ok(());
     }
     let dist = dist.canonicalize()?;
@@ -22,8 +24,16 @@ fn main() -> io::Result<()> {
     let mut table = fs::File::create(out)?;
     writeln!(table, "&[")?;
     for file in files {
-        let path = file.strip_prefix(&dist).unwrap_or(&file).display().to_string();
-        writeln!(table, "    ({path:?}, include_bytes!({:?})),", file.display().to_string())?;
+        let path = file
+            .strip_prefix(&dist)
+            .unwrap_or(&file)
+            .display()
+            .to_string();
+        writeln!(
+            table,
+            "    ({path:?}, include_bytes!({:?})),",
+            file.display().to_string()
+        )?;
     }
     writeln!(table, "]")
 }
@@ -31,7 +41,11 @@ fn main() -> io::Result<()> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() { collect(&path, files)? } else { files.push(path) }
+        if path.is_dir() {
+            collect(&path, files)?
+        } else {
+            files.push(path)
+        }
     }
     Ok(())
 }

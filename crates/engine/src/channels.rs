@@ -74,7 +74,11 @@ enum Command {
 
 impl Channels {
     /// Starts the tasks that make channels live and let them go.
-    pub(crate) fn start(log: &Arc<dyn Log>, bus: &Arc<dyn Bus>, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn start(
+        log: &Arc<dyn Log>,
+        bus: &Arc<dyn Bus>,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
         let (commands, queue) = mpsc::unbounded_channel();
         let channels = Arc::new(Self {
             stripes: std::array::from_fn(|_| Mutex::default()),
@@ -83,7 +87,12 @@ impl Channels {
             commands,
             metrics: Arc::clone(metrics),
         });
-        tokio::spawn(attach_all(Arc::clone(&channels), queue, Arc::clone(log), Arc::clone(bus)));
+        tokio::spawn(attach_all(
+            Arc::clone(&channels),
+            queue,
+            Arc::clone(log),
+            Arc::clone(bus),
+        ));
         tokio::spawn(reap(Arc::clone(&channels)));
         channels
     }
@@ -98,13 +107,20 @@ impl Channels {
             Channel::new(name)
         });
         let mut state = channel.lock();
-        if !state.shards.iter().any(|known| known.shard() == inbox.shard()) {
+        if !state
+            .shards
+            .iter()
+            .any(|known| known.shard() == inbox.shard())
+        {
             state.shards.push(Arc::clone(inbox));
         }
         state.unused_since = None;
         if let Some(intake) = &state.intake {
             let head = intake.head().seq;
-            inbox.send(Message::Attached(Attachment { channel: Arc::clone(channel), head }));
+            inbox.send(Message::Attached(Attachment {
+                channel: Arc::clone(channel),
+                head,
+            }));
         }
     }
 
@@ -166,12 +182,17 @@ impl Channels {
 
     /// A failed attach: everybody who waits is told, and the next one who asks begins anew.
     fn give_up(&self, name: &ChannelName, error: &LogError) {
-        let Some(channel) = self.stripe(name).remove(name) else { return };
+        let Some(channel) = self.stripe(name).remove(name) else {
+            return;
+        };
         self.metrics.channels.add(-1);
         let shards = std::mem::take(&mut channel.lock().shards);
         for inbox in shards {
             let error = error.clone();
-            inbox.send(Message::AttachFailed { channel: name.clone(), error });
+            inbox.send(Message::AttachFailed {
+                channel: name.clone(),
+                error,
+            });
         }
     }
 }
@@ -185,7 +206,10 @@ impl Channel {
             unused_since: None,
             healing: false,
         };
-        Arc::new(Self { name, state: Mutex::new(state) })
+        Arc::new(Self {
+            name,
+            state: Mutex::new(state),
+        })
     }
 
     /// Its name.
@@ -200,7 +224,10 @@ impl Channel {
 
     /// What the ring has after `seq`.
     pub(crate) fn recent(&self, seq: Seq, bytes_max: usize) -> Recent {
-        self.lock().intake.as_ref().map_or(Recent::Nothing, |intake| intake.recent(seq, bytes_max))
+        self.lock()
+            .intake
+            .as_ref()
+            .map_or(Recent::Nothing, |intake| intake.recent(seq, bytes_max))
     }
 
     /// Delivers what may pass. Returns whether the caller has to fetch a hole.
@@ -221,7 +248,10 @@ impl Channel {
     /// Hears how far the channel reaches. Returns whether the caller has to fetch a hole.
     pub(crate) fn hear(&self, head: Head) -> bool {
         let mut state = self.lock();
-        let news = state.intake.as_mut().is_some_and(|intake| intake.hear(head));
+        let news = state
+            .intake
+            .as_mut()
+            .is_some_and(|intake| intake.hear(head));
         news && state.begin_healing()
     }
 
@@ -250,7 +280,10 @@ impl Channel {
         let head = intake.head().seq;
         state.intake = Some(intake);
         for inbox in &state.shards {
-            inbox.send(Message::Attached(Attachment { channel: Arc::clone(self), head }));
+            inbox.send(Message::Attached(Attachment {
+                channel: Arc::clone(self),
+                head,
+            }));
         }
         state.begin_healing()
     }
@@ -292,7 +325,11 @@ impl Attachment {
 
     /// Whether the ring reaches a reader at `seq`, or it has seen everything.
     pub(crate) fn reaches(&self, seq: Seq) -> bool {
-        self.channel.lock().intake.as_ref().is_some_and(|intake| intake.reaches(seq))
+        self.channel
+            .lock()
+            .intake
+            .as_ref()
+            .is_some_and(|intake| intake.reaches(seq))
     }
 }
 
@@ -327,13 +364,20 @@ async fn attach_all(
     }
 }
 
-async fn attach(channels: &Arc<Channels>, names: Vec<ChannelName>, log: &Arc<dyn Log>, bus: &Arc<dyn Bus>) {
+async fn attach(
+    channels: &Arc<Channels>,
+    names: Vec<ChannelName>,
+    log: &Arc<dyn Log>,
+    bus: &Arc<dyn Bus>,
+) {
     // Without the bus the channel is live all the same: the sweep of the lane log brings its news.
     bus.subscribe(names.clone()).await;
     match log.heads(&names).await {
         Ok(heads) => {
             for (name, head) in names.iter().zip(heads) {
-                let Some(channel) = channels.get(name) else { continue };
+                let Some(channel) = channels.get(name) else {
+                    continue;
+                };
                 if channel.begin(head) {
                     heal::spawn(channel, log, &channels.metrics, Cause::Gap);
                 }

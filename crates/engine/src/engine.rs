@@ -86,7 +86,13 @@ impl Engine {
         bus: Arc<dyn Bus>,
         forms: Vec<Box<dyn Form>>,
     ) -> io::Result<Arc<Self>> {
-        let EngineConfig { shards, retention, retention_interval, about, metrics } = config;
+        let EngineConfig {
+            shards,
+            retention,
+            retention_interval,
+            about,
+            metrics,
+        } = config;
         let channels = Channels::start(&log, &bus, &metrics);
         let publisher = Publisher::start(
             Arc::clone(&log),
@@ -94,7 +100,12 @@ impl Engine {
             Arc::clone(&channels),
             Arc::clone(&metrics),
         );
-        Sweeper::start(Arc::clone(&log), Arc::clone(&bus), Arc::clone(&channels), Arc::clone(&metrics));
+        Sweeper::start(
+            Arc::clone(&log),
+            Arc::clone(&bus),
+            Arc::clone(&channels),
+            Arc::clone(&metrics),
+        );
         let core = Arc::new(Core {
             epoch: log.epoch(),
             pages: Pages::new(Arc::clone(&log), Arc::clone(&metrics)),
@@ -106,7 +117,11 @@ impl Engine {
             nodes: Mutex::default(),
         });
         let upstream = Arc::new(Shards(Arc::clone(&core)));
-        let common = Arc::new(Common { upstream, forms: forms.into(), metrics });
+        let common = Arc::new(Common {
+            upstream,
+            forms: forms.into(),
+            metrics,
+        });
         let hub = Hub::start(shards.max(1), &common)?;
         tokio::spawn(Arc::clone(&core).beat(about));
         tokio::spawn(Arc::clone(&core).trim(retention, retention_interval));
@@ -170,14 +185,21 @@ impl Engine {
     ///
     /// # Errors
     /// [`LogError`] if the log has to be asked and does not answer.
-    pub async fn heads(&self, readers: &[(ChannelName, Option<Seq>)]) -> Result<Vec<Head>, LogError> {
+    pub async fn heads(
+        &self,
+        readers: &[(ChannelName, Option<Seq>)],
+    ) -> Result<Vec<Head>, LogError> {
         self.core.heads(readers).await
     }
 
     /// The nodes that were heard of lately.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeRecord> {
-        self.core.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.core
+            .nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How many channels have, or lately had, subscribers on this node.
@@ -194,8 +216,14 @@ impl Engine {
 
     /// Asks the parts of the node how they are.
     pub async fn readiness(&self) -> Readiness {
-        let log = matches!(timeout(READY_TIMEOUT, self.core.log.lanes()).await, Ok(Ok(_)));
-        Readiness { log, bus: self.core.bus.health() }
+        let log = matches!(
+            timeout(READY_TIMEOUT, self.core.log.lanes()).await,
+            Ok(Ok(_))
+        );
+        Readiness {
+            log,
+            bus: self.core.bus.health(),
+        }
     }
 
     /// Waits until every publish that was taken is committed or refused.
@@ -206,7 +234,12 @@ impl Engine {
 
 impl Core {
     async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, HistoryError> {
-        let HistoryQuery { channel, since, limit, direction } = query;
+        let HistoryQuery {
+            channel,
+            since,
+            limit,
+            direction,
+        } = query;
         if let Some((Some(epoch), _)) = &since
             && *epoch != self.epoch
         {
@@ -219,12 +252,28 @@ impl Core {
             (None, Direction::Forward | Direction::Backward) => Seq::ZERO,
         };
         // Nothing is before the first; the port would take 0 for "from the head".
-        let nothing = limit == 0 || (since.is_some() && direction == Direction::Backward && from.0 <= 1);
+        let nothing =
+            limit == 0 || (since.is_some() && direction == Direction::Backward && from.0 <= 1);
         let publications = match nothing {
             true => Vec::new(),
-            false => self.log.read(&channel, ReadRange { from, limit, direction }).await?,
+            false => {
+                self.log
+                    .read(
+                        &channel,
+                        ReadRange {
+                            from,
+                            limit,
+                            direction,
+                        },
+                    )
+                    .await?
+            }
         };
-        let seen = publications.iter().map(|publication| publication.seq).max().unwrap_or_default();
+        let seen = publications
+            .iter()
+            .map(|publication| publication.seq)
+            .max()
+            .unwrap_or_default();
         Ok(HistoryPage {
             publications,
             head: head.seq.max(seen),
@@ -252,7 +301,10 @@ impl Core {
 
     async fn head(&self, channel: &ChannelName) -> Result<Head, LogError> {
         let heads = self.log.heads(std::slice::from_ref(channel)).await?;
-        heads.first().copied().ok_or_else(|| LogError("it returned no head".to_owned()))
+        heads
+            .first()
+            .copied()
+            .ok_or_else(|| LogError("it returned no head".to_owned()))
     }
 
     async fn beat(self: Arc<Self>, about: Arc<dyn Fn() -> Bytes + Send + Sync>) {
@@ -320,7 +372,9 @@ impl Upstream for Shards {
     fn request(&self, call: Call, reply: Remote) {
         match call {
             Call::Publish { tag, draft } => {
-                self.0.publisher.publish(draft, Reply::Session { remote: reply, tag });
+                self.0
+                    .publisher
+                    .publish(draft, Reply::Session { remote: reply, tag });
             }
             Call::History { tag, query } => {
                 let core = Arc::clone(&self.0);

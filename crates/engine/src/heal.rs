@@ -28,7 +28,12 @@ pub(crate) enum Cause {
 }
 
 /// Fetches the channel's holes until there are none.
-pub(crate) fn spawn(channel: Arc<Channel>, log: &Arc<dyn Log>, metrics: &Arc<Metrics>, cause: Cause) {
+pub(crate) fn spawn(
+    channel: Arc<Channel>,
+    log: &Arc<dyn Log>,
+    metrics: &Arc<Metrics>,
+    cause: Cause,
+) {
     let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
     tokio::spawn(async move {
         loop {
@@ -52,12 +57,20 @@ async fn heal_once(
     metrics: &Metrics,
     cause: Cause,
 ) -> Result<bool, LogError> {
-    let Some((after, to)) = channel.hole() else { return Ok(false) };
+    let Some((after, to)) = channel.hole() else {
+        return Ok(false);
+    };
     let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
-    let range =
-        ReadRange { from: after, limit: missing.min(FETCH_MAX), direction: Direction::Forward };
+    let range = ReadRange {
+        from: after,
+        limit: missing.min(FETCH_MAX),
+        direction: Direction::Forward,
+    };
     let publications = log.read(channel.name(), range).await?;
-    if publications.first().is_none_or(|first| first.seq > after.next()) {
+    if publications
+        .first()
+        .is_none_or(|first| first.seq > after.next())
+    {
         let name = channel.name().clone();
         let heads = log.heads(std::slice::from_ref(&name)).await?;
         let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();

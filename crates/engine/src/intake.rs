@@ -43,13 +43,18 @@ impl Intake {
 
     /// The last number that was let pass.
     pub(crate) fn head(&self) -> Head {
-        Head { seq: self.head, trimmed: self.trimmed }
+        Head {
+            seq: self.head,
+            trimmed: self.trimmed,
+        }
     }
 
     /// Takes a run from anywhere and returns the runs that may be delivered now, in order.
     pub(crate) fn offer(&mut self, run: &Arc<Run>, now: Instant) -> Vec<Arc<Run>> {
         self.known = self.known.max(run.last());
-        let Some(rest) = run.after(self.head) else { return Vec::new() };
+        let Some(rest) = run.after(self.head) else {
+            return Vec::new();
+        };
         if rest.first() > self.head.next() {
             self.keep_early(rest);
             return Vec::new();
@@ -99,7 +104,12 @@ impl Intake {
 
     /// Whether the ring reaches a reader at `seq`.
     pub(crate) fn reaches(&self, seq: Seq) -> bool {
-        seq == self.head || (seq < self.head && self.ring.oldest().is_some_and(|oldest| oldest <= seq.next()))
+        seq == self.head
+            || (seq < self.head
+                && self
+                    .ring
+                    .oldest()
+                    .is_some_and(|oldest| oldest <= seq.next()))
     }
 
     /// Forgets what is too old for the ring.
@@ -114,7 +124,10 @@ impl Intake {
     }
 
     fn keep_early(&mut self, run: Arc<Run>) {
-        let longer = self.early.get(&run.first()).is_none_or(|known| known.last() < run.last());
+        let longer = self
+            .early
+            .get(&run.first())
+            .is_none_or(|known| known.last() < run.last());
         if longer {
             self.early.insert(run.first(), run);
         }
@@ -132,12 +145,18 @@ mod tests {
     use crate::testing::run;
 
     fn intake(head: u64) -> Intake {
-        Intake::new(Head { seq: Seq(head), trimmed: Seq::ZERO })
+        Intake::new(Head {
+            seq: Seq(head),
+            trimmed: Seq::ZERO,
+        })
     }
 
     fn offer(intake: &mut Intake, first: u64, last: u64) -> Vec<(u64, u64)> {
         let passed = intake.offer(&run(first..=last), Instant::now());
-        passed.iter().map(|run| (run.first().0, run.last().0)).collect()
+        passed
+            .iter()
+            .map(|run| (run.first().0, run.last().0))
+            .collect()
     }
 
     #[test]
@@ -155,8 +174,14 @@ mod tests {
     #[test]
     fn a_lost_tail_is_a_hole_once_it_is_heard_of() {
         let mut intake = intake(4);
-        assert!(!intake.hear(Head { seq: Seq(4), trimmed: Seq(1) }));
-        assert!(intake.hear(Head { seq: Seq(6), trimmed: Seq(1) }));
+        assert!(!intake.hear(Head {
+            seq: Seq(4),
+            trimmed: Seq(1)
+        }));
+        assert!(intake.hear(Head {
+            seq: Seq(6),
+            trimmed: Seq(1)
+        }));
         assert_eq!(intake.hole(), Some((Seq(4), Seq(6))));
         assert_eq!(offer(&mut intake, 5, 6), [(5, 6)]);
         assert_eq!(intake.hole(), None);

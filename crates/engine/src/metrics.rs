@@ -14,8 +14,9 @@ pub struct Counter(AtomicU64);
 pub struct Gauge(AtomicI64);
 
 /// Upper bounds of a [`Histogram`]'s buckets, in seconds; one more bucket holds the rest.
-pub const BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+pub const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
 
 /// A distribution of durations.
 #[derive(Debug, Default)]

@@ -88,10 +88,17 @@ impl Pages {
         if let Ok(Some(run)) = &result {
             state.put((channel.clone(), page), Arc::clone(run));
         }
-        let waiting = state.reading.remove(&(channel.clone(), page)).unwrap_or_default();
+        let waiting = state
+            .reading
+            .remove(&(channel.clone(), page))
+            .unwrap_or_default();
         drop(state);
         for inbox in waiting {
-            inbox.send(Message::Page { channel: channel.clone(), page, result: result.clone() });
+            inbox.send(Message::Page {
+                channel: channel.clone(),
+                page,
+                result: result.clone(),
+            });
         }
     }
 
@@ -120,7 +127,9 @@ impl State {
             None => self.order.push_back(key),
         }
         while self.bytes > PAGE_CACHE_BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else { break };
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
             if let Some(run) = self.cached.remove(&oldest) {
                 self.bytes -= run.weight();
             }

@@ -92,9 +92,17 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
-        let lane = Lane { log, bus, channels, metrics: Arc::clone(&metrics) };
+        let lane = Lane {
+            log,
+            bus,
+            channels,
+            metrics: Arc::clone(&metrics),
+        };
         tokio::spawn(lane.run(queue));
-        Self { queue: sender, metrics }
+        Self {
+            queue: sender,
+            metrics,
+        }
     }
 
     /// Takes a draft, or refuses it at once.
@@ -103,7 +111,9 @@ impl Publisher {
             Ok(place) => place,
             Err(mpsc::error::TrySendError::Full(())) => {
                 self.metrics.busy.add(1);
-                return reply.send(Err(PublishError::Busy { retry_ms: BUSY_RETRY_MS }));
+                return reply.send(Err(PublishError::Busy {
+                    retry_ms: BUSY_RETRY_MS,
+                }));
             }
             Err(mpsc::error::TrySendError::Closed(())) => {
                 return reply.send(Err(PublishError::Closed));
@@ -192,9 +202,15 @@ impl Lane {
             }));
         }
         self.metrics.duplicates.add(duplicates);
-        self.metrics.publications.add(committed.outcomes.len() as u64 - duplicates);
+        self.metrics
+            .publications
+            .add(committed.outcomes.len() as u64 - duplicates);
         if self.bus.health() != BusHealth::Local {
-            let hint = |run| Hint { lane: committed.lane.0, n: committed.n, run };
+            let hint = |run| Hint {
+                lane: committed.lane.0,
+                n: committed.n,
+                run,
+            };
             self.bus.publish(runs.into_iter().map(hint).collect());
         }
     }
@@ -241,7 +257,10 @@ fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run
             info: draft.info,
             tags: draft.tags,
         };
-        by_channel.entry(draft.channel).or_default().push(publication);
+        by_channel
+            .entry(draft.channel)
+            .or_default()
+            .push(publication);
     }
     // Numbers of one batch in one channel follow each other: the log held its lock.
     by_channel

@@ -36,14 +36,19 @@ pub(crate) enum Recent {
 impl Ring {
     /// Adds the run that follows the newest one. After a jump over a hole the older ones are forgotten.
     pub(crate) fn push(&mut self, run: Arc<Run>, now: Instant) {
-        let follows = self.runs.back().is_none_or(|(_, newest)| newest.last().next() == run.first());
+        let follows = self
+            .runs
+            .back()
+            .is_none_or(|(_, newest)| newest.last().next() == run.first());
         if !follows {
             self.runs.clear();
             self.bytes = 0;
         }
         self.bytes += run.weight();
         self.runs.push_back((now, run));
-        while self.runs.len() > RING_RUNS_MAX || (self.bytes > RING_BYTES_MAX && self.runs.len() > 1) {
+        while self.runs.len() > RING_RUNS_MAX
+            || (self.bytes > RING_BYTES_MAX && self.runs.len() > 1)
+        {
             self.drop_oldest();
         }
     }
@@ -98,7 +103,10 @@ mod tests {
 
     fn seqs(recent: Recent) -> Vec<(u64, u64)> {
         match recent {
-            Recent::Runs(runs) => runs.iter().map(|run| (run.first().0, run.last().0)).collect(),
+            Recent::Runs(runs) => runs
+                .iter()
+                .map(|run| (run.first().0, run.last().0))
+                .collect(),
             other => panic!("{other:?}"),
         }
     }

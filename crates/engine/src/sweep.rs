@@ -40,8 +40,16 @@ impl Sweeper {
         channels: Arc<Channels>,
         metrics: Arc<Metrics>,
     ) {
-        let sweeper = Arc::new(Self { log, bus, channels, metrics, at_once: Notify::new() });
-        sweeper.bus.start(Arc::clone(&sweeper) as Arc<dyn BusEvents>);
+        let sweeper = Arc::new(Self {
+            log,
+            bus,
+            channels,
+            metrics,
+            at_once: Notify::new(),
+        });
+        sweeper
+            .bus
+            .start(Arc::clone(&sweeper) as Arc<dyn BusEvents>);
         if sweeper.bus.health() != BusHealth::Local {
             tokio::spawn(sweeper.run());
         }
@@ -82,7 +90,10 @@ impl Sweeper {
         let more = batches.len() >= ENTRIES_MAX;
         for batch in batches {
             for (name, _, last) in &batch.channels {
-                let head = Head { seq: *last, ..Head::default() };
+                let head = Head {
+                    seq: *last,
+                    ..Head::default()
+                };
                 if let Some(channel) = self.channels.hear(name, head) {
                     heal::spawn(channel, &self.log, &self.metrics, Cause::Sweep);
                 }

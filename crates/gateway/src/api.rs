@@ -37,7 +37,11 @@ const HISTORY_LIMIT_DEFAULT: usize = 100;
 const TAGS_BYTES_MAX: usize = 4 << 10;
 
 /// Lets in who has the key, and what is JSON.
-pub(crate) async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if !is_authorised(&gateway, request.headers()) {
         return failure(StatusCode::UNAUTHORIZED, errors::UNAUTHORIZED);
     }
@@ -76,13 +80,18 @@ pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) 
         return answer(Err(errors::BAD_REQUEST));
     }
     // All channels are checked before anything is published into one.
-    let drafts = channels.iter().map(|channel| draft_for(&gateway, channel, &request));
+    let drafts = channels
+        .iter()
+        .map(|channel| draft_for(&gateway, channel, &request));
     let drafts: Vec<Draft> = match drafts.collect() {
         Ok(drafts) => drafts,
         Err(error) => return answer(Err(error)),
     };
     let results = gateway.engine.publish_all(drafts).await;
-    let responses = results.into_iter().map(|result| Body::of(published(result))).collect();
+    let responses = results
+        .into_iter()
+        .map(|result| Body::of(published(result)))
+        .collect();
     answer(to_json(&BroadcastResult { responses }))
 }
 
@@ -98,8 +107,12 @@ pub(crate) async fn history(State(gateway): State<Arc<Gateway>>, body: Bytes) ->
 /// `POST /api/info`.
 pub(crate) async fn info(State(gateway): State<Arc<Gateway>>) -> Response {
     let nodes = gateway.engine.nodes();
-    let about = nodes.iter().filter_map(|node| serde_json::from_slice(&node.about).ok());
-    answer(to_json(&InfoResult { nodes: about.collect() }))
+    let about = nodes
+        .iter()
+        .filter_map(|node| serde_json::from_slice(&node.about).ok());
+    answer(to_json(&InfoResult {
+        nodes: about.collect(),
+    }))
 }
 
 // === Requests and results ===
@@ -202,21 +215,31 @@ fn to_json(result: &impl Serialize) -> ApiResult {
 }
 
 fn is_authorised(gateway: &Gateway, headers: &HeaderMap) -> bool {
-    let Some(expected) = &gateway.config.api_key else { return gateway.config.open };
+    let Some(expected) = &gateway.config.api_key else {
+        return gateway.config.open;
+    };
     let key = headers.get("x-api-key").map(header::HeaderValue::as_bytes);
-    let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .map(header::HeaderValue::as_bytes);
     let given = key.or_else(|| authorization.and_then(|value| value.strip_prefix(b"apikey ")));
     given.is_some_and(|given| bool::from(given.ct_eq(expected.as_bytes()))) || gateway.config.open
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    given.and_then(|given| given.split(';').next()).is_some_and(|given| {
-        given.trim().eq_ignore_ascii_case("application/json")
-    })
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    given
+        .and_then(|given| given.split(';').next())
+        .is_some_and(|given| given.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn draft_for(gateway: &Gateway, channel: &str, message: &PublishRequest<'_>) -> Result<Draft, ErrorCode> {
+fn draft_for(
+    gateway: &Gateway,
+    channel: &str,
+    message: &PublishRequest<'_>,
+) -> Result<Draft, ErrorCode> {
     let channel = parse_channel(gateway, channel)?;
     if message.data.get().len() > gateway.config.message_bytes_max {
         return Err(errors::LIMIT_EXCEEDED);
@@ -229,7 +252,11 @@ fn draft_for(gateway: &Gateway, channel: &str, message: &PublishRequest<'_>) -> 
         }
         draft.tags = Some(Json::from_raw(&tags));
     }
-    if let Some(key) = message.idempotency_key.as_ref().filter(|key| !key.is_empty()) {
+    if let Some(key) = message
+        .idempotency_key
+        .as_ref()
+        .filter(|key| !key.is_empty())
+    {
         // PostgreSQL stores no NUL in text.
         if key.len() > KEY_BYTES_MAX || key.contains('\0') {
             return Err(errors::BAD_REQUEST);
@@ -242,15 +269,26 @@ fn draft_for(gateway: &Gateway, channel: &str, message: &PublishRequest<'_>) -> 
 /// The application's servers may use every channel that exists.
 fn parse_channel(gateway: &Gateway, channel: &str) -> Result<ChannelName, ErrorCode> {
     let channel = ChannelName::parse(channel).map_err(|_| errors::BAD_REQUEST)?;
-    gateway.config.rules.of(&channel).ok_or(errors::UNKNOWN_CHANNEL)?;
+    gateway
+        .config
+        .rules
+        .of(&channel)
+        .ok_or(errors::UNKNOWN_CHANNEL)?;
     Ok(channel)
 }
 
 fn published(result: Result<Published, PublishError>) -> ApiResult {
     match result {
-        Ok(Published { seq, epoch, duplicate, .. }) => {
-            to_json(&PublishResult { offset: seq.0, epoch: epoch.as_str(), duplicate })
-        }
+        Ok(Published {
+            seq,
+            epoch,
+            duplicate,
+            ..
+        }) => to_json(&PublishResult {
+            offset: seq.0,
+            epoch: epoch.as_str(),
+            duplicate,
+        }),
         Err(PublishError::Busy { .. }) => Err(errors::TOO_MANY_REQUESTS),
         Err(PublishError::Append(_) | PublishError::Closed) => Err(errors::INTERNAL),
     }
@@ -266,9 +304,18 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
         let epoch = Epoch::parse(&since.epoch);
         (epoch, Seq(since.offset))
     });
-    let direction = if request.reverse { Direction::Backward } else { Direction::Forward };
+    let direction = if request.reverse {
+        Direction::Backward
+    } else {
+        Direction::Forward
+    };
     let asked_from = since.as_ref().map(|(_, seq)| *seq);
-    let query = HistoryQuery { channel, since, limit, direction };
+    let query = HistoryQuery {
+        channel,
+        since,
+        limit,
+        direction,
+    };
     let page = match gateway.engine.history(query).await {
         Ok(page) => page,
         Err(HistoryError::OtherEpoch(_)) => return Err(errors::UNRECOVERABLE_POSITION),
@@ -283,11 +330,14 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
     }
     publications.push(b']');
     let publications = String::from_utf8(publications).map_err(|_| errors::INTERNAL)?;
-    let overtaken = asked_from.is_some_and(|seq| direction == Direction::Forward && seq < page.trimmed);
+    let overtaken =
+        asked_from.is_some_and(|seq| direction == Direction::Forward && seq < page.trimmed);
     to_json(&HistoryResult {
         publications: RawValue::from_string(publications).map_err(|_| errors::INTERNAL)?,
         offset: page.head.0,
         epoch: page.epoch.as_str(),
-        truncated: overtaken.then(|| Truncated { oldest: page.trimmed.next().0 }),
+        truncated: overtaken.then(|| Truncated {
+            oldest: page.trimmed.next().0,
+        }),
     })
 }

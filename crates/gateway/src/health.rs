@@ -37,8 +37,20 @@ pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         BusHealth::Down => "down",
     };
     let log = if readiness.log { "up" } else { "down" };
-    let status = if readiness.log { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(Parts { ready: readiness.log, log, bus })).into_response()
+    let status = if readiness.log {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        axum::Json(Parts {
+            ready: readiness.log,
+            log,
+            bus,
+        }),
+    )
+        .into_response()
 }
 
 /// `GET /metrics`: everything that is counted, in the text format of Prometheus.
@@ -58,7 +70,13 @@ pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
 impl Gateway {
     /// What this node tells about itself to the others and in `info`.
     #[must_use]
-    pub fn about(metrics: &Metrics, node_name: &str, uid: &str, version: &str, uptime_seconds: u64) -> Bytes {
+    pub fn about(
+        metrics: &Metrics,
+        node_name: &str,
+        uid: &str,
+        version: &str,
+        uptime_seconds: u64,
+    ) -> Bytes {
         let about = About {
             uid,
             name: node_name,
@@ -105,9 +123,21 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let metrics = self.gateway.engine.metrics();
         let gauges = [
-            ("connections", "Open connections", metrics.connections.value()),
-            ("subscriptions", "Subscriptions of open connections", metrics.subscriptions.value()),
-            ("channels", "Channels with subscribers on this node", metrics.channels.value()),
+            (
+                "connections",
+                "Open connections",
+                metrics.connections.value(),
+            ),
+            (
+                "subscriptions",
+                "Subscriptions of open connections",
+                metrics.subscriptions.value(),
+            ),
+            (
+                "channels",
+                "Channels with subscribers on this node",
+                metrics.channels.value(),
+            ),
             ("uptime_seconds", "Seconds since the start", {
                 i64::try_from(self.gateway.started.elapsed().as_secs()).unwrap_or(i64::MAX)
             }),
@@ -119,28 +149,93 @@ impl Collector for Snapshot {
             put(&mut encoder, name, help, &ConstGauge::new(value))?;
         }
         let engine = [
-            ("publications", "Publications acknowledged", metrics.publications.value()),
-            ("duplicates", "Publishes answered with an earlier position", metrics.duplicates.value()),
-            ("busy", "Publishes refused because too many waited", metrics.busy.value()),
-            ("append_errors", "Publishes that failed with the log", metrics.append_errors.value()),
-            ("batches", "Batches handed to the log", metrics.batches.value()),
-            ("deliveries", "Publications written to connections", metrics.deliveries.value()),
+            (
+                "publications",
+                "Publications acknowledged",
+                metrics.publications.value(),
+            ),
+            (
+                "duplicates",
+                "Publishes answered with an earlier position",
+                metrics.duplicates.value(),
+            ),
+            (
+                "busy",
+                "Publishes refused because too many waited",
+                metrics.busy.value(),
+            ),
+            (
+                "append_errors",
+                "Publishes that failed with the log",
+                metrics.append_errors.value(),
+            ),
+            (
+                "batches",
+                "Batches handed to the log",
+                metrics.batches.value(),
+            ),
+            (
+                "deliveries",
+                "Publications written to connections",
+                metrics.deliveries.value(),
+            ),
             ("writes", "Writes of publications", metrics.writes.value()),
-            ("written_bytes", "Bytes of publications written", metrics.written_bytes.value()),
-            ("passes", "Passes over the cursors of a channel", metrics.passes.value()),
-            ("lagging", "Times that a connection was full", metrics.lagging.value()),
-            ("page_reads", "Pages read from the log", metrics.page_reads.value()),
-            ("hints", "Hints that arrived over the bus", metrics.hints.value()),
-            ("healed_gaps", "Publications fetched after a gap", metrics.healed_gaps.value()),
-            ("healed_by_sweep", "Publications fetched after a sweep", metrics.healed_by_sweep.value()),
+            (
+                "written_bytes",
+                "Bytes of publications written",
+                metrics.written_bytes.value(),
+            ),
+            (
+                "passes",
+                "Passes over the cursors of a channel",
+                metrics.passes.value(),
+            ),
+            (
+                "lagging",
+                "Times that a connection was full",
+                metrics.lagging.value(),
+            ),
+            (
+                "page_reads",
+                "Pages read from the log",
+                metrics.page_reads.value(),
+            ),
+            (
+                "hints",
+                "Hints that arrived over the bus",
+                metrics.hints.value(),
+            ),
+            (
+                "healed_gaps",
+                "Publications fetched after a gap",
+                metrics.healed_gaps.value(),
+            ),
+            (
+                "healed_by_sweep",
+                "Publications fetched after a sweep",
+                metrics.healed_by_sweep.value(),
+            ),
             ("sweeps", "Sweeps of the lane log", metrics.sweeps.value()),
-            ("sweep_errors", "Sweeps that failed", metrics.sweep_errors.value()),
-            ("subscribe_errors", "Subscribes that failed", metrics.subscribe_errors.value()),
+            (
+                "sweep_errors",
+                "Sweeps that failed",
+                metrics.sweep_errors.value(),
+            ),
+            (
+                "subscribe_errors",
+                "Subscribes that failed",
+                metrics.subscribe_errors.value(),
+            ),
         ];
         for (name, help, value) in engine.into_iter().chain((self.gateway.config.counters)()) {
             put(&mut encoder, name, help, &ConstCounter::new(value))?;
         }
-        put_histogram(&mut encoder, "commit_seconds", "Time to commit a batch", &metrics.commit_seconds)
+        put_histogram(
+            &mut encoder,
+            "commit_seconds",
+            "Time to commit a batch",
+            &metrics.commit_seconds,
+        )
     }
 }
 

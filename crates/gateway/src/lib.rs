@@ -32,7 +32,9 @@ use axum::{
     routing::{get, post},
 };
 use fanfare_engine::Engine;
-use fanfare_wire::{Form, FormId, centrifuge::WebSocketJson, sse::EventStream, sse::EventStreamOfMany};
+use fanfare_wire::{
+    Form, FormId, centrifuge::WebSocketJson, sse::EventStream, sse::EventStreamOfMany,
+};
 
 use crate::{access::ChannelRules, token::TokenVerifier};
 
@@ -51,7 +53,11 @@ const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 /// The wire forms that these gateways serve, to start the engine with.
 #[must_use]
 pub fn forms() -> Vec<Box<dyn Form>> {
-    vec![Box::new(WebSocketJson), Box::new(EventStream), Box::new(EventStreamOfMany)]
+    vec![
+        Box::new(WebSocketJson),
+        Box::new(EventStream),
+        Box::new(EventStreamOfMany),
+    ]
 }
 
 /// How the gateways serve.
@@ -91,7 +97,11 @@ impl Gateway {
     /// Gateways in front of an engine that was started with [`forms`].
     #[must_use]
     pub fn new(config: GatewayConfig, engine: Arc<Engine>) -> Arc<Self> {
-        Arc::new(Self { config, engine, started: Instant::now() })
+        Arc::new(Self {
+            config,
+            engine,
+            started: Instant::now(),
+        })
     }
 
     /// All routes, and `pages` beside them.
@@ -127,12 +137,19 @@ impl Gateway {
 /// The answer to a client that does not fit: when to come back is spread over some seconds.
 fn no_room() -> Response {
     let seconds = rand::random_range(1..=10_u8).to_string();
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)], "too many connections").into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        [(header::RETRY_AFTER, seconds)],
+        "too many connections",
+    )
+        .into_response()
 }
 
 /// Seconds since the Unix epoch, for the expiry of tokens.
 fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -140,10 +157,17 @@ fn unix_seconds() -> i64 {
 /// it by pointing its own name at the loopback address; and no answer is taken for another type than it says.
 async fn protect(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     if gateway.config.open && !origin::is_local_host(request.headers().get(header::HOST)) {
-        return (StatusCode::FORBIDDEN, "a server with --dev answers to local names only").into_response();
+        return (
+            StatusCode::FORBIDDEN,
+            "a server with --dev answers to local names only",
+        )
+            .into_response();
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }

@@ -16,7 +16,9 @@ impl AllowedOrigins {
     /// Whether a request with these headers may connect.
     #[must_use]
     pub fn allow(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return true;
+        };
         self.lists(origin) || is_own(origin, headers.get(header::HOST))
     }
 
@@ -25,24 +27,33 @@ impl AllowedOrigins {
     pub fn lists(&self, origin: &HeaderValue) -> bool {
         match self {
             Self::Any => true,
-            Self::These(origins) => origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()),
+            Self::These(origins) => origins
+                .iter()
+                .any(|allowed| allowed.as_bytes() == origin.as_bytes()),
         }
     }
 }
 
 /// Whether a `Host` header names this machine as seen from itself.
 pub(crate) fn is_local_host(host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
+    let Some(host) = host.and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    matches!(name, "localhost" | "[::1]") || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+    matches!(name, "localhost" | "[::1]")
+        || name
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let origin = origin.as_bytes();
-    let rest = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    let rest = origin
+        .strip_prefix(b"http://")
+        .or_else(|| origin.strip_prefix(b"https://"));
     matches!((rest, host), (Some(rest), Some(host)) if rest.eq_ignore_ascii_case(host.as_bytes()))
 }
 
@@ -72,12 +83,28 @@ mod tests {
     #[test]
     fn local_names_are_known() {
         let check = |host: &'static str, expected| {
-            assert_eq!(is_local_host(Some(&HeaderValue::from_static(host))), expected, "{host}");
+            assert_eq!(
+                is_local_host(Some(&HeaderValue::from_static(host))),
+                expected,
+                "{host}"
+            );
         };
-        for host in ["localhost", "localhost:8000", "127.0.0.1:8000", "127.8.0.1", "[::1]:80", "[::1]"] {
+        for host in [
+            "localhost",
+            "localhost:8000",
+            "127.0.0.1:8000",
+            "127.8.0.1",
+            "[::1]:80",
+            "[::1]",
+        ] {
             check(host, true);
         }
-        for host in ["evil.example", "localhost.evil.example:80", "10.0.0.1", "127.0.0.1.evil.example"] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example:80",
+            "10.0.0.1",
+            "127.0.0.1.evil.example",
+        ] {
             check(host, false);
         }
         assert!(!is_local_host(None));

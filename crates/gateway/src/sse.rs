@@ -22,7 +22,10 @@ use axum::{
 };
 use bytes::Bytes;
 use fanfare_engine::{
-    hub::{Context, Event, Pipe, PipeClosed, PushError, Recovery, Remote, Request, Resume, Session, Sink, Start},
+    hub::{
+        Context, Event, Pipe, PipeClosed, PushError, Recovery, Remote, Request, Resume, Session,
+        Sink, Start,
+    },
     port::Head,
 };
 use fanfare_wire::{
@@ -57,10 +60,16 @@ pub async fn events(
     let opened = match open(&gateway, query.as_deref().unwrap_or_default(), &headers).await {
         Ok(body) => (
             [
-                (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+                (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("text/event-stream"),
+                ),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
                 // Asks nginx not to hold the stream back.
-                (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+                (
+                    header::HeaderName::from_static("x-accel-buffering"),
+                    HeaderValue::from_static("no"),
+                ),
             ],
             body,
         )
@@ -86,7 +95,10 @@ struct Beginning {
 
 async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Result<Body, Refusal> {
     if !gateway.config.origins.allow(headers) {
-        return Err((StatusCode::FORBIDDEN, "this origin is not allowed; see allowed_origins"));
+        return Err((
+            StatusCode::FORBIDDEN,
+            "this origin is not allowed; see allowed_origins",
+        ));
     }
     let asked = asked(query, headers)?;
     let claims = identify(gateway, headers)?;
@@ -101,7 +113,10 @@ async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Resul
         notices: beginning.notices,
         expires: claims.and_then(|claims| claims.exp),
     };
-    gateway.engine.hub().open(Sink::Pipe(Box::new(pipe)), Box::new(session), Vec::new());
+    gateway
+        .engine
+        .hub()
+        .open(Sink::Pipe(Box::new(pipe)), Box::new(session), Vec::new());
     Ok(Body::from_stream(body))
 }
 
@@ -121,37 +136,65 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
     channels.sort_unstable();
     channels.dedup();
     if channels.is_empty() || channels.len() > sse::CHANNELS_MAX {
-        return Err((StatusCode::BAD_REQUEST, "name 1 to 64 channels: /events?channel=a&channel=b"));
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "name 1 to 64 channels: /events?channel=a&channel=b",
+        ));
     }
     // The header is newer: a browser sends it when it comes back by itself, with the address unchanged.
     let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let last_event_id = header.map(str::to_owned).or(last_event_id).filter(|id| !id.is_empty());
-    Ok(Asked { channels, last_event_id })
+    let last_event_id = header
+        .map(str::to_owned)
+        .or(last_event_id)
+        .filter(|id| !id.is_empty());
+    Ok(Asked {
+        channels,
+        last_event_id,
+    })
 }
 
 /// Who asks. Tokens come in the `Authorization` header only: addresses are logged.
 fn identify(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<ConnectionClaims>, Refusal> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     match bearer.and_then(|value| value.strip_prefix("Bearer ")) {
         None if gateway.config.open => Ok(None),
-        None => Err((StatusCode::UNAUTHORIZED, "send a connection token: Authorization: Bearer <token>")),
+        None => Err((
+            StatusCode::UNAUTHORIZED,
+            "send a connection token: Authorization: Bearer <token>",
+        )),
         Some(token) => {
             let tokens = gateway.config.tokens.as_ref();
-            let tokens = tokens.ok_or((StatusCode::UNAUTHORIZED, "this server has no token_secret"))?;
+            let tokens =
+                tokens.ok_or((StatusCode::UNAUTHORIZED, "this server has no token_secret"))?;
             match tokens.connection(token, unix_seconds()) {
                 Ok(claims) => Ok(Some(claims)),
-                Err(_) => Err((StatusCode::UNAUTHORIZED, "the token is invalid or has expired")),
+                Err(_) => Err((
+                    StatusCode::UNAUTHORIZED,
+                    "the token is invalid or has expired",
+                )),
             }
         }
     }
 }
 
-fn may_read(gateway: &Gateway, claims: Option<&ConnectionClaims>, channel: &ChannelName) -> Result<(), Refusal> {
-    let options =
-        gateway.config.rules.of(channel).ok_or((StatusCode::NOT_FOUND, "unknown channel"))?;
+fn may_read(
+    gateway: &Gateway,
+    claims: Option<&ConnectionClaims>,
+    channel: &ChannelName,
+) -> Result<(), Refusal> {
+    let options = gateway
+        .config
+        .rules
+        .of(channel)
+        .ok_or((StatusCode::NOT_FOUND, "unknown channel"))?;
     let authenticated = claims.is_some_and(|claims| !claims.sub.is_empty());
     let granted = claims.is_some_and(|claims| claims.channels.contains(channel));
-    let standing = Standing { authenticated, subscribed: false };
+    let standing = Standing {
+        authenticated,
+        subscribed: false,
+    };
     if granted || options.subscribe.permits(standing) {
         Ok(())
     } else {
@@ -163,7 +206,10 @@ fn may_read(gateway: &Gateway, claims: Option<&ConnectionClaims>, channel: &Chan
 async fn begin(gateway: &Gateway, asked: Asked) -> Result<Beginning, Refusal> {
     let epoch = gateway.engine.epoch().clone();
     let mut positions = Positions::new(epoch.clone(), asked.channels);
-    let asked_for = asked.last_event_id.as_deref().map(|id| positions.parse_id(id));
+    let asked_for = asked
+        .last_event_id
+        .as_deref()
+        .map(|id| positions.parse_id(id));
     let resumed: Option<Vec<Seq>> = match &asked_for {
         Some(Some((of, seqs))) if *of == epoch => Some(seqs.clone()),
         _ => None,
@@ -225,10 +271,13 @@ fn with_cors(gateway: &Gateway, headers: &HeaderMap, mut response: Response) -> 
 
 /// The pairs of an `application/x-www-form-urlencoded` text.
 fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (unescape(name), unescape(value))
-    })
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (unescape(name), unescape(value))
+        })
 }
 
 fn unescape(text: &str) -> String {
@@ -254,7 +303,9 @@ fn unescape(text: &str) -> String {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 // === The session ===
@@ -270,9 +321,15 @@ struct StreamSession {
 
 impl StreamSession {
     fn wake(&self, cx: &mut Context<'_>) {
-        let left = self.expires.map(|expires| (expires - unix_seconds()).max(1));
-        let left = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(u32::MAX);
-        cx.request(Request::Wake { seconds: left.min(HEARTBEAT_SECONDS) });
+        let left = self
+            .expires
+            .map(|expires| (expires - unix_seconds()).max(1));
+        let left = left
+            .and_then(|left| u32::try_from(left).ok())
+            .unwrap_or(u32::MAX);
+        cx.request(Request::Wake {
+            seconds: left.min(HEARTBEAT_SECONDS),
+        });
     }
 }
 
@@ -280,14 +337,28 @@ impl Session for StreamSession {
     fn on_open(&mut self, cx: &mut Context<'_>) {
         // Clients that lose their server together do not come back together.
         let retry_ms = rand::random_range(500..2500_u16);
-        cx.out.extend_from_slice(format!("retry: {retry_ms}\n\n").as_bytes());
+        cx.out
+            .extend_from_slice(format!("retry: {retry_ms}\n\n").as_bytes());
         cx.out.append(&mut self.notices);
         put_ready(&self.positions, cx.out);
-        let form = if self.many { EVENT_STREAM_OF_MANY } else { EVENT_STREAM };
+        let form = if self.many {
+            EVENT_STREAM_OF_MANY
+        } else {
+            EVENT_STREAM
+        };
         for (tag, (channel, seq)) in (0..).zip(self.positions.channels()) {
             let epoch: Option<Epoch> = Some(self.positions.epoch().clone());
-            let start = Start::Resume(Resume { epoch, seq: *seq, oldest_if_truncated: true });
-            cx.request(Request::Subscribe { tag, channel: channel.clone(), start, form });
+            let start = Start::Resume(Resume {
+                epoch,
+                seq: *seq,
+                oldest_if_truncated: true,
+            });
+            cx.request(Request::Subscribe {
+                tag,
+                channel: channel.clone(),
+                start,
+                form,
+            });
         }
         self.wake(cx);
     }
@@ -298,10 +369,17 @@ impl Session for StreamSession {
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         match event {
-            Event::Subscribed { channel, position, recovery, .. } => {
+            Event::Subscribed {
+                channel,
+                position,
+                recovery,
+                ..
+            } => {
                 // The position was good when the stream began; what has changed since is said.
                 match recovery {
-                    Recovery::Truncated { oldest } => put_notice("truncated", &channel, ("oldest", oldest), cx.out),
+                    Recovery::Truncated { oldest } => {
+                        put_notice("truncated", &channel, ("oldest", oldest), cx.out)
+                    }
                     Recovery::Reset => put_notice("reset", &channel, ("offset", position), cx.out),
                     Recovery::NotAsked | Recovery::Recovered => {}
                 }
@@ -309,9 +387,14 @@ impl Session for StreamSession {
             }
             Event::Truncated { channel, oldest } => {
                 put_notice("truncated", &channel, ("oldest", oldest), cx.out);
-                self.positions.set(&channel, Seq(oldest.0.saturating_sub(1)));
+                self.positions
+                    .set(&channel, Seq(oldest.0.saturating_sub(1)));
             }
-            Event::Wake if self.expires.is_some_and(|expires| expires <= unix_seconds()) => {
+            Event::Wake
+                if self
+                    .expires
+                    .is_some_and(|expires| expires <= unix_seconds()) =>
+            {
                 cx.request(Request::Close);
             }
             Event::Wake => {
@@ -319,7 +402,9 @@ impl Session for StreamSession {
                 self.wake(cx);
             }
             // The browser comes back by itself, with its last id, to a node that can serve it.
-            Event::SubscribeFailed { .. } | Event::Stalled | Event::Drain => cx.request(Request::Close),
+            Event::SubscribeFailed { .. } | Event::Stalled | Event::Drain => {
+                cx.request(Request::Close)
+            }
             Event::Published { .. } | Event::History { .. } => {}
         }
     }
@@ -371,7 +456,16 @@ struct Shared {
 fn pipe() -> (BodyPipe, BodyStream) {
     let (sender, receiver) = mpsc::channel(PIPE_CHUNKS);
     let shared = Arc::new(Shared::default());
-    (BodyPipe { chunks: sender, shared: Arc::clone(&shared) }, BodyStream { chunks: receiver, shared })
+    (
+        BodyPipe {
+            chunks: sender,
+            shared: Arc::clone(&shared),
+        },
+        BodyStream {
+            chunks: receiver,
+            shared,
+        },
+    )
 }
 
 impl Pipe for BodyPipe {
@@ -385,7 +479,9 @@ impl Pipe for BodyPipe {
             mpsc::error::TrySendError::Full(chunk) => Ok(chunk),
             mpsc::error::TrySendError::Closed(_) => Err(PushError::Closed(PipeClosed)),
         };
-        let Err(error) = self.chunks.try_send(chunk) else { return Ok(()) };
+        let Err(error) = self.chunks.try_send(chunk) else {
+            return Ok(());
+        };
         let chunk = refused(error)?;
         self.shared.refused.store(true, SeqCst);
         // HTTP may have emptied the pipe between the refusal and its note: then nobody would call.
@@ -427,8 +523,19 @@ mod tests {
     #[test]
     fn a_query_is_taken_apart() {
         let pairs: Vec<_> = form_pairs("channel=a%3Ab&channel=c+d&x&y=%zz%4").collect();
-        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
-        assert_eq!(pairs, [("channel", "a:b"), ("channel", "c d"), ("x", ""), ("y", "%zz%4")]);
+        let pairs: Vec<(&str, &str)> = pairs
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        assert_eq!(
+            pairs,
+            [
+                ("channel", "a:b"),
+                ("channel", "c d"),
+                ("x", ""),
+                ("y", "%zz%4")
+            ]
+        );
     }
 
     #[test]
@@ -437,13 +544,24 @@ mod tests {
         let refused = |query: &str| asked(query, &headers).map(|_| ()).unwrap_err().0;
         assert_eq!(refused(""), StatusCode::BAD_REQUEST);
         assert_eq!(refused("channel=a%20b"), StatusCode::BAD_REQUEST);
-        let many: String = (0..65).map(|number| format!("channel=c{number}&")).collect();
+        let many: String = (0..65)
+            .map(|number| format!("channel=c{number}&"))
+            .collect();
         assert_eq!(refused(&many), StatusCode::BAD_REQUEST);
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", HeaderValue::from_static("newer"));
-        let asked = asked("channel=b&channel=a&channel=b&last_event_id=older", &headers);
-        let Asked { channels, last_event_id } = asked.ok().unwrap();
-        assert_eq!(channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        let asked = asked(
+            "channel=b&channel=a&channel=b&last_event_id=older",
+            &headers,
+        );
+        let Asked {
+            channels,
+            last_event_id,
+        } = asked.ok().unwrap();
+        assert_eq!(
+            channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
         assert_eq!(last_event_id.as_deref(), Some("newer"));
     }
 
@@ -455,6 +573,9 @@ mod tests {
         }
         assert_eq!(pipe.push(Bytes::from_static(b"x")), Err(PushError::Full));
         drop(body);
-        assert_eq!(pipe.push(Bytes::from_static(b"x")), Err(PushError::Closed(PipeClosed)));
+        assert_eq!(
+            pipe.push(Bytes::from_static(b"x")),
+            Err(PushError::Closed(PipeClosed))
+        );
     }
 }

@@ -11,16 +11,20 @@ mod file;
 mod flags;
 mod secret;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use fanfare_gateway::{AllowedOrigins, access::ChannelRules};
 use tracing::Level;
 
-pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret};
 use self::{
     check::{Bounds, bounded, size},
     file::FileSettings,
 };
+pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret};
 
 /// Shortest `api_key` and `token_secret`, in bytes.
 pub(crate) const SECRET_BYTES_MIN: usize = 16;
@@ -101,7 +105,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first setting that cannot be used.
     pub(crate) fn load(settings: Settings) -> Result<Self, ConfigError> {
-        let file = file::read(settings.config.as_deref())?;
+        let named = settings.config.as_deref().filter(|name| !name.is_empty());
+        let file = file::read(named.map(Path::new))?;
         Self::resolve(settings, file)
     }
 
@@ -165,10 +170,10 @@ impl Config {
                 format: check::log_format(text(flags.log_format, file.log_format).as_deref())?,
                 level: check::log_level(text(flags.log_level, file.log_level).as_deref())?,
             },
-            allowed_origins: check::origins(flags.allowed_origins.or(file.allowed_origins))?,
+            allowed_origins: check::origins(flags.allowed_origins, file.allowed_origins)?,
             drain: Duration::from_secs(bounded(
                 "drain_seconds",
-                flags.drain_seconds.or(file.drain_seconds),
+                (flags.drain_seconds, file.drain_seconds),
                 DRAIN_SECONDS,
             )?),
             retention_interval: check::interval(text(
@@ -178,19 +183,20 @@ impl Config {
             limits: Limits {
                 message_bytes_max: size(
                     "message_bytes_max",
-                    flags.message_bytes_max.or(file.message_bytes_max),
+                    (flags.message_bytes_max, file.message_bytes_max),
                     MESSAGE_BYTES,
                 )?,
                 max_connections: size(
                     "max_connections",
-                    flags.max_connections.or(file.max_connections),
+                    (flags.max_connections, file.max_connections),
                     CONNECTIONS,
                 )?,
                 subscriptions_per_connection_max: size(
                     "subscriptions_per_connection_max",
-                    flags
-                        .subscriptions_per_connection_max
-                        .or(file.subscriptions_per_connection_max),
+                    (
+                        flags.subscriptions_per_connection_max,
+                        file.subscriptions_per_connection_max,
+                    ),
                     SUBSCRIPTIONS,
                 )?,
             },

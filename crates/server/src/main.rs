@@ -17,7 +17,9 @@ use std::{
 };
 
 use clap::Parser;
-use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     cli::{Cli, Command},
@@ -56,16 +58,22 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
 }
 
 /// Logs go to standard error: standard output says where the server listens.
 fn start_logging(config: LogConfig) {
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_target(false);
     let level = LevelFilter::from_level(config.level);
     let layer = match config.format {
         LogFormat::Json => layer.json().boxed(),
         LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(level)).init();
+    tracing_subscriber::registry()
+        .with(layer.with_filter(level))
+        .init();
 }

@@ -18,7 +18,10 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(|| async { file("index.html") }))
-        .route("/assets/{*name}", get(|Path(name): Path<String>| async move { file(&format!("assets/{name}")) }))
+        .route(
+            "/assets/{*name}",
+            get(|Path(name): Path<String>| async move { file(&format!("assets/{name}")) }),
+        )
 }
 
 fn file(name: &str) -> Response {
@@ -31,10 +34,19 @@ fn file(name: &str) -> Response {
         false => "no-cache",
     };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(content_type(name))),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(content_type(name)),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(CONTENT_SECURITY_POLICY),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
     ];
     (headers, *content).into_response()
 }

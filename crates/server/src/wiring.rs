@@ -42,7 +42,9 @@ const FAREWELL: Duration = Duration::from_millis(300);
 #[derive(Debug, Error)]
 pub(crate) enum ServeError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {0}: {1}; choose another address with --listen, or stop what uses it")]
+    #[error(
+        "cannot listen on {0}: {1}; choose another address with --listen, or stop what uses it"
+    )]
     Listen(SocketAddr, io::Error),
     /// The embedded database cannot be used.
     #[error(transparent)]
@@ -93,12 +95,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
 
 async fn open_log(config: &Config) -> Result<Arc<dyn Log>, ServeError> {
     match &config.postgres {
-        Some(url) => Ok(Arc::new(PostgresLog::connect(url.reveal(), &config.node_name).await?)),
+        Some(url) => Ok(Arc::new(
+            PostgresLog::connect(url.reveal(), &config.node_name).await?,
+        )),
         None => Ok(Arc::new(SqliteLog::open(&config.data)?)),
     }
 }
 
-fn open_bus(config: &Config, log: &dyn Log) -> Result<(Arc<dyn Bus>, Option<Arc<BusCounters>>), ServeError> {
+fn open_bus(
+    config: &Config,
+    log: &dyn Log,
+) -> Result<(Arc<dyn Bus>, Option<Arc<BusCounters>>), ServeError> {
     match (&config.postgres, &config.redis) {
         (Some(_), Some(url)) => {
             let bus = RedisBus::connect(url.reveal(), &log.epoch(), REDIS_PREFIX)?;
@@ -116,7 +123,13 @@ fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Re
     let (counted, name) = (Arc::clone(&metrics), config.node_name.clone());
     let (uid, started) = (Uuid::new_v4().to_string(), Instant::now());
     let about = move || {
-        Gateway::about(&counted, &name, &uid, env!("CARGO_PKG_VERSION"), started.elapsed().as_secs())
+        Gateway::about(
+            &counted,
+            &name,
+            &uid,
+            env!("CARGO_PKG_VERSION"),
+            started.elapsed().as_secs(),
+        )
     };
     let engine = EngineConfig {
         shards: thread::available_parallelism().map_or(1, usize::from),
@@ -133,7 +146,9 @@ fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> Gateway
         node_name: config.node_name,
         version: env!("CARGO_PKG_VERSION"),
         api_key: config.api_key.map(|key| key.reveal().to_owned()),
-        tokens: config.token_secret.map(|secret| TokenVerifier::new(secret.reveal().as_bytes())),
+        tokens: config
+            .token_secret
+            .map(|secret| TokenVerifier::new(secret.reveal().as_bytes())),
         open: config.dev,
         rules: config.channels,
         origins: config.allowed_origins,
@@ -146,11 +161,31 @@ fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> Gateway
 
 fn bus_numbers(counters: &BusCounters) -> Vec<(&'static str, &'static str, u64)> {
     vec![
-        ("bus_published", "Hints that Redis took", counters.published.load(Relaxed)),
-        ("bus_received", "Hints that arrived from Redis", counters.received.load(Relaxed)),
-        ("bus_dropped", "Hints given up before Redis took them", counters.dropped.load(Relaxed)),
-        ("bus_decode_errors", "Messages that were no hint", counters.decode_errors.load(Relaxed)),
-        ("bus_reconnects", "Connections to Redis made again", counters.reconnects.load(Relaxed)),
+        (
+            "bus_published",
+            "Hints that Redis took",
+            counters.published.load(Relaxed),
+        ),
+        (
+            "bus_received",
+            "Hints that arrived from Redis",
+            counters.received.load(Relaxed),
+        ),
+        (
+            "bus_dropped",
+            "Hints given up before Redis took them",
+            counters.dropped.load(Relaxed),
+        ),
+        (
+            "bus_decode_errors",
+            "Messages that were no hint",
+            counters.decode_errors.load(Relaxed),
+        ),
+        (
+            "bus_reconnects",
+            "Connections to Redis made again",
+            counters.reconnects.load(Relaxed),
+        ),
     ]
 }
 
@@ -169,14 +204,18 @@ async fn stop(engine: &Engine, drain: Duration) {
     info!(seconds = drain.as_secs(), "draining");
     let connections = engine.metrics().connections.value();
     if connections > 0 {
-        engine.hub().drain(u32::try_from(drain.as_secs()).unwrap_or(u32::MAX));
+        engine
+            .hub()
+            .drain(u32::try_from(drain.as_secs()).unwrap_or(u32::MAX));
         let deadline = Instant::now() + drain + Duration::from_secs(2);
         while engine.metrics().connections.value() > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(50)).await;
         }
     }
     if timeout(FLUSH_TIMEOUT, engine.flushed()).await.is_err() {
-        warn!("some publishes were not committed in time; their publishers were not told that they were");
+        warn!(
+            "some publishes were not committed in time; their publishers were not told that they were"
+        );
     }
     sleep(FAREWELL).await;
     info!("stopped");

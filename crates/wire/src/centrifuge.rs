@@ -9,8 +9,8 @@ mod command;
 mod reply;
 
 pub use command::{
-    Command, CommandError, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest, StreamPosition,
-    SubRefreshRequest, SubscribeRequest, UnsubscribeRequest, split_commands,
+    Command, CommandError, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest,
+    StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest, split_commands,
 };
 pub use reply::{ConnectResult, Reply, SubscribeResult, put_publication};
 
@@ -106,7 +106,13 @@ pub mod unsubscribes {
 pub struct WebSocketJson;
 
 impl Form for WebSocketJson {
-    fn encode(&self, channel: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        _: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) {
         ws::text_frame_with(out, |out| {
             out.extend_from_slice(b"{\"push\":{\"channel\":\"");
             out.extend_from_slice(channel.as_str().as_bytes());
@@ -128,10 +134,18 @@ mod tests {
         publication.tags = Some(Json::parse(b"{\"t\":\"1\"}").unwrap());
         let channel = ChannelName::parse("room:1").unwrap();
         let mut out = Vec::new();
-        WebSocketJson.encode(&channel, &Epoch::parse("e").unwrap(), &publication, &mut out);
+        WebSocketJson.encode(
+            &channel,
+            &Epoch::parse("e").unwrap(),
+            &publication,
+            &mut out,
+        );
         let expected =
             br#"{"push":{"channel":"room:1","pub":{"data":{"x":1},"offset":7,"tags":{"t":"1"},"time":5}}}"#;
         assert_eq!(out[..2], [0x81, u8::try_from(expected.len()).unwrap()]);
-        assert_eq!(std::str::from_utf8(&out[2..]), std::str::from_utf8(expected));
+        assert_eq!(
+            std::str::from_utf8(&out[2..]),
+            std::str::from_utf8(expected)
+        );
     }
 }

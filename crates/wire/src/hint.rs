@@ -133,7 +133,14 @@ fn take_publication(frame: &mut Bytes) -> Result<Publication, HintError> {
     let data = take_long(frame)?.ok_or(HintError)?;
     let info = take_long(frame)?;
     let tags = take_long(frame)?;
-    Ok(Publication { seq, id, time, data, info, tags })
+    Ok(Publication {
+        seq,
+        id,
+        time,
+        data,
+        info,
+        tags,
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +158,11 @@ mod tests {
             first.epoch().clone(),
             vec![publication(7), second],
         );
-        Hint { lane: 3, n: 99, run: run.unwrap() }
+        Hint {
+            lane: 3,
+            n: 99,
+            run: run.unwrap(),
+        }
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl ChannelName {
     /// The text before the first `:`, or the empty string for a channel outside all namespaces.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.0.split_once(':').map_or("", |(namespace, _)| namespace)
+        self.0
+            .split_once(':')
+            .map_or("", |(namespace, _)| namespace)
     }
 }
 

@@ -35,7 +35,13 @@ impl Json {
         let text = raw.get().as_bytes();
         // Inside strings JSON has no raw line breaks, so those that are there are white space.
         if text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-            let on_one_line = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
+            let on_one_line = |byte: &u8| {
+                if matches!(byte, b'\n' | b'\r') {
+                    b' '
+                } else {
+                    *byte
+                }
+            };
             return Self(text.iter().map(on_one_line).collect::<Vec<_>>().into());
         }
         Self(Bytes::copy_from_slice(text))
@@ -81,14 +87,24 @@ impl Draft {
     /// A draft with nothing but a payload.
     #[must_use]
     pub fn new(channel: ChannelName, id: Uuid, data: Json) -> Self {
-        Self { channel, id, data, info: None, tags: None, idempotency_key: None }
+        Self {
+            channel,
+            id,
+            data,
+            info: None,
+            tags: None,
+            idempotency_key: None,
+        }
     }
 
     /// What the draft weighs in a batch, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_bytes().len());
-        self.channel.as_str().len() + self.data.as_bytes().len() + json(&self.info) + json(&self.tags)
+        self.channel.as_str().len()
+            + self.data.as_bytes().len()
+            + json(&self.info)
+            + json(&self.tags)
     }
 }
 
@@ -124,7 +140,10 @@ mod tests {
 
     #[test]
     fn json_is_checked_and_put_on_one_line() {
-        assert_eq!(Json::parse(b"{\"a\":\n 1}\r\n").unwrap().as_bytes(), b"{\"a\":  1}");
+        assert_eq!(
+            Json::parse(b"{\"a\":\n 1}\r\n").unwrap().as_bytes(),
+            b"{\"a\":  1}"
+        );
         assert_eq!(Json::parse(b" [1]").unwrap().as_bytes(), b"[1]");
         assert!(Json::parse(b"{\"a\"}").is_err());
         assert!(Json::parse(b"\"\xff\"").is_err());

@@ -22,7 +22,13 @@ pub struct FormId(pub u8);
 /// A wire form: how a publication looks on one kind of connection.
 pub trait Form: Send + Sync + 'static {
     /// Appends one whole frame to `out`. The same bytes go to every subscriber.
-    fn encode(&self, channel: &ChannelName, epoch: &Epoch, publication: &Publication, out: &mut Vec<u8>);
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        epoch: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    );
 
     /// Whether each frame is completed for its connection (an event id made of several channels, for one). Such
     /// connections cost a copy per frame; all others share the bytes as they are.
@@ -54,14 +60,27 @@ impl Run {
     ///
     /// Returns `None` if there are none, or if their numbers are not consecutive.
     #[must_use]
-    pub fn new(channel: ChannelName, epoch: Epoch, publications: Vec<Publication>) -> Option<Arc<Self>> {
-        let consecutive = publications.windows(2).all(|pair| pair[1].seq == pair[0].seq.next());
+    pub fn new(
+        channel: ChannelName,
+        epoch: Epoch,
+        publications: Vec<Publication>,
+    ) -> Option<Arc<Self>> {
+        let consecutive = publications
+            .windows(2)
+            .all(|pair| pair[1].seq == pair[0].seq.next());
         if publications.is_empty() || !consecutive {
             return None;
         }
-        let weight = size_of::<Self>() + publications.iter().map(Publication::weight).sum::<usize>();
+        let weight =
+            size_of::<Self>() + publications.iter().map(Publication::weight).sum::<usize>();
         let encoded = std::array::from_fn(|_| OnceLock::new());
-        Some(Arc::new(Self { channel, epoch, publications: publications.into(), weight, encoded }))
+        Some(Arc::new(Self {
+            channel,
+            epoch,
+            publications: publications.into(),
+            weight,
+            encoded,
+        }))
     }
 
     /// The channel.
@@ -120,7 +139,10 @@ impl Run {
                 // A run is bounded by a batch or a page, both far below 4 GiB.
                 ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             }
-            Encoded { bytes: bytes.into(), ends: ends.into() }
+            Encoded {
+                bytes: bytes.into(),
+                ends: ends.into(),
+            }
         })
     }
 
@@ -128,13 +150,21 @@ impl Run {
     #[must_use]
     pub fn index_after(&self, seq: Seq) -> usize {
         let passed = (seq.0 + 1).saturating_sub(self.first().0);
-        usize::try_from(passed).unwrap_or(usize::MAX).min(self.publications.len())
+        usize::try_from(passed)
+            .unwrap_or(usize::MAX)
+            .min(self.publications.len())
     }
 }
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Run({} {}..={})", self.channel, self.first(), self.last())
+        write!(
+            f,
+            "Run({} {}..={})",
+            self.channel,
+            self.first(),
+            self.last()
+        )
     }
 }
 
@@ -142,7 +172,11 @@ impl Encoded {
     /// The frames after the first `index` ones.
     #[must_use]
     pub fn skip(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
         &self.bytes[start..]
     }
 }

@@ -27,7 +27,11 @@ impl Positions {
         channels.dedup();
         let which = checksum(channels.iter());
         let channels = channels.into_iter().map(|name| (name, Seq::ZERO)).collect();
-        Self { epoch, which, channels }
+        Self {
+            epoch,
+            which,
+            channels,
+        }
     }
 
     /// Reads an event id of these channels: the epoch it belongs to and a number for each channel, in their order.
@@ -37,10 +41,14 @@ impl Positions {
         let mut parts = id.split('-');
         let (epoch, which, seqs) = (parts.next()?, parts.next()?, parts.next()?);
         let epoch = Epoch::parse(epoch)?;
-        let seqs: Vec<Seq> =
-            seqs.split('.').map(|seq| seq.parse().map(Seq)).collect::<Result<_, _>>().ok()?;
+        let seqs: Vec<Seq> = seqs
+            .split('.')
+            .map(|seq| seq.parse().map(Seq))
+            .collect::<Result<_, _>>()
+            .ok()?;
         let same = u32::from_str_radix(which, 16).ok()? == self.which;
-        (parts.next().is_none() && same && seqs.len() == self.channels.len()).then_some((epoch, seqs))
+        (parts.next().is_none() && same && seqs.len() == self.channels.len())
+            .then_some((epoch, seqs))
     }
 
     /// Appends the event id.
@@ -54,7 +62,10 @@ impl Positions {
 
     /// Moves the position in one channel.
     pub fn set(&mut self, channel: &ChannelName, seq: Seq) {
-        if let Ok(at) = self.channels.binary_search_by(|(name, _)| name.cmp(channel)) {
+        if let Ok(at) = self
+            .channels
+            .binary_search_by(|(name, _)| name.cmp(channel))
+        {
             self.channels[at].1 = seq;
         }
     }
@@ -77,9 +88,18 @@ impl Positions {
 pub struct EventStream;
 
 impl Form for EventStream {
-    fn encode(&self, channel: &ChannelName, epoch: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        epoch: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) {
         let which = checksum(std::iter::once(channel));
-        put(out, format_args!("id: {epoch}-{which:x}-{}\n", publication.seq));
+        put(
+            out,
+            format_args!("id: {epoch}-{which:x}-{}\n", publication.seq),
+        );
         put_data(channel, publication, out);
     }
 }
@@ -90,7 +110,13 @@ impl Form for EventStream {
 pub struct EventStreamOfMany;
 
 impl Form for EventStreamOfMany {
-    fn encode(&self, channel: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        _: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) {
         put_data(channel, publication, out);
     }
 
@@ -107,13 +133,27 @@ pub fn put_event(event: &str, json: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a publication as the JSON object that events and the server API show.
-pub fn put_publication(channel: Option<&ChannelName>, publication: &Publication, out: &mut Vec<u8>) {
+pub fn put_publication(
+    channel: Option<&ChannelName>,
+    publication: &Publication,
+    out: &mut Vec<u8>,
+) {
     out.push(b'{');
     if let Some(channel) = channel {
         put(out, format_args!("\"channel\":\"{channel}\","));
     }
-    let Publication { seq, id, time, data, info, tags } = publication;
-    put(out, format_args!("\"offset\":{seq},\"id\":\"{id}\",\"time\":{time},\"data\":"));
+    let Publication {
+        seq,
+        id,
+        time,
+        data,
+        info,
+        tags,
+    } = publication;
+    put(
+        out,
+        format_args!("\"offset\":{seq},\"id\":\"{id}\",\"time\":{time},\"data\":"),
+    );
     out.extend_from_slice(data.as_bytes());
     for (name, json) in [("info", info), ("tags", tags)] {
         if let Some(json) = json {
@@ -133,7 +173,9 @@ fn put_data(channel: &ChannelName, publication: &Publication, out: &mut Vec<u8>)
 /// FNV-1a over the names, each closed by a byte that no name has.
 fn checksum<'a>(names: impl Iterator<Item = &'a ChannelName>) -> u32 {
     let bytes = names.flat_map(|name| name.as_str().bytes().chain([0]));
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    bytes.fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
@@ -147,7 +189,10 @@ mod tests {
     use crate::run::tests::publication;
 
     fn positions(names: &[&str]) -> Positions {
-        let names = names.iter().map(|name| ChannelName::parse(name).unwrap()).collect();
+        let names = names
+            .iter()
+            .map(|name| ChannelName::parse(name).unwrap())
+            .collect();
         Positions::new(Epoch::parse("e7").unwrap(), names)
     }
 
@@ -165,9 +210,21 @@ mod tests {
         assert!(text.starts_with("e7-") && text.ends_with("-0.9"), "{text}");
         let (epoch, seqs) = positions(&["a", "b"]).parse_id(&text).unwrap();
         assert_eq!((epoch.as_str(), seqs), ("e7", vec![Seq(0), Seq(9)]));
-        assert_eq!(positions(&["a", "c"]).parse_id(&text), None, "other channels");
+        assert_eq!(
+            positions(&["a", "c"]).parse_id(&text),
+            None,
+            "other channels"
+        );
         assert_eq!(positions(&["ab"]).parse_id(&text), None);
-        for bad in ["", "e7", "e7-1-1", "e7-zz-1.2", "--", &format!("{text}.3"), &format!("{text}-1")] {
+        for bad in [
+            "",
+            "e7",
+            "e7-1-1",
+            "e7-zz-1.2",
+            "--",
+            &format!("{text}.3"),
+            &format!("{text}-1"),
+        ] {
             assert_eq!(stream.parse_id(bad), None, "{bad:?}");
         }
     }

@@ -100,8 +100,13 @@ impl Decoder {
         bytes: &'a mut [u8],
         bytes_max: usize,
     ) -> Result<Option<(Incoming<'a>, usize)>, FrameError> {
-        let gathered = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.len());
-        let Some(header) = header(bytes, bytes_max.saturating_sub(gathered))? else { return Ok(None) };
+        let gathered = self
+            .fragments
+            .as_ref()
+            .map_or(0, |fragments| fragments.payload.len());
+        let Some(header) = header(bytes, bytes_max.saturating_sub(gathered))? else {
+            return Ok(None);
+        };
         if bytes.len() < header.end {
             return Ok(None);
         }
@@ -116,7 +121,11 @@ impl Decoder {
             (OPCODE_BINARY, true) => Incoming::Binary(Cow::Borrowed(payload)),
             (OPCODE_TEXT | OPCODE_BINARY, false) => {
                 let text = header.opcode == OPCODE_TEXT;
-                self.fragments = Some(Box::new(Fragments { text, count: 1, payload: payload.to_vec() }));
+                self.fragments = Some(Box::new(Fragments {
+                    text,
+                    count: 1,
+                    payload: payload.to_vec(),
+                }));
                 Incoming::Fragment
             }
             (OPCODE_CONTINUATION, fin) => self.continuation(payload, fin)?,
@@ -207,7 +216,9 @@ fn put_header(opcode: u8, length: usize, out: &mut Vec<u8>) {
 }
 
 fn header(bytes: &[u8], bytes_max: usize) -> Result<Option<Header>, FrameError> {
-    let &[first, second, ..] = bytes else { return Ok(None) };
+    let &[first, second, ..] = bytes else {
+        return Ok(None);
+    };
     let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
     let masked = second & 0x80 != 0;
     let control = opcode >= OPCODE_CLOSE;
@@ -237,7 +248,13 @@ fn header(bytes: &[u8], bytes_max: usize) -> Result<Option<Header>, FrameError> 
     };
     let start = at + 4;
     // At most bytes_max, or 125.
-    Ok(Some(Header { fin, opcode, mask, start, end: start + length as usize }))
+    Ok(Some(Header {
+        fin,
+        opcode,
+        mask,
+        start,
+        end: start + length as usize,
+    }))
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
@@ -265,7 +282,11 @@ fn close_payload(payload: &[u8]) -> Result<Option<u16>, FrameError> {
             text(reason)?;
             let code = u16::from_be_bytes([*high, *low]);
             let allowed = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-            if allowed { Ok(Some(code)) } else { Err(FrameError::Protocol) }
+            if allowed {
+                Ok(Some(code))
+            } else {
+                Err(FrameError::Protocol)
+            }
         }
     }
 }
@@ -282,13 +303,18 @@ mod tests {
         header[0] = first;
         header[1] |= 0x80;
         header.extend_from_slice(&mask);
-        let masked = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        let masked = payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask);
         header.into_iter().chain(masked).collect()
     }
 
     fn decode(frame: &[u8]) -> Result<Option<usize>, FrameError> {
         let mut bytes = frame.to_vec();
-        Decoder::default().next(&mut bytes, 1 << 20).map(|next| next.map(|(_, taken)| taken))
+        Decoder::default()
+            .next(&mut bytes, 1 << 20)
+            .map(|next| next.map(|(_, taken)| taken))
     }
 
     #[test]
@@ -302,7 +328,10 @@ mod tests {
             let mut bytes = [&frame[..], b"next"].concat();
             let mut decoder = Decoder::default();
             let expected = Incoming::Text(String::from_utf8(payload).unwrap().into());
-            assert_eq!(decoder.next(&mut bytes, 1 << 20).unwrap(), Some((expected, frame.len())));
+            assert_eq!(
+                decoder.next(&mut bytes, 1 << 20).unwrap(),
+                Some((expected, frame.len()))
+            );
         }
     }
 
@@ -311,7 +340,10 @@ mod tests {
         let mut decoder = Decoder::default();
         let mut next = |first, payload: &[u8]| {
             let mut bytes = masked(first, payload);
-            match decoder.next(&mut bytes, 10).map(|next| next.map(|(incoming, _)| incoming))? {
+            match decoder
+                .next(&mut bytes, 10)
+                .map(|next| next.map(|(incoming, _)| incoming))?
+            {
                 Some(Incoming::Text(text)) => Ok(text.into_owned()),
                 other => Ok::<_, FrameError>(format!("{other:?}")),
             }
@@ -327,15 +359,46 @@ mod tests {
 
     #[test]
     fn what_breaks_the_protocol_is_named() {
-        assert_eq!(decode(&masked(0xc1, b"x")), Err(FrameError::Protocol), "reserved bit");
-        assert_eq!(decode(&masked(0x83, b"x")), Err(FrameError::Protocol), "reserved opcode");
-        assert_eq!(decode(&masked(0x09, b"x")), Err(FrameError::Protocol), "fragmented control");
-        assert_eq!(decode(&masked(0x89, &[0; 126])), Err(FrameError::Protocol), "long control");
-        assert_eq!(decode(&[0x81, 1, b'x']), Err(FrameError::Protocol), "no mask");
+        assert_eq!(
+            decode(&masked(0xc1, b"x")),
+            Err(FrameError::Protocol),
+            "reserved bit"
+        );
+        assert_eq!(
+            decode(&masked(0x83, b"x")),
+            Err(FrameError::Protocol),
+            "reserved opcode"
+        );
+        assert_eq!(
+            decode(&masked(0x09, b"x")),
+            Err(FrameError::Protocol),
+            "fragmented control"
+        );
+        assert_eq!(
+            decode(&masked(0x89, &[0; 126])),
+            Err(FrameError::Protocol),
+            "long control"
+        );
+        assert_eq!(
+            decode(&[0x81, 1, b'x']),
+            Err(FrameError::Protocol),
+            "no mask"
+        );
         assert_eq!(decode(&masked(0x81, b"\xff")), Err(FrameError::NotUtf8));
-        assert_eq!(decode(&masked(0x88, &[3])), Err(FrameError::Protocol), "half a close code");
-        assert_eq!(decode(&masked(0x88, &[3, 237])), Err(FrameError::Protocol), "close code 1005");
-        assert_eq!(decode(&masked(0x82, &vec![0; (1 << 20) + 1])[..14]), Err(FrameError::TooBig));
+        assert_eq!(
+            decode(&masked(0x88, &[3])),
+            Err(FrameError::Protocol),
+            "half a close code"
+        );
+        assert_eq!(
+            decode(&masked(0x88, &[3, 237])),
+            Err(FrameError::Protocol),
+            "close code 1005"
+        );
+        assert_eq!(
+            decode(&masked(0x82, &vec![0; (1 << 20) + 1])[..14]),
+            Err(FrameError::TooBig)
+        );
     }
 
     #[test]

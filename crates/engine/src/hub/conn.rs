@@ -101,8 +101,13 @@ impl Conn {
         tick: u32,
         call: impl FnOnce(&mut dyn Session, &mut Context<'_>) -> T,
     ) -> T {
-        let lagging = !self.writable || (self.lagged_at > 0 && tick - self.lagged_at < STALL_SECONDS_MAX);
-        let mut cx = Context { out: &mut self.out, requests, lagging };
+        let lagging =
+            !self.writable || (self.lagged_at > 0 && tick - self.lagged_at < STALL_SECONDS_MAX);
+        let mut cx = Context {
+            out: &mut self.out,
+            requests,
+            lagging,
+        };
         call(&mut *self.session, &mut cx)
     }
 
@@ -116,7 +121,11 @@ impl Conn {
 
     /// How many seconds the socket has been full without taking a byte.
     pub(crate) fn stalled_seconds(&self, tick: u32) -> u32 {
-        if self.writable { 0 } else { tick.saturating_sub(self.progress_at) }
+        if self.writable {
+            0
+        } else {
+            tick.saturating_sub(self.progress_at)
+        }
     }
 
     /// Writes what is the connection's own. Returns whether shared bytes may follow.

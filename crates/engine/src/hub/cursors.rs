@@ -36,7 +36,10 @@ impl Cursors {
         let list = &mut self.lists[list].1;
         list.push(cursor);
         // A node has far fewer than 2^32 connections.
-        Slot { form, index: u32::try_from(list.len() - 1).unwrap_or(u32::MAX) }
+        Slot {
+            form,
+            index: u32::try_from(list.len() - 1).unwrap_or(u32::MAX),
+        }
     }
 
     /// Removes a cursor. The last one of its list takes its place: returns that one's connection, whose slot changes.
@@ -66,6 +69,9 @@ impl Cursors {
     }
 
     fn list_mut(&mut self, form: FormId) -> Option<&mut Vec<Cursor>> {
-        self.lists.iter_mut().find(|(id, _)| *id == form).map(|(_, list)| list)
+        self.lists
+            .iter_mut()
+            .find(|(id, _)| *id == form)
+            .map(|(_, list)| list)
     }
 }

@@ -39,7 +39,14 @@ impl<'a> Frames<'a> {
                 (&scratch[..], None)
             }
         };
-        Self { runs, after, form, encoder, bytes, shared }
+        Self {
+            runs,
+            after,
+            form,
+            encoder,
+            bytes,
+            shared,
+        }
     }
 
     /// All frames.
@@ -50,7 +57,9 @@ impl<'a> Frames<'a> {
     /// All frames by reference; copied by the first who asks, if they are not shared already.
     pub(crate) fn shared(&mut self) -> Bytes {
         let bytes = self.bytes;
-        self.shared.get_or_insert_with(|| Bytes::copy_from_slice(bytes)).clone()
+        self.shared
+            .get_or_insert_with(|| Bytes::copy_from_slice(bytes))
+            .clone()
     }
 
     /// The last number in the frames.
@@ -70,7 +79,11 @@ impl<'a> Frames<'a> {
         for run in self.runs {
             let encoded = run.encoded(self.form, self.encoder);
             let skip = run.index_after(self.after);
-            let offset = if skip == 0 { 0 } else { encoded.ends[skip - 1] as usize };
+            let offset = if skip == 0 {
+                0
+            } else {
+                encoded.ends[skip - 1] as usize
+            };
             for (index, end) in encoded.ends.iter().enumerate().skip(skip) {
                 let end = base + (*end as usize - offset);
                 let start_reached = written >= end;
@@ -116,9 +129,17 @@ mod tests {
         for written in 0..=all.len() {
             let (seq, rest) = frames.cut(written);
             let mut scratch = Vec::new();
-            let follows: Vec<_> = runs.iter().filter(|run| run.last() > seq).cloned().collect();
+            let follows: Vec<_> = runs
+                .iter()
+                .filter(|run| run.last() > seq)
+                .cloned()
+                .collect();
             let follows = Frames::gather(&follows, seq, form, &Plain, &mut scratch);
-            assert_eq!([&all[..written], rest, follows.bytes()].concat(), all, "cut at {written}");
+            assert_eq!(
+                [&all[..written], rest, follows.bytes()].concat(),
+                all,
+                "cut at {written}"
+            );
             assert!(rest.len() < 6, "at most one frame is left over");
         }
     }

@@ -21,17 +21,31 @@ use crate::{
 /// What a shard is told.
 pub(crate) enum Message {
     /// A new connection, with what was read from it already.
-    Open { sink: Sink, session: Box<dyn Session>, input: Vec<u8> },
+    Open {
+        sink: Sink,
+        session: Box<dyn Session>,
+        input: Vec<u8>,
+    },
     /// Publications that the node let pass, in order.
     News(Arc<Run>),
     /// A channel became live for this shard: from now on it gets its news.
     Attached(Attachment),
     /// A channel could not be made live.
-    AttachFailed { channel: ChannelName, error: LogError },
+    AttachFailed {
+        channel: ChannelName,
+        error: LogError,
+    },
     /// The head of a channel, read from the log.
-    Refreshed { channel: ChannelName, result: Result<Head, LogError> },
+    Refreshed {
+        channel: ChannelName,
+        result: Result<Head, LogError>,
+    },
     /// A page of the log.
-    Page { channel: ChannelName, page: u64, result: PageResult },
+    Page {
+        channel: ChannelName,
+        page: u64,
+        result: PageResult,
+    },
     /// Something for one connection's session.
     Event { conn: ConnKey, event: Event },
     /// A pipe has room again.
@@ -59,7 +73,11 @@ pub struct Inbox {
 impl Inbox {
     /// An inbox that calls `wake` when the first message arrives after the shard took the last ones.
     pub(crate) fn new(shard: usize, wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { shard, messages: Mutex::default(), wake })
+        Arc::new(Self {
+            shard,
+            messages: Mutex::default(),
+            wake,
+        })
     }
 
     /// The index of the shard.
@@ -100,7 +118,10 @@ pub struct Remote {
 impl Remote {
     /// Gives an event to the connection's session, if it still lives.
     pub fn send(&self, event: Event) {
-        self.inbox.send(Message::Event { conn: self.conn, event });
+        self.inbox.send(Message::Event {
+            conn: self.conn,
+            event,
+        });
     }
 
     /// Says that the connection's pipe has room again.

@@ -56,15 +56,21 @@ impl Shard {
 
     /// Ends a subscription, or a subscribe under way.
     pub(super) fn leave(&mut self, index: u32, name: &ChannelName) {
-        let Some(channel) = self.by_name.get(name).copied() else { return };
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Some(channel) = self.by_name.get(name).copied() else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
         let conn_key = conn.key;
         if let Some(at) = conn.subs.iter().position(|sub| sub.channel == channel) {
             let sub = conn.subs.swap_remove(at);
             self.remove_cursor(channel, sub.slot);
         } else if let Some(at) = conn.joining.iter().position(|joining| *joining == channel) {
             conn.joining.swap_remove(at);
-            self.channels[channel as usize].joining.retain(|joining| joining.conn != conn_key);
+            self.channels[channel as usize]
+                .joining
+                .retain(|joining| joining.conn != conn_key);
         }
         self.drop_if_unused(channel);
     }
@@ -85,7 +91,9 @@ impl Shard {
 
     /// The channel cannot be made live now.
     pub(super) fn attach_failed(&mut self, name: &ChannelName, error: &LogError) {
-        let Some(channel) = self.by_name.get(name).copied() else { return };
+        let Some(channel) = self.by_name.get(name).copied() else {
+            return;
+        };
         if self.channels[channel as usize].attachment.is_none() {
             self.refuse_joining(channel, error);
         }
@@ -93,7 +101,9 @@ impl Shard {
 
     /// The channel's head, fresh from the log.
     pub(super) fn refreshed(&mut self, name: &ChannelName, result: Result<Head, LogError>) {
-        let Some(channel) = self.by_name.get(name).copied() else { return };
+        let Some(channel) = self.by_name.get(name).copied() else {
+            return;
+        };
         self.channels[channel as usize].refreshing = false;
         match result {
             Ok(head) => {
@@ -113,18 +123,26 @@ impl Shard {
 
     /// Removes a cursor from its channel; mends the slot of the one that takes its place.
     pub(super) fn remove_cursor(&mut self, channel: u32, slot: Slot) {
-        let Some(found) = self.channels.get_mut(channel as usize) else { return };
+        let Some(found) = self.channels.get_mut(channel as usize) else {
+            return;
+        };
         self.common.metrics.subscriptions.add(-1);
-        let Some(moved) = found.cursors.remove(slot) else { return };
+        let Some(moved) = found.cursors.remove(slot) else {
+            return;
+        };
         let moved = self.conns.get_mut(moved as usize);
-        if let Some(sub) = moved.and_then(|conn| conn.subs.iter_mut().find(|sub| sub.channel == channel)) {
+        if let Some(sub) =
+            moved.and_then(|conn| conn.subs.iter_mut().find(|sub| sub.channel == channel))
+        {
             sub.slot = slot;
         }
     }
 
     /// Forgets a channel that nobody subscribes to any more.
     pub(super) fn drop_if_unused(&mut self, channel: u32) {
-        let Some(found) = self.channels.get(channel as usize) else { return };
+        let Some(found) = self.channels.get(channel as usize) else {
+            return;
+        };
         if !found.cursors.is_empty() || !found.joining.is_empty() {
             return;
         }
@@ -152,7 +170,9 @@ impl Shard {
         let Some(place) = place(found, &joining.start, fresh, self.common.upstream.epoch()) else {
             found.joining.push(joining);
             if !std::mem::replace(&mut found.refreshing, true) {
-                self.common.upstream.refresh(found.name.clone(), &self.inbox);
+                self.common
+                    .upstream
+                    .refresh(found.name.clone(), &self.inbox);
             }
             return;
         };
@@ -163,11 +183,21 @@ impl Shard {
         let index = joining.conn.index;
         let found = &mut self.channels[channel as usize];
         let name = found.name.clone();
-        let slot = found.cursors.add(joining.form, Cursor { conn: index, seq: place.position });
+        let slot = found.cursors.add(
+            joining.form,
+            Cursor {
+                conn: index,
+                seq: place.position,
+            },
+        );
         self.common.metrics.subscriptions.add(1);
         let conn = &mut self.conns[index as usize];
         conn.joining.retain(|joining| *joining != channel);
-        conn.subs.push(Sub { channel, slot, waiting: false });
+        conn.subs.push(Sub {
+            channel,
+            slot,
+            waiting: false,
+        });
         let event = Event::Subscribed {
             tag: joining.tag,
             channel: name,
@@ -183,14 +213,18 @@ impl Shard {
         let name = self.channels[channel as usize].name.clone();
         for joining in std::mem::take(&mut self.channels[channel as usize].joining) {
             self.common.metrics.subscribe_errors.add(1);
-            let Some(conn) = self.conn(joining.conn) else { continue };
+            let Some(conn) = self.conn(joining.conn) else {
+                continue;
+            };
             conn.joining.retain(|joining| *joining != channel);
             let event = Event::SubscribeFailed {
                 tag: joining.tag,
                 channel: name.clone(),
                 error: error.clone(),
             };
-            self.call(joining.conn.index, |session, cx| session.on_event(event, cx));
+            self.call(joining.conn.index, |session, cx| {
+                session.on_event(event, cx)
+            });
         }
         self.drop_if_unused(channel);
     }
@@ -218,7 +252,10 @@ impl Shard {
             for cursor in list.iter_mut().filter(|cursor| cursor.seq < trimmed) {
                 // Those that read the ring are not affected; only those that wait for the log are.
                 let conn = &mut self.conns[cursor.conn as usize];
-                let sub = conn.subs.iter_mut().find(|sub| sub.channel == channel && sub.waiting);
+                let sub = conn
+                    .subs
+                    .iter_mut()
+                    .find(|sub| sub.channel == channel && sub.waiting);
                 if let Some(sub) = sub {
                     sub.waiting = false;
                     cursor.seq = trimmed;
@@ -234,17 +271,25 @@ impl Shard {
     }
 
     pub(super) fn tell_truncated(&mut self, index: u32, name: &ChannelName, oldest: Seq) {
-        let event = Event::Truncated { channel: name.clone(), oldest };
+        let event = Event::Truncated {
+            channel: name.clone(),
+            oldest,
+        };
         self.call(index, |session, cx| session.on_event(event, cx));
     }
 
     /// Those that wait for the log try again in the next second.
     fn retry_behind(&mut self, channel: u32) {
-        let Some(found) = self.channels.get_mut(channel as usize) else { return };
+        let Some(found) = self.channels.get_mut(channel as usize) else {
+            return;
+        };
         for (_, list) in found.cursors.lists_mut() {
             for cursor in list.iter() {
                 let conn = &mut self.conns[cursor.conn as usize];
-                let sub = conn.subs.iter_mut().find(|sub| sub.channel == channel && sub.waiting);
+                let sub = conn
+                    .subs
+                    .iter_mut()
+                    .find(|sub| sub.channel == channel && sub.waiting);
                 if let Some(sub) = sub {
                     sub.waiting = false;
                     self.retries.push(conn.key);
@@ -261,16 +306,28 @@ fn place(
     fresh: Option<Head>,
     epoch: &fanfare_wire::Epoch,
 ) -> Option<Place> {
-    let live = |recovery| Some(Place { position: found.head, recovery });
+    let live = |recovery| {
+        Some(Place {
+            position: found.head,
+            recovery,
+        })
+    };
     let resume = match start {
         Start::Live => return live(Recovery::NotAsked),
         Start::Resume(resume) => resume,
     };
-    let Resume { epoch: asked, seq, oldest_if_truncated } = resume;
+    let Resume {
+        epoch: asked,
+        seq,
+        oldest_if_truncated,
+    } = resume;
     if asked.as_ref().is_some_and(|asked| asked != epoch) {
         return live(Recovery::Reset);
     }
-    let recovered = Some(Place { position: *seq, recovery: Recovery::Recovered });
+    let recovered = Some(Place {
+        position: *seq,
+        recovery: Recovery::Recovered,
+    });
     let attachment = found.attachment.as_ref()?;
     if *seq == found.head || attachment.reaches(*seq) {
         return recovered;
@@ -282,9 +339,14 @@ fn place(
     if *seq >= head.trimmed {
         return recovered;
     }
-    let recovery = Recovery::Truncated { oldest: head.trimmed.next() };
+    let recovery = Recovery::Truncated {
+        oldest: head.trimmed.next(),
+    };
     if *oldest_if_truncated {
-        return Some(Place { position: head.trimmed, recovery });
+        return Some(Place {
+            position: head.trimmed,
+            recovery,
+        });
     }
     live(recovery)
 }
@@ -292,6 +354,10 @@ fn place(
 impl Shard {
     /// The attachment of a channel, for a cursor to read on from.
     pub(super) fn attachment(&self, channel: u32) -> Option<Arc<crate::channels::Channel>> {
-        self.channels.get(channel as usize)?.attachment.as_ref().map(Attachment::channel)
+        self.channels
+            .get(channel as usize)?
+            .attachment
+            .as_ref()
+            .map(Attachment::channel)
     }
 }

@@ -35,8 +35,8 @@ use std::sync::{
 
 use fanfare_wire::{ChannelName, Epoch, Form, Run, Seq};
 
-pub use inbox::{ConnKey, Inbox, Remote};
 pub(crate) use inbox::Message;
+pub use inbox::{ConnKey, Inbox, Remote};
 pub use session::{Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start};
 pub use sink::{Pipe, PipeClosed, PushError, Sink};
 
@@ -79,13 +79,20 @@ impl Hub {
         let inboxes = (0..shards)
             .map(|index| reactor::spawn(index, Arc::clone(common)))
             .collect::<std::io::Result<Box<[_]>>>()?;
-        Ok(Self { inboxes, next: AtomicUsize::new(0) })
+        Ok(Self {
+            inboxes,
+            next: AtomicUsize::new(0),
+        })
     }
 
     /// Hands a connection over to a shard, with the bytes that were read from it already.
     pub fn open(&self, sink: Sink, session: Box<dyn Session>, input: Vec<u8>) {
         let shard = self.next.fetch_add(1, Relaxed) % self.inboxes.len();
-        self.inboxes[shard].send(Message::Open { sink, session, input });
+        self.inboxes[shard].send(Message::Open {
+            sink,
+            session,
+            input,
+        });
     }
 
     /// Sends all connections away, spread over `window_seconds`.

@@ -10,12 +10,7 @@ use std::sync::Arc;
 use fanfare_wire::{ChannelName, Form, FormId, Run, Seq};
 
 use super::{
-    Common,
-    conn::Conn,
-    cursors::Cursor,
-    frames::Frames,
-    inbox::ConnKey,
-    shard::Shard,
+    Common, conn::Conn, cursors::Cursor, frames::Frames, inbox::ConnKey, shard::Shard,
     sink::Written,
 };
 use crate::{
@@ -62,7 +57,9 @@ struct Tally {
 impl Shard {
     /// The node let publications pass.
     pub(super) fn news(&mut self, run: Arc<Run>) {
-        let Some(channel) = self.by_name.get(run.channel()).copied() else { return };
+        let Some(channel) = self.by_name.get(run.channel()).copied() else {
+            return;
+        };
         let found = &mut self.channels[channel as usize];
         if found.attachment.is_none() {
             return;
@@ -81,12 +78,18 @@ impl Shard {
     }
 
     fn pass(&mut self, channel: u32) {
-        let Some(found) = self.channels.get_mut(channel as usize) else { return };
+        let Some(found) = self.channels.get_mut(channel as usize) else {
+            return;
+        };
         found.dirty = false;
         let base = found.head;
-        let runs: Vec<Arc<Run>> =
-            std::mem::take(&mut found.fresh).iter().filter_map(|run| run.after(base)).collect();
-        let Some(head) = runs.last().map(|run| run.last()) else { return };
+        let runs: Vec<Arc<Run>> = std::mem::take(&mut found.fresh)
+            .iter()
+            .filter_map(|run| run.after(base))
+            .collect();
+        let Some(head) = runs.last().map(|run| run.last()) else {
+            return;
+        };
         found.head = head;
         // After a jump over a hole the frames do not follow the cursors: they go on through the ring and the log.
         let follows = runs[0].first() == base.next();
@@ -131,7 +134,9 @@ impl Shard {
 
     fn resume_one(&mut self, index: u32) {
         let tick = self.tick;
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
         conn.queued_resume = false;
         let clear = conn.flush(tick);
         if conn.dead || (conn.closing && conn.is_flushed()) {
@@ -162,12 +167,20 @@ impl Shard {
 
     /// Moves one cursor of a connection forward over ring and log.
     fn advance(&mut self, index: u32, at: usize, tally: &mut Tally) -> Advance {
-        let Some(sub) = self.conns[index as usize].subs.get(at).copied() else { return Advance::Live };
+        let Some(sub) = self.conns[index as usize].subs.get(at).copied() else {
+            return Advance::Live;
+        };
         if sub.waiting {
             return Advance::Waiting;
         }
-        let Some(channel) = self.attachment(sub.channel) else { return Advance::Live };
-        let Some(cursor) = self.channels[sub.channel as usize].cursors.get_mut(sub.slot).copied() else {
+        let Some(channel) = self.attachment(sub.channel) else {
+            return Advance::Live;
+        };
+        let Some(cursor) = self.channels[sub.channel as usize]
+            .cursors
+            .get_mut(sub.slot)
+            .copied()
+        else {
             return Advance::Live;
         };
         let runs = match channel.recent(cursor.seq, RESUME_BYTES_MAX) {
@@ -190,11 +203,15 @@ impl Shard {
     /// Writes what follows the cursor from `runs`.
     fn give_runs(&mut self, index: u32, at: usize, runs: &[Arc<Run>], tally: &mut Tally) -> Step {
         let conn = &mut self.conns[index as usize];
-        let Some(sub) = conn.subs.get(at).copied() else { return Step::Written };
+        let Some(sub) = conn.subs.get(at).copied() else {
+            return Step::Written;
+        };
         let found = &mut self.channels[sub.channel as usize];
         let id = sub.slot.form;
         let form = &*self.common.forms[usize::from(id.0)];
-        let Some(cursor) = found.cursors.get_mut(sub.slot) else { return Step::Written };
+        let Some(cursor) = found.cursors.get_mut(sub.slot) else {
+            return Step::Written;
+        };
         if form.is_personal() {
             return give_personal(conn, cursor, runs, id, form, &found.name, self.tick, tally);
         }
@@ -205,10 +222,15 @@ impl Shard {
     fn wait_for_page(&mut self, index: u32, at: usize, name: &ChannelName, seq: Seq) {
         let conn = &mut self.conns[index as usize];
         let key = conn.key;
-        let Some(sub) = conn.subs.get_mut(at) else { return };
+        let Some(sub) = conn.subs.get_mut(at) else {
+            return;
+        };
         sub.waiting = true;
         let page = page_after(seq);
-        let waiters = self.channels[sub.channel as usize].page_waiters.entry(page).or_default();
+        let waiters = self.channels[sub.channel as usize]
+            .page_waiters
+            .entry(page)
+            .or_default();
         waiters.push(key);
         if waiters.len() == 1 {
             self.common.upstream.page(name.clone(), page, &self.inbox);
@@ -217,22 +239,35 @@ impl Shard {
 
     /// A page of the log arrived: those who waited for it go on.
     pub(super) fn page_arrived(&mut self, name: &ChannelName, page: u64, result: &PageResult) {
-        let Some(channel) = self.by_name.get(name).copied() else { return };
-        let waiters = self.channels[channel as usize].page_waiters.remove(&page).unwrap_or_default();
+        let Some(channel) = self.by_name.get(name).copied() else {
+            return;
+        };
+        let waiters = self.channels[channel as usize]
+            .page_waiters
+            .remove(&page)
+            .unwrap_or_default();
         for waiter in waiters {
             self.go_on_with(waiter, channel, result);
         }
     }
 
     fn go_on_with(&mut self, waiter: ConnKey, channel: u32, result: &PageResult) {
-        let Some(conn) = self.conn(waiter) else { return };
-        let Some(at) = conn.subs.iter().position(|sub| sub.channel == channel && sub.waiting) else {
+        let Some(conn) = self.conn(waiter) else {
+            return;
+        };
+        let Some(at) = conn
+            .subs
+            .iter()
+            .position(|sub| sub.channel == channel && sub.waiting)
+        else {
             return;
         };
         let slot = conn.subs[at].slot;
         let index = waiter.index;
         let found = &mut self.channels[channel as usize];
-        let Some(cursor) = found.cursors.get_mut(slot) else { return };
+        let Some(cursor) = found.cursors.get_mut(slot) else {
+            return;
+        };
         match result {
             Ok(Some(run)) if run.last() > cursor.seq => {
                 let overtaken = run.first() > cursor.seq.next();
@@ -253,7 +288,9 @@ impl Shard {
             // Nothing there though more exists: retention was faster. The head says how far.
             Ok(_) => {
                 if !std::mem::replace(&mut found.refreshing, true) {
-                    self.common.upstream.refresh(found.name.clone(), &self.inbox);
+                    self.common
+                        .upstream
+                        .refresh(found.name.clone(), &self.inbox);
                 }
                 // Should the head not explain it, the cursor must not wait for ever.
                 self.retries.push(waiter);
@@ -300,7 +337,10 @@ fn give(
 }
 
 /// Completes frames for one connection and writes them.
-#[expect(clippy::too_many_arguments, reason = "the parts of a shard that a borrow of the whole would lock")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of a shard that a borrow of the whole would lock"
+)]
 fn give_personal(
     conn: &mut Conn,
     cursor: &mut Cursor,
@@ -315,7 +355,11 @@ fn give_personal(
     for run in runs {
         let encoded = run.encoded(id, form);
         for at in run.index_after(cursor.seq)..run.publications().len() {
-            let start = if at == 0 { 0 } else { encoded.ends[at - 1] as usize };
+            let start = if at == 0 {
+                0
+            } else {
+                encoded.ends[at - 1] as usize
+            };
             let frame = &encoded.bytes[start..encoded.ends[at] as usize];
             let seq = run.publications()[at].seq;
             conn.session.personalise(name, seq, frame, &mut out);

@@ -28,13 +28,15 @@ pub(super) fn spawn(index: usize, common: Arc<Common>) -> io::Result<Arc<Inbox>>
     let inbox = Inbox::new(index, Box::new(wake));
     let shard = Shard::new(common, Arc::clone(&inbox));
     let runtime = tokio::runtime::Handle::current();
-    thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-        let _runtime = runtime.enter();
-        if let Err(error) = run(poll, shard) {
-            error!(shard = index, %error, "the shard stops: epoll failed");
-            std::process::exit(70);
-        }
-    })?;
+    thread::Builder::new()
+        .name(format!("shard-{index}"))
+        .spawn(move || {
+            let _runtime = runtime.enter();
+            if let Err(error) = run(poll, shard) {
+                error!(shard = index, %error, "the shard stops: epoll failed");
+                std::process::exit(70);
+            }
+        })?;
     Ok(inbox)
 }
 
@@ -69,7 +71,11 @@ fn run(mut poll: Poll, mut shard: Shard) -> io::Result<()> {
         shard.take_messages(&mut |index, sink| match sink {
             // Edge-triggered, both ways, once: a full socket needs no further system call to be waited for.
             Sink::Socket(socket) => registry
-                .register(socket, Token(index), Interest::READABLE | Interest::WRITABLE)
+                .register(
+                    socket,
+                    Token(index),
+                    Interest::READABLE | Interest::WRITABLE,
+                )
                 .is_ok(),
             Sink::Pipe(_) => true,
         });

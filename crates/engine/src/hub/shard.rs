@@ -109,12 +109,20 @@ impl Shard {
         let mut messages = self.inbox.take(std::mem::take(&mut self.messages));
         for message in messages.drain(..) {
             match message {
-                Message::Open { sink, session, input } => self.open(sink, session, input, opened),
+                Message::Open {
+                    sink,
+                    session,
+                    input,
+                } => self.open(sink, session, input, opened),
                 Message::News(run) => self.news(run),
                 Message::Attached(attachment) => self.attached(attachment),
                 Message::AttachFailed { channel, error } => self.attach_failed(&channel, &error),
                 Message::Refreshed { channel, result } => self.refreshed(&channel, result),
-                Message::Page { channel, page, result } => self.page_arrived(&channel, page, &result),
+                Message::Page {
+                    channel,
+                    page,
+                    result,
+                } => self.page_arrived(&channel, page, &result),
                 Message::Event { conn, event } => self.event(conn, event),
                 Message::Writable(conn) => {
                     if self.conn(conn).is_some() {
@@ -148,7 +156,9 @@ impl Shard {
     /// A socket has bytes, or its end.
     pub(crate) fn readable(&mut self, index: usize) {
         for _ in 0..READS_MAX {
-            let Some(conn) = self.conns.get_mut(index) else { return };
+            let Some(conn) = self.conns.get_mut(index) else {
+                return;
+            };
             if !conn.takes_input() {
                 // Queued again when its output is flushed or its calls are answered.
                 return;
@@ -193,7 +203,9 @@ impl Shard {
             }
         }
         for index in self.wheel.take(tick) {
-            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
+            let Some(conn) = self.conns.get_mut(index as usize) else {
+                continue;
+            };
             if conn.wake_at != tick {
                 continue;
             }
@@ -221,11 +233,17 @@ impl Shard {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let index = entry.key();
-        let key = ConnKey { index: key(index), generation: self.generation };
+        let key = ConnKey {
+            index: key(index),
+            generation: self.generation,
+        };
         let conn = entry.insert(Conn::new(key, sink, session, Vec::new()));
         self.common.metrics.connections.add(1);
         if let Sink::Pipe(pipe) = &mut conn.sink {
-            pipe.bind(super::Remote { inbox: Arc::clone(&self.inbox), conn: key });
+            pipe.bind(super::Remote {
+                inbox: Arc::clone(&self.inbox),
+                conn: key,
+            });
         }
         if !opened(index, &mut conn.sink) {
             self.doom(key.index);
@@ -239,7 +257,9 @@ impl Shard {
 
     /// The connection that `key` names, if it still lives.
     pub(super) fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {
-        self.conns.get_mut(key.index as usize).filter(|conn| conn.key == key && !conn.dead)
+        self.conns
+            .get_mut(key.index as usize)
+            .filter(|conn| conn.key == key && !conn.dead)
     }
 
     fn event(&mut self, conn: ConnKey, event: Event) {
@@ -253,18 +273,23 @@ impl Shard {
 
     /// Gives bytes to the session, together with what it had left.
     fn input(&mut self, index: usize, bytes: &mut [u8]) {
-        let Some(conn) = self.conns.get_mut(index) else { return };
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
         let tick = self.tick;
         let requests = &mut self.requests;
         if conn.input.is_empty() {
-            let consumed = conn.with_session(requests, tick, |session, cx| session.on_bytes(bytes, cx));
+            let consumed =
+                conn.with_session(requests, tick, |session, cx| session.on_bytes(bytes, cx));
             if consumed < bytes.len() {
                 conn.input = bytes[consumed..].to_vec();
             }
         } else {
             let mut input = std::mem::take(&mut conn.input);
             input.extend_from_slice(bytes);
-            let consumed = conn.with_session(requests, tick, |session, cx| session.on_bytes(&mut input, cx));
+            let consumed = conn.with_session(requests, tick, |session, cx| {
+                session.on_bytes(&mut input, cx)
+            });
             if consumed < input.len() {
                 input.drain(..consumed);
                 conn.input = input;
@@ -279,7 +304,9 @@ impl Shard {
         index: u32,
         call: impl FnOnce(&mut dyn Session, &mut super::session::Context<'_>),
     ) {
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
         if conn.dead || conn.closing {
             return;
         }
@@ -298,7 +325,9 @@ impl Shard {
             self.requests = requests;
         }
         let tick = self.tick;
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
         conn.flush(tick);
         if conn.dead || (conn.closing && conn.is_flushed()) {
             self.doom(index);
@@ -307,16 +336,31 @@ impl Shard {
 
     fn carry_out(&mut self, index: u32, request: Request) {
         let tick = self.tick;
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
         match request {
-            Request::Subscribe { tag, channel, start, form } => {
-                let joining = Joining { conn: conn.key, tag, start, form };
+            Request::Subscribe {
+                tag,
+                channel,
+                start,
+                form,
+            } => {
+                let joining = Joining {
+                    conn: conn.key,
+                    tag,
+                    start,
+                    form,
+                };
                 self.join(channel, joining);
             }
             Request::Unsubscribe(channel) => self.leave(index, &channel),
             Request::Call(call) => {
                 conn.calls += 1;
-                let reply = super::Remote { inbox: Arc::clone(&self.inbox), conn: conn.key };
+                let reply = super::Remote {
+                    inbox: Arc::clone(&self.inbox),
+                    conn: conn.key,
+                };
                 self.call_upstream(call, reply);
             }
             Request::Wake { seconds } => {
@@ -339,9 +383,14 @@ impl Shard {
         if self.drain_per_tick == 0 {
             return;
         }
-        let staying = self.conns.iter().filter(|(_, conn)| !conn.closing && !conn.dead);
-        let leaving: Vec<u32> =
-            staying.take(self.drain_per_tick).map(|(_, conn)| conn.key.index).collect();
+        let staying = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| !conn.closing && !conn.dead);
+        let leaving: Vec<u32> = staying
+            .take(self.drain_per_tick)
+            .map(|(_, conn)| conn.key.index)
+            .collect();
         for index in leaving {
             self.call(index, |session, cx| session.on_event(Event::Drain, cx));
         }
@@ -369,7 +418,11 @@ impl Shard {
 
     /// A connection that had too much under way may have left bytes in its socket: the edge will not come again.
     pub(super) fn queue_read_if_paused(&mut self, index: u32) {
-        if self.conns.get(index as usize).is_some_and(Conn::takes_input) {
+        if self
+            .conns
+            .get(index as usize)
+            .is_some_and(Conn::takes_input)
+        {
             self.queue_read(index);
         }
     }
@@ -399,7 +452,9 @@ impl Shard {
     }
 
     fn remove(&mut self, index: u32) {
-        let Some(conn) = self.conns.try_remove(index as usize) else { return };
+        let Some(conn) = self.conns.try_remove(index as usize) else {
+            return;
+        };
         self.common.metrics.connections.add(-1);
         for sub in conn.subs {
             self.remove_cursor(sub.channel, sub.slot);

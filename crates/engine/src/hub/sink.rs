@@ -77,7 +77,9 @@ impl Sink {
 
     /// Reads into `buffer`: `None` when there is nothing now, 0 at the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let Self::Socket(socket) = self else { return Ok(None) };
+        let Self::Socket(socket) = self else {
+            return Ok(None);
+        };
         loop {
             match socket.read(buffer) {
                 Ok(length) => return Ok(Some(length)),

@@ -13,7 +13,9 @@ pub(crate) struct Wheel {
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self { slots: std::array::from_fn(|_| Vec::new()) }
+        Self {
+            slots: std::array::from_fn(|_| Vec::new()),
+        }
     }
 }
 

@@ -55,7 +55,10 @@ pub trait Log: Send + Sync + 'static {
 
     /// The heads of some channels, in the order asked, as committed when the call was made or later. A channel without
     /// publications has the head 0.
-    fn heads<'a>(&'a self, channels: &'a [ChannelName]) -> BoxFuture<'a, Result<Vec<Head>, LogError>>;
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, LogError>>;
 
     /// Where every lane stands now; the start for [`sweep`](Log::sweep).
     fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>>;

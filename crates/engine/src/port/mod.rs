@@ -10,8 +10,8 @@ use std::{future::Future, pin::Pin};
 
 pub use bus::{Bus, BusEvent, BusEvents, BusHealth};
 pub use log::{
-    AppendError, Committed, Direction, Head, KEY_BYTES_MAX, LaneBatch, LaneCursors, LaneId, Log, LogError, NodeRecord,
-    Outcome, ReadRange, Retention, Trimmed,
+    AppendError, Committed, Direction, Head, KEY_BYTES_MAX, LaneBatch, LaneCursors, LaneId, Log,
+    LogError, NodeRecord, Outcome, ReadRange, Retention, Trimmed,
 };
 
 /// A boxed future, as the ports return it.

@@ -15,7 +15,13 @@ use crate::PATIENCE;
 pub(crate) struct LineForm;
 
 impl Form for LineForm {
-    fn encode(&self, channel: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        _: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(format!("{channel} {} ", publication.seq).as_bytes());
         out.extend_from_slice(publication.data.as_bytes());
         out.push(b'\n');
@@ -35,7 +41,12 @@ impl Session for LineSession {
             let words: Vec<&str> = line.split(' ').collect();
             let channel = ChannelName::parse(words[1]).unwrap();
             cx.request(match words[0] {
-                "sub" => Request::Subscribe { tag: 0, channel, start: start(words[2]), form: FormId(0) },
+                "sub" => Request::Subscribe {
+                    tag: 0,
+                    channel,
+                    start: start(words[2]),
+                    form: FormId(0),
+                },
                 "unsub" => Request::Unsubscribe(channel),
                 other => panic!("{other}"),
             });
@@ -45,7 +56,12 @@ impl Session for LineSession {
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         let line = match event {
-            Event::Subscribed { channel, position, recovery, .. } => {
+            Event::Subscribed {
+                channel,
+                position,
+                recovery,
+                ..
+            } => {
                 let recovery = match recovery {
                     Recovery::NotAsked => "live".to_owned(),
                     Recovery::Recovered => "recovered".to_owned(),
@@ -63,7 +79,11 @@ impl Session for LineSession {
 fn start(word: &str) -> Start {
     let resume = |epoch: Option<&str>, seq: &str| {
         let epoch = epoch.map(|epoch| Epoch::parse(epoch).unwrap());
-        Start::Resume(Resume { epoch, seq: Seq(seq.parse().unwrap()), oldest_if_truncated: true })
+        Start::Resume(Resume {
+            epoch,
+            seq: Seq(seq.parse().unwrap()),
+            oldest_if_truncated: true,
+        })
     };
     match word.split_once(':') {
         None if word == "live" => Start::Live,
@@ -91,7 +111,11 @@ impl Client {
     pub(crate) fn new(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let lines = BufReader::new(socket.try_clone().unwrap());
-        Self { socket, lines, read: HashMap::new() }
+        Self {
+            socket,
+            lines,
+            read: HashMap::new(),
+        }
     }
 
     /// Subscribes and returns what became of the position.
@@ -125,8 +149,14 @@ impl Client {
 
     /// Reads everything of two channels from the beginning.
     #[track_caller]
-    pub(crate) fn expect_both(&mut self, (one, last_of_one): (&str, u64), (two, last_of_two): (&str, u64)) {
-        while self.numbers(one).len() + self.numbers(two).len() < (last_of_one + last_of_two) as usize {
+    pub(crate) fn expect_both(
+        &mut self,
+        (one, last_of_one): (&str, u64),
+        (two, last_of_two): (&str, u64),
+    ) {
+        while self.numbers(one).len() + self.numbers(two).len()
+            < (last_of_one + last_of_two) as usize
+        {
             assert_eq!(self.read_line(), None);
         }
         self.expect(one, Seq(1), Seq(last_of_one));
@@ -140,14 +170,24 @@ impl Client {
     /// Reads a line: a publication is kept, a reply is returned.
     fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let length = self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("{error}: {:?}", self.read));
-        assert!(length > 0, "the node closed the connection; read {:?}", self.read);
+        let length = self
+            .lines
+            .read_line(&mut line)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.read));
+        assert!(
+            length > 0,
+            "the node closed the connection; read {:?}",
+            self.read
+        );
         let words: Vec<&str> = line.trim_end().splitn(4, ' ').collect();
         match words[0] {
             "=" => Some(words[3].to_owned()),
             "!" => panic!("{line}"),
             channel => {
-                self.read.entry(channel.to_owned()).or_default().push(words[1].parse().unwrap());
+                self.read
+                    .entry(channel.to_owned())
+                    .or_default()
+                    .push(words[1].parse().unwrap());
                 None
             }
         }

@@ -35,8 +35,15 @@ impl Cluster {
         let runtime = Runtime::new().unwrap();
         let log = MemoryLog::new(Epoch::parse("memory").unwrap(), || 0);
         let network = MemoryNetwork::new();
-        let nodes = (0..nodes).map(|_| start_node(&runtime, &log, &network)).collect();
-        Self { runtime, log, network, nodes }
+        let nodes = (0..nodes)
+            .map(|_| start_node(&runtime, &log, &network))
+            .collect();
+        Self {
+            runtime,
+            log,
+            network,
+            nodes,
+        }
     }
 
     /// Connects a client to a node.
@@ -45,7 +52,10 @@ impl Cluster {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         let sink = Sink::socket(socket).unwrap();
-        self.nodes[node].0.hub().open(sink, Box::new(LineSession), Vec::new());
+        self.nodes[node]
+            .0
+            .hub()
+            .open(sink, Box::new(LineSession), Vec::new());
         Client::new(client)
     }
 
@@ -54,13 +64,19 @@ impl Cluster {
         let data = format!("\"{}\"", "x".repeat(bytes));
         let data = Json::parse(data.as_bytes()).unwrap();
         let draft = Draft::new(ChannelName::parse(channel).unwrap(), Uuid::now_v7(), data);
-        self.runtime.block_on(self.nodes[node].0.publish(draft)).unwrap();
+        self.runtime
+            .block_on(self.nodes[node].0.publish(draft))
+            .unwrap();
     }
 
     /// Removes all but the newest publications of the channels outside namespaces.
     pub(crate) fn trim(&self, channel: &str, count_max: u64) {
         assert!(!channel.contains(':'));
-        let rule = Retention { namespace: String::new(), age_max: None, count_max: Some(count_max) };
+        let rule = Retention {
+            namespace: String::new(),
+            age_max: None,
+            count_max: Some(count_max),
+        };
         self.runtime.block_on(self.log.trim(&[rule])).unwrap();
     }
 
@@ -77,7 +93,11 @@ impl Cluster {
     }
 }
 
-fn start_node(runtime: &Runtime, log: &MemoryLog, network: &MemoryNetwork) -> (Arc<Engine>, Arc<MemoryBus>) {
+fn start_node(
+    runtime: &Runtime,
+    log: &MemoryLog,
+    network: &MemoryNetwork,
+) -> (Arc<Engine>, Arc<MemoryBus>) {
     let _entered = runtime.enter();
     let bus = Arc::new(network.join());
     let config = EngineConfig {
@@ -88,6 +108,11 @@ fn start_node(runtime: &Runtime, log: &MemoryLog, network: &MemoryNetwork) -> (A
         metrics: Arc::new(Metrics::default()),
     };
     let lane: Arc<dyn Log> = Arc::new(log.open_lane());
-    let engine = Engine::start(config, lane, Arc::clone(&bus) as Arc<dyn Bus>, vec![Box::new(LineForm)]);
+    let engine = Engine::start(
+        config,
+        lane,
+        Arc::clone(&bus) as Arc<dyn Bus>,
+        vec![Box::new(LineForm)],
+    );
     (engine.unwrap(), bus)
 }

@@ -52,11 +52,16 @@ pub async fn upgrade(State(gateway): State<Arc<Gateway>>, mut request: Request) 
 
 /// Takes the bare socket out of HTTP. What HTTP had read beyond the request goes along.
 fn open(gateway: &Arc<Gateway>, upgraded: Upgraded) -> io::Result<()> {
-    let parts = downcast::<TokioIo<TcpStream>>(upgraded).map_err(|_| io::Error::other("not a plain socket"))?;
+    let parts = downcast::<TokioIo<TcpStream>>(upgraded)
+        .map_err(|_| io::Error::other("not a plain socket"))?;
     let socket = parts.io.into_inner().into_std()?;
     let session = ClientSession::new(Arc::clone(gateway));
     // Copied, so that HTTP's buffer does not live as long as the connection.
-    gateway.engine.hub().open(Sink::socket(socket)?, Box::new(session), parts.read_buf.to_vec());
+    gateway.engine.hub().open(
+        Sink::socket(socket)?,
+        Box::new(session),
+        parts.read_buf.to_vec(),
+    );
     Ok(())
 }
 
@@ -64,30 +69,52 @@ fn open(gateway: &Arc<Gateway>, upgraded: Upgraded) -> io::Result<()> {
 fn check(gateway: &Gateway, request: &Request) -> Result<HeaderMap, Refusal> {
     let headers = request.headers();
     let has = |name: HeaderName, token: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
+        let values = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .any(|value| value.trim().eq_ignore_ascii_case(token))
     };
     if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
         return Err((StatusCode::UPGRADE_REQUIRED, "this is a websocket endpoint"));
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .map(HeaderValue::as_bytes)
+        != Some(b"13")
+    {
         return Err((StatusCode::BAD_REQUEST, "websocket version 13 is served"));
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or((StatusCode::BAD_REQUEST, "no websocket key"))?;
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .ok_or((StatusCode::BAD_REQUEST, "no websocket key"))?;
     if !gateway.config.origins.allow(headers) {
-        return Err((StatusCode::FORBIDDEN, "this origin is not allowed; see allowed_origins"));
+        return Err((
+            StatusCode::FORBIDDEN,
+            "this origin is not allowed; see allowed_origins",
+        ));
     }
     let query = request.uri().query().unwrap_or_default();
     let json = has(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL_JSON);
-    if query.contains("protobuf") || (!json && has(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL_PROTOBUF)) {
-        return Err((StatusCode::BAD_REQUEST, "the JSON protocol is served; Protobuf is not"));
+    if query.contains("protobuf")
+        || (!json && has(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL_PROTOBUF))
+    {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "the JSON protocol is served; Protobuf is not",
+        ));
     }
     let mut answer = HeaderMap::new();
     answer.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accept(key.as_bytes())?);
     if json {
-        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL_JSON));
+        answer.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(SUBPROTOCOL_JSON),
+        );
     }
     Ok(answer)
 }
@@ -106,6 +133,9 @@ mod tests {
 
     #[test]
     fn the_key_is_accepted_as_in_the_standard() {
-        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ==").unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            accept(b"dGhlIHNhbXBsZSBub25jZQ==").unwrap(),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
     }
 }

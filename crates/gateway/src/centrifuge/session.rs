@@ -11,15 +11,18 @@ use std::{
 
 use fanfare_engine::{
     PublishError,
-    hub::{Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start, session::Call, session::HistoryError},
+    hub::{
+        Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start, session::Call,
+        session::HistoryError,
+    },
     port::Direction,
 };
 use fanfare_wire::{
     ChannelName, Draft, Epoch, Json, Seq,
     centrifuge::{
-        Command, ConnectRequest, ConnectResult, Disconnect, ErrorCode, HistoryRequest, Method, PING, PublishRequest,
-        RefreshRequest, Reply, SubRefreshRequest, SubscribeRequest, SubscribeResult, UnsubscribeRequest, disconnects,
-        errors, split_commands, unsubscribes,
+        Command, ConnectRequest, ConnectResult, Disconnect, ErrorCode, HistoryRequest, Method,
+        PING, PublishRequest, RefreshRequest, Reply, SubRefreshRequest, SubscribeRequest,
+        SubscribeResult, UnsubscribeRequest, disconnects, errors, split_commands, unsubscribes,
     },
     ws::{self, Incoming},
 };
@@ -73,7 +76,12 @@ struct Sub {
 
 enum SubState {
     /// The reply to the command with this number is owed.
-    Joining { id: u32, recoverable: bool, recovering: bool, reject_unrecovered: bool },
+    Joining {
+        id: u32,
+        recoverable: bool,
+        recovering: bool,
+        reject_unrecovered: bool,
+    },
     Live,
 }
 
@@ -122,7 +130,8 @@ impl ClientSession {
 
     fn on_text(&mut self, text: &str, cx: &mut Context<'_>) -> Result<(), Disconnect> {
         for line in split_commands(text) {
-            let Command { id, method } = Command::parse(line).map_err(|_| disconnects::BAD_REQUEST)?;
+            let Command { id, method } =
+                Command::parse(line).map_err(|_| disconnects::BAD_REQUEST)?;
             match self.on_command(id, method, cx) {
                 Ok(()) => {}
                 Err(Failure::Error(error)) => reply(cx, |out| Reply::new(id, out).error(error)),
@@ -132,7 +141,12 @@ impl ClientSession {
         Ok(())
     }
 
-    fn on_command(&mut self, id: u32, method: Method<'_>, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn on_command(
+        &mut self,
+        id: u32,
+        method: Method<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Failure> {
         let connected = self.client.is_some();
         match method {
             Method::Connect(request) if !connected => self.on_connect(id, &request, cx),
@@ -145,18 +159,27 @@ impl ClientSession {
                 Ok(())
             }
             Method::Subscribe(request) => self.on_subscribe(id, &request, cx).map_err(Into::into),
-            Method::Unsubscribe(request) => self.on_unsubscribe(id, &request, cx).map_err(Into::into),
+            Method::Unsubscribe(request) => {
+                self.on_unsubscribe(id, &request, cx).map_err(Into::into)
+            }
             Method::Publish(request) => self.on_publish(id, &request, cx).map_err(Into::into),
             Method::History(request) => self.on_history(id, &request, cx).map_err(Into::into),
             Method::Refresh(request) => self.on_refresh(id, &request, cx),
-            Method::SubRefresh(request) => self.on_sub_refresh(id, &request, cx).map_err(Into::into),
+            Method::SubRefresh(request) => {
+                self.on_sub_refresh(id, &request, cx).map_err(Into::into)
+            }
             // Messages without a reply are for handlers that this server does not have.
             Method::Send => Ok(()),
             Method::Unknown => Err(errors::METHOD_NOT_FOUND.into()),
         }
     }
 
-    fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn on_connect(
+        &mut self,
+        id: u32,
+        request: &ConnectRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Failure> {
         let client = self.gateway.identify(&request.token)?;
         let name = client.id.to_string();
         let ttl = ttl(client.expires);
@@ -194,8 +217,13 @@ impl ClientSession {
             return Err(errors::LIMIT_EXCEEDED);
         }
         let expires = self.may_subscribe(&channel, &request.token)?;
-        let standing = Standing { authenticated: self.is_authenticated(), subscribed: true };
-        let recoverable = self.access(&channel, |options| options.history).is_ok_and(|it| it.permits(standing));
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: true,
+        };
+        let recoverable = self
+            .access(&channel, |options| options.history)
+            .is_ok_and(|it| it.permits(standing));
         let start = match request.recover && recoverable {
             true => Start::Resume(Resume {
                 epoch: parse_epoch(&request.epoch),
@@ -205,9 +233,23 @@ impl ClientSession {
             false => Start::Live,
         };
         let reject_unrecovered = request.flag & FLAG_REJECT_UNRECOVERED != 0;
-        let state = SubState::Joining { id, recoverable, recovering: request.recover, reject_unrecovered };
-        self.subs.push(Sub { channel: channel.clone(), expires, state });
-        cx.request(Request::Subscribe { tag: id, channel, start, form: WEBSOCKET_JSON });
+        let state = SubState::Joining {
+            id,
+            recoverable,
+            recovering: request.recover,
+            reject_unrecovered,
+        };
+        self.subs.push(Sub {
+            channel: channel.clone(),
+            expires,
+            state,
+        });
+        cx.request(Request::Subscribe {
+            tag: id,
+            channel,
+            start,
+            form: WEBSOCKET_JSON,
+        });
         Ok(())
     }
 
@@ -223,7 +265,12 @@ impl ClientSession {
         Ok(())
     }
 
-    fn on_publish(&mut self, id: u32, request: &PublishRequest<'_>, cx: &mut Context<'_>) -> Result<(), ErrorCode> {
+    fn on_publish(
+        &mut self,
+        id: u32,
+        request: &PublishRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
         self.permit(&channel, |options| options.publish)?;
         let data = request.data.ok_or(errors::BAD_REQUEST)?;
@@ -236,7 +283,12 @@ impl ClientSession {
         Ok(())
     }
 
-    fn on_history(&mut self, id: u32, request: &HistoryRequest<'_>, cx: &mut Context<'_>) -> Result<(), ErrorCode> {
+    fn on_history(
+        &mut self,
+        id: u32,
+        request: &HistoryRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
         self.permit(&channel, |options| options.history)?;
         let limit = match request.limit {
@@ -250,15 +302,26 @@ impl ClientSession {
             channel,
             since,
             limit: usize::try_from(limit).unwrap_or(0),
-            direction: if request.reverse { Direction::Backward } else { Direction::Forward },
+            direction: if request.reverse {
+                Direction::Backward
+            } else {
+                Direction::Forward
+            },
         };
         cx.request(Request::Call(Call::History { tag: id, query }));
         Ok(())
     }
 
-    fn on_refresh(&mut self, id: u32, request: &RefreshRequest<'_>, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn on_refresh(
+        &mut self,
+        id: u32,
+        request: &RefreshRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Failure> {
         let fresh = self.gateway.identify(&request.token)?;
-        let Some(client) = &mut self.client else { return Err(disconnects::BAD_REQUEST.into()) };
+        let Some(client) = &mut self.client else {
+            return Err(disconnects::BAD_REQUEST.into());
+        };
         if fresh.user != client.user {
             return Err(disconnects::INVALID_TOKEN.into());
         }
@@ -277,9 +340,15 @@ impl ClientSession {
     ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
         let expires = self.may_subscribe(&channel, &request.token)?;
-        let sub = self.subs.iter_mut().find(|sub| sub.channel == channel).ok_or(errors::PERMISSION_DENIED)?;
+        let sub = self
+            .subs
+            .iter_mut()
+            .find(|sub| sub.channel == channel)
+            .ok_or(errors::PERMISSION_DENIED)?;
         sub.expires = expires;
-        reply(cx, |out| Reply::new(id, out).refresh("sub_refresh", "", ttl(expires)));
+        reply(cx, |out| {
+            Reply::new(id, out).refresh("sub_refresh", "", ttl(expires))
+        });
         Ok(())
     }
 
@@ -301,16 +370,24 @@ impl ClientSession {
         epoch: &Epoch,
         cx: &mut Context<'_>,
     ) {
-        let Some(sub) = self.subs.iter_mut().find(|sub| sub.channel == *channel) else { return };
-        let SubState::Joining { id, recoverable, recovering, reject_unrecovered } =
-            std::mem::replace(&mut sub.state, SubState::Live)
+        let Some(sub) = self.subs.iter_mut().find(|sub| sub.channel == *channel) else {
+            return;
+        };
+        let SubState::Joining {
+            id,
+            recoverable,
+            recovering,
+            reject_unrecovered,
+        } = std::mem::replace(&mut sub.state, SubState::Live)
         else {
             return;
         };
         let recovered = recovering.then_some(recovery == Recovery::Recovered);
         if reject_unrecovered && recovered == Some(false) {
             self.forget(channel, cx);
-            reply(cx, |out| Reply::new(id, out).error(errors::UNRECOVERABLE_POSITION));
+            reply(cx, |out| {
+                Reply::new(id, out).error(errors::UNRECOVERABLE_POSITION)
+            });
             return;
         }
         let oldest = match recovery {
@@ -318,12 +395,21 @@ impl ClientSession {
             Recovery::NotAsked | Recovery::Recovered | Recovery::Reset => None,
         };
         let ttl = ttl(sub.expires);
-        let result = SubscribeResult { epoch, offset: position, recoverable, recovered, oldest, ttl };
+        let result = SubscribeResult {
+            epoch,
+            offset: position,
+            recoverable,
+            recovered,
+            oldest,
+            ttl,
+        };
         reply(cx, |out| Reply::new(id, out).subscribe(&result));
     }
 
     fn on_subscribe_failed(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
-        let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) else { return };
+        let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) else {
+            return;
+        };
         if let SubState::Joining { id, .. } = self.subs.swap_remove(at).state {
             reply(cx, |out| Reply::new(id, out).error(errors::INTERNAL));
         }
@@ -332,25 +418,41 @@ impl ClientSession {
     /// Retention overtook the cursor: the client subscribes again and is told that it cannot be recovered.
     fn on_truncated(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
         self.forget(channel, cx);
-        reply(cx, |out| Reply::push_unsubscribe(channel, unsubscribes::INSUFFICIENT, out));
+        reply(cx, |out| {
+            Reply::push_unsubscribe(channel, unsubscribes::INSUFFICIENT, out)
+        });
     }
 
     // === Time ===
 
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
         let now = unix_seconds();
-        if self.client.as_ref().is_some_and(|client| has_expired(client.expires, now)) {
+        if self
+            .client
+            .as_ref()
+            .is_some_and(|client| has_expired(client.expires, now))
+        {
             return Err(disconnects::CONNECTION_EXPIRED);
         }
-        while let Some(expired) = self.subs.iter().position(|sub| has_expired(sub.expires, now)) {
+        while let Some(expired) = self
+            .subs
+            .iter()
+            .position(|sub| has_expired(sub.expires, now))
+        {
             let channel = self.subs[expired].channel.clone();
             self.forget(&channel, cx);
-            reply(cx, |out| Reply::push_unsubscribe(&channel, unsubscribes::EXPIRED, out));
+            reply(cx, |out| {
+                Reply::push_unsubscribe(&channel, unsubscribes::EXPIRED, out)
+            });
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left > Duration::from_millis(500) {
             // Woken for an expiry that was put off since.
-            self.arm(self.timer, u32::try_from(left.as_secs()).unwrap_or(1).max(1), cx);
+            self.arm(
+                self.timer,
+                u32::try_from(left.as_secs()).unwrap_or(1).max(1),
+                cx,
+            );
             return Ok(());
         }
         match self.timer {
@@ -371,8 +473,12 @@ impl ClientSession {
         self.timer = timer;
         self.deadline = Instant::now() + Duration::from_secs(u64::from(seconds));
         let expiries = self.subs.iter().map(|sub| sub.expires);
-        let next = expiries.chain([self.client.as_ref().and_then(|client| client.expires)]).flatten().min();
-        let until = next.map(|next| u32::try_from((next - unix_seconds()).max(1)).unwrap_or(u32::MAX));
+        let next = expiries
+            .chain([self.client.as_ref().and_then(|client| client.expires)])
+            .flatten()
+            .min();
+        let until =
+            next.map(|next| u32::try_from((next - unix_seconds()).max(1)).unwrap_or(u32::MAX));
         let seconds = seconds.min(until.unwrap_or(u32::MAX));
         cx.request(Request::Wake { seconds });
     }
@@ -380,7 +486,9 @@ impl ClientSession {
     // === Rights ===
 
     fn is_authenticated(&self) -> bool {
-        self.client.as_ref().is_some_and(|client| !client.user.is_empty())
+        self.client
+            .as_ref()
+            .is_some_and(|client| !client.user.is_empty())
     }
 
     fn access(
@@ -388,7 +496,12 @@ impl ClientSession {
         channel: &ChannelName,
         of: impl FnOnce(&crate::access::ChannelOptions) -> Access,
     ) -> Result<Access, ErrorCode> {
-        self.gateway.config.rules.of(channel).map(of).ok_or(errors::UNKNOWN_CHANNEL)
+        self.gateway
+            .config
+            .rules
+            .of(channel)
+            .map(of)
+            .ok_or(errors::UNKNOWN_CHANNEL)
     }
 
     fn permit(
@@ -397,31 +510,57 @@ impl ClientSession {
         of: impl FnOnce(&crate::access::ChannelOptions) -> Access,
     ) -> Result<(), ErrorCode> {
         let live = |sub: &Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
-        let standing =
-            Standing { authenticated: self.is_authenticated(), subscribed: self.subs.iter().any(live) };
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: self.subs.iter().any(live),
+        };
         let access = self.access(channel, of)?;
-        if access.permits(standing) { Ok(()) } else { Err(errors::PERMISSION_DENIED) }
+        if access.permits(standing) {
+            Ok(())
+        } else {
+            Err(errors::PERMISSION_DENIED)
+        }
     }
 
     /// Whether the client may subscribe, and until when.
-    fn may_subscribe(&self, channel: &ChannelName, token: &str) -> Result<Option<Seconds>, ErrorCode> {
+    fn may_subscribe(
+        &self,
+        channel: &ChannelName,
+        token: &str,
+    ) -> Result<Option<Seconds>, ErrorCode> {
         let access = self.access(channel, |options| options.subscribe)?;
-        let Some(client) = &self.client else { return Err(errors::UNAUTHORIZED) };
+        let Some(client) = &self.client else {
+            return Err(errors::UNAUTHORIZED);
+        };
         if !token.is_empty() {
-            let tokens = self.gateway.config.tokens.as_ref().ok_or(errors::PERMISSION_DENIED)?;
-            let claims = tokens.subscription(token, unix_seconds()).and_then(|claims| {
-                claims.permit(&client.user, channel)?;
-                Ok(claims)
-            });
+            let tokens = self
+                .gateway
+                .config
+                .tokens
+                .as_ref()
+                .ok_or(errors::PERMISSION_DENIED)?;
+            let claims = tokens
+                .subscription(token, unix_seconds())
+                .and_then(|claims| {
+                    claims.permit(&client.user, channel)?;
+                    Ok(claims)
+                });
             return match claims {
                 Ok(claims) => Ok(claims.exp),
                 Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED),
                 Err(TokenError::Invalid(_)) => Err(errors::PERMISSION_DENIED),
             };
         }
-        let standing = Standing { authenticated: self.is_authenticated(), subscribed: false };
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: false,
+        };
         let granted = access.permits(standing) || client.channels.contains(channel);
-        if granted { Ok(None) } else { Err(errors::PERMISSION_DENIED) }
+        if granted {
+            Ok(None)
+        } else {
+            Err(errors::PERMISSION_DENIED)
+        }
     }
 
     fn forget(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
@@ -448,8 +587,12 @@ impl Session for ClientSession {
                 Ok(Some((incoming, taken))) => {
                     consumed += taken;
                     match incoming {
-                        Incoming::Text(text) => self.on_text(&text, cx).map_err(|it| (it.code, it.reason)),
-                        Incoming::Binary(_) => Err((ws::close_code::UNSUPPORTED, "text frames are served")),
+                        Incoming::Text(text) => {
+                            self.on_text(&text, cx).map_err(|it| (it.code, it.reason))
+                        }
+                        Incoming::Binary(_) => {
+                            Err((ws::close_code::UNSUPPORTED, "text frames are served"))
+                        }
                         Incoming::Ping(payload) => {
                             ws::pong_frame(payload, cx.out);
                             Ok(())
@@ -471,7 +614,13 @@ impl Session for ClientSession {
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         let outcome = match event {
-            Event::Subscribed { channel, position, recovery, epoch, .. } => {
+            Event::Subscribed {
+                channel,
+                position,
+                recovery,
+                epoch,
+                ..
+            } => {
                 self.on_subscribed(&channel, position, recovery, &epoch, cx);
                 Ok(())
             }
@@ -492,8 +641,12 @@ impl Session for ClientSession {
             }
             Event::History { tag, result } => {
                 reply(cx, |out| match &result {
-                    Ok(page) => Reply::new(tag, out).history(&page.publications, page.head, &page.epoch),
-                    Err(HistoryError::OtherEpoch(_)) => Reply::new(tag, out).error(errors::UNRECOVERABLE_POSITION),
+                    Ok(page) => {
+                        Reply::new(tag, out).history(&page.publications, page.head, &page.epoch)
+                    }
+                    Err(HistoryError::OtherEpoch(_)) => {
+                        Reply::new(tag, out).error(errors::UNRECOVERABLE_POSITION)
+                    }
                     Err(HistoryError::Log(_)) => Reply::new(tag, out).error(errors::INTERNAL),
                 });
                 Ok(())
@@ -519,9 +672,17 @@ impl Gateway {
             expires: None,
         };
         if token.is_empty() {
-            return if self.config.open { Ok(anonymous()) } else { Err(disconnects::INVALID_TOKEN.into()) };
+            return if self.config.open {
+                Ok(anonymous())
+            } else {
+                Err(disconnects::INVALID_TOKEN.into())
+            };
         }
-        let tokens = self.config.tokens.as_ref().ok_or(disconnects::INVALID_TOKEN)?;
+        let tokens = self
+            .config
+            .tokens
+            .as_ref()
+            .ok_or(disconnects::INVALID_TOKEN)?;
         match tokens.connection(token, unix_seconds()) {
             Ok(claims) => Ok(Client {
                 user: claims.sub.into(),

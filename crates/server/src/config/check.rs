@@ -123,12 +123,12 @@ pub(super) fn log_level(text: Option<&str>) -> Result<Level, ConfigError> {
     }
 }
 
-pub(super) fn origins(origins: Option<Vec<String>>) -> Result<AllowedOrigins, ConfigError> {
-    let origins: Vec<String> = origins
-        .unwrap_or_default()
-        .into_iter()
-        .filter(is_set)
-        .collect();
+pub(super) fn origins(
+    flag: Option<Vec<String>>,
+    file: Option<Vec<String>>,
+) -> Result<AllowedOrigins, ConfigError> {
+    let flag = flag.filter(|origins| origins.iter().any(is_set));
+    let origins: Vec<String> = flag.or(file).unwrap_or_default();
     if origins.iter().any(|origin| origin == "*") {
         return Ok(AllowedOrigins::Any);
     }
@@ -184,28 +184,33 @@ impl Bounds {
     }
 }
 
+/// A number from a flag or, without one, from the file.
 pub(super) fn bounded(
     setting: &str,
-    value: Option<u64>,
+    (flag, file): (Option<String>, Option<u64>),
     bounds: Bounds,
 ) -> Result<u64, ConfigError> {
     let Bounds { default, min, max } = bounds;
-    let value = value.unwrap_or(default);
+    let value = match flag.filter(is_set) {
+        Some(text) => text.parse().map_err(|_| {
+            let problem = format!("\"{text}\" is not a whole number; write {min} to {max}");
+            ConfigError::setting(setting, problem)
+        })?,
+        None => file.unwrap_or(default),
+    };
     if (min..=max).contains(&value) {
         return Ok(value);
     }
-    Err(ConfigError::setting(
-        setting,
-        format!("{value} is out of range; write {min} to {max}"),
-    ))
+    let problem = format!("{value} is out of range; write {min} to {max}");
+    Err(ConfigError::setting(setting, problem))
 }
 
 pub(super) fn size(
     setting: &str,
-    value: Option<u64>,
+    values: (Option<String>, Option<u64>),
     bounds: Bounds,
 ) -> Result<usize, ConfigError> {
-    let value = bounded(setting, value, bounds)?;
+    let value = bounded(setting, values, bounds)?;
     usize::try_from(value)
         .map_err(|_| ConfigError::setting(setting, "is too large for this machine"))
 }

@@ -1,6 +1,6 @@
 //! The settings as flags and environment variables.
-
-use std::path::PathBuf;
+//!
+//! Kept as text where an empty variable would not parse: deployment tools like to set variables to nothing.
 
 use clap::Args;
 
@@ -63,7 +63,7 @@ pub(crate) struct Settings {
     pub(crate) dev: Option<bool>,
     /// Settings file [default: fanfare.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "FANFARE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    pub(crate) config: Option<String>,
     /// How to log: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "FANFARE_LOG_FORMAT")]
     pub(crate) log_format: Option<String>,
@@ -80,23 +80,23 @@ pub(crate) struct Settings {
     pub(crate) allowed_origins: Option<Vec<String>>,
     /// Seconds to take to send clients away at the end [default: 10]
     #[arg(long, value_name = "SECONDS", env = "FANFARE_DRAIN_SECONDS")]
-    pub(crate) drain_seconds: Option<u64>,
+    pub(crate) drain_seconds: Option<String>,
     /// How often to remove what is no longer kept [default: 60s]
     #[arg(long, value_name = "DURATION", env = "FANFARE_RETENTION_INTERVAL")]
     pub(crate) retention_interval: Option<String>,
     /// Longest payload of a publication in bytes [default: 65536]
     #[arg(long, value_name = "BYTES", env = "FANFARE_MESSAGE_BYTES_MAX")]
-    pub(crate) message_bytes_max: Option<u64>,
+    pub(crate) message_bytes_max: Option<String>,
     /// Connections to this server [default: 100000]
     #[arg(long, value_name = "COUNT", env = "FANFARE_MAX_CONNECTIONS")]
-    pub(crate) max_connections: Option<u64>,
+    pub(crate) max_connections: Option<String>,
     /// Subscriptions of one connection [default: 128]
     #[arg(
         long,
         value_name = "COUNT",
         env = "FANFARE_SUBSCRIPTIONS_PER_CONNECTION_MAX"
     )]
-    pub(crate) subscriptions_per_connection_max: Option<u64>,
+    pub(crate) subscriptions_per_connection_max: Option<String>,
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {

@@ -60,6 +60,17 @@ fn defaults_are_closed_and_local() {
     assert_eq!(config.remarks().len(), 2);
 }
 
+/// As from an environment whose variables are set to nothing.
+const EMPTY: [&str; 7] = [
+    "--node-name=",
+    "--api-key=",
+    "--listen=",
+    "--drain-seconds=",
+    "--allowed-origins=",
+    "--retention-interval=",
+    "--config=",
+];
+
 #[test]
 fn a_flag_wins_over_the_file() {
     let file = r#"
@@ -85,15 +96,19 @@ fn a_flag_wins_over_the_file() {
     assert!(!both.dev);
     assert_eq!(both.drain, Duration::ZERO);
     assert_eq!(both.node_name, "from-file");
-    assert_eq!(both.api_key.unwrap().reveal(), "0123456789abcdef");
+    assert_eq!(both.api_key.as_ref().unwrap().reveal(), "0123456789abcdef");
     assert_eq!(
         both.allowed_origins,
         AllowedOrigins::These(vec!["https://a.example".to_owned()])
     );
-    let empty = config(&["--node-name", "", "--api-key", "", "--listen", ""], file).unwrap();
+    let empty = config(&EMPTY, file).unwrap();
     assert_eq!(
         (empty.node_name.as_str(), empty.listen.port()),
         ("from-file", 1)
+    );
+    assert_eq!(
+        (empty.drain, empty.allowed_origins),
+        (Duration::from_secs(3), both.allowed_origins)
     );
 }
 
@@ -162,6 +177,7 @@ fn values_out_of_bounds_are_named() {
         "",
         &["drain_seconds", "0 to 3600"],
     );
+    refused(&["--drain-seconds", "soon"], "", &["drain_seconds", "soon"]);
     refused(&[], "message_bytes_max = 0", &["message_bytes_max", "1 to"]);
     refused(&[], "message_bytes_max = 99999999", &["message_bytes_max"]);
     refused(&[], "max_connections = 0", &["max_connections"]);

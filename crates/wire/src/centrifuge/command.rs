@@ -203,26 +203,53 @@ impl<'a> Command<'a> {
     /// [`CommandError`] if it is not a JSON object with members of the protocol's types.
     pub fn parse(line: &'a str) -> Result<Self, CommandError> {
         if line.trim() == "{}" {
-            return Ok(Self { id: 0, method: Method::Pong });
+            return Ok(Self {
+                id: 0,
+                method: Method::Pong,
+            });
         }
         let wire: Wire<'a> = serde_json::from_str(line).map_err(|_| CommandError)?;
         let method = match wire {
-            Wire { connect: Some(request), .. } => Method::Connect(request),
+            Wire {
+                connect: Some(request),
+                ..
+            } => Method::Connect(request),
             Wire { ping: Some(_), .. } => Method::Ping,
-            Wire { subscribe: Some(request), .. } => Method::Subscribe(request),
-            Wire { unsubscribe: Some(request), .. } => Method::Unsubscribe(request),
-            Wire { publish: Some(request), .. } => Method::Publish(request),
-            Wire { history: Some(request), .. } => Method::History(request),
+            Wire {
+                subscribe: Some(request),
+                ..
+            } => Method::Subscribe(request),
+            Wire {
+                unsubscribe: Some(request),
+                ..
+            } => Method::Unsubscribe(request),
+            Wire {
+                publish: Some(request),
+                ..
+            } => Method::Publish(request),
+            Wire {
+                history: Some(request),
+                ..
+            } => Method::History(request),
             Wire { send: Some(_), .. } => Method::Send,
-            Wire { refresh: Some(request), .. } => Method::Refresh(request),
-            Wire { sub_refresh: Some(request), .. } => Method::SubRefresh(request),
+            Wire {
+                refresh: Some(request),
+                ..
+            } => Method::Refresh(request),
+            Wire {
+                sub_refresh: Some(request),
+                ..
+            } => Method::SubRefresh(request),
             _ => Method::Unknown,
         };
         // Only `send` goes without a number.
         if wire.id == 0 && !matches!(method, Method::Send) {
             return Err(CommandError);
         }
-        Ok(Self { id: wire.id, method })
+        Ok(Self {
+            id: wire.id,
+            method,
+        })
     }
 }
 
@@ -243,11 +270,25 @@ mod tests {
             r#"{"id":2,"subscribe":{"channel":"c","recover":true,"offset":7,"epoch":"e","recoverable":true}}"#,
             "\n\n{}",
         );
-        let commands: Vec<_> = split_commands(frame).map(|line| Command::parse(line).unwrap()).collect();
-        let [connect, subscribe, pong] = &commands[..] else { panic!("{commands:?}") };
+        let commands: Vec<_> = split_commands(frame)
+            .map(|line| Command::parse(line).unwrap())
+            .collect();
+        let [connect, subscribe, pong] = &commands[..] else {
+            panic!("{commands:?}")
+        };
         assert!(matches!(&connect.method, Method::Connect(request) if request.token == "t"));
-        let Method::Subscribe(request) = &subscribe.method else { panic!("{subscribe:?}") };
-        assert_eq!((&*request.channel, request.recover, request.offset, &*request.epoch), ("c", true, 7, "e"));
+        let Method::Subscribe(request) = &subscribe.method else {
+            panic!("{subscribe:?}")
+        };
+        assert_eq!(
+            (
+                &*request.channel,
+                request.recover,
+                request.offset,
+                &*request.epoch
+            ),
+            ("c", true, 7, "e")
+        );
         assert_eq!(subscribe.id, 2);
         assert!(matches!(pong.method, Method::Pong));
     }
@@ -255,13 +296,17 @@ mod tests {
     #[test]
     fn data_is_kept_as_it_was_written() {
         let line = r#"{"id":3,"publish":{"channel":"c","data":{"a" : 1.0}}}"#;
-        let Method::Publish(request) = Command::parse(line).unwrap().method else { panic!() };
+        let Method::Publish(request) = Command::parse(line).unwrap().method else {
+            panic!()
+        };
         assert_eq!(request.data.unwrap().get(), r#"{"a" : 1.0}"#);
     }
 
     #[test]
     fn what_is_no_command_is_refused() {
-        let check = |line: &str, accepted: bool| assert_eq!(Command::parse(line).is_ok(), accepted, "{line}");
+        let check = |line: &str, accepted: bool| {
+            assert_eq!(Command::parse(line).is_ok(), accepted, "{line}")
+        };
         check(r#"{"id":1,"whatever":{}}"#, true);
         check(r#"{"connect":{}}"#, false);
         check(r#"{"id":1,"connect":7}"#, false);

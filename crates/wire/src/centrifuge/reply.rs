@@ -52,7 +52,11 @@ impl<'a> Reply<'a> {
 
     /// An error.
     pub fn error(self, error: ErrorCode) {
-        let ErrorCode { code, message, temporary } = error;
+        let ErrorCode {
+            code,
+            message,
+            temporary,
+        } = error;
         let temporary = if temporary { ",\"temporary\":true" } else { "" };
         put(
             self.out,
@@ -65,12 +69,22 @@ impl<'a> Reply<'a> {
 
     /// An empty result.
     pub fn empty(self, method: &str) {
-        put(self.out, format_args!("{{\"id\":{},\"{method}\":{{}}}}", self.id));
+        put(
+            self.out,
+            format_args!("{{\"id\":{},\"{method}\":{{}}}}", self.id),
+        );
     }
 
     /// The answer to a connect. The names in it need no escaping: they are identifiers that this server made.
     pub fn connect(self, result: &ConnectResult<'_>) {
-        let ConnectResult { client, version, ttl, ping, time, node } = result;
+        let ConnectResult {
+            client,
+            version,
+            ttl,
+            ping,
+            time,
+            node,
+        } = result;
         put(
             self.out,
             format_args!(
@@ -87,11 +101,25 @@ impl<'a> Reply<'a> {
 
     /// The answer to a subscribe.
     pub fn subscribe(self, result: &SubscribeResult<'_>) {
-        let SubscribeResult { epoch, offset, recoverable, recovered, oldest, ttl } = result;
-        let recoverable = if *recoverable { "\"recoverable\":true," } else { "" };
+        let SubscribeResult {
+            epoch,
+            offset,
+            recoverable,
+            recovered,
+            oldest,
+            ttl,
+        } = result;
+        let recoverable = if *recoverable {
+            "\"recoverable\":true,"
+        } else {
+            ""
+        };
         put(
             self.out,
-            format_args!("{{\"id\":{},\"subscribe\":{{{recoverable}\"epoch\":\"{epoch}\"", self.id),
+            format_args!(
+                "{{\"id\":{},\"subscribe\":{{{recoverable}\"epoch\":\"{epoch}\"",
+                self.id
+            ),
         );
         if *offset > Seq::ZERO {
             put(self.out, format_args!(",\"offset\":{offset}"));
@@ -103,7 +131,10 @@ impl<'a> Reply<'a> {
             self.out.extend_from_slice(b",\"was_recovering\":true");
         }
         if let Some(oldest) = oldest {
-            put(self.out, format_args!(",\"truncated\":true,\"oldest\":{oldest}"));
+            put(
+                self.out,
+                format_args!(",\"truncated\":true,\"oldest\":{oldest}"),
+            );
         } else if *recovered == Some(false) {
             self.out.extend_from_slice(b",\"reset\":true");
         }
@@ -113,19 +144,31 @@ impl<'a> Reply<'a> {
 
     /// The answer to a history command.
     pub fn history(self, publications: &[Publication], head: Seq, epoch: &Epoch) {
-        put(self.out, format_args!("{{\"id\":{},\"history\":{{\"publications\":[", self.id));
+        put(
+            self.out,
+            format_args!("{{\"id\":{},\"history\":{{\"publications\":[", self.id),
+        );
         for (at, publication) in publications.iter().enumerate() {
             if at > 0 {
                 self.out.push(b',');
             }
             put_publication(publication, self.out);
         }
-        put(self.out, format_args!("],\"epoch\":\"{epoch}\",\"offset\":{head}}}}}"));
+        put(
+            self.out,
+            format_args!("],\"epoch\":\"{epoch}\",\"offset\":{head}}}}}"),
+        );
     }
 
     /// The answer to a refresh (`refresh` or `sub_refresh`).
     pub fn refresh(self, method: &str, client: &str, ttl: Option<u32>) {
-        put(self.out, format_args!("{{\"id\":{},\"{method}\":{{\"client\":\"{client}\"", self.id));
+        put(
+            self.out,
+            format_args!(
+                "{{\"id\":{},\"{method}\":{{\"client\":\"{client}\"",
+                self.id
+            ),
+        );
         put_ttl(self.out, ttl);
         self.out.extend_from_slice(b"}}");
     }
@@ -203,14 +246,20 @@ mod tests {
             subscribed(7, Some(true), None),
             r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"ep","offset":7,"recovered":true,"was_recovering":true,"positioned":true}}"#
         );
-        assert!(subscribed(7, Some(false), Some(Seq(4))).contains(r#""truncated":true,"oldest":4"#));
+        assert!(
+            subscribed(7, Some(false), Some(Seq(4))).contains(r#""truncated":true,"oldest":4"#)
+        );
         assert!(subscribed(7, Some(false), None).contains(r#""reset":true"#));
         assert_eq!(
             written(|out| Reply::new(3, out).error(errors::TOO_MANY_REQUESTS)),
             r#"{"id":3,"error":{"code":111,"message":"too many requests","temporary":true}}"#
         );
         assert_eq!(
-            written(|out| Reply::new(4, out).history(&[publication(1), publication(2)], Seq(2), &epoch)),
+            written(|out| Reply::new(4, out).history(
+                &[publication(1), publication(2)],
+                Seq(2),
+                &epoch
+            )),
             r#"{"id":4,"history":{"publications":[{"data":{"x":1},"offset":1,"time":5},{"data":{"x":1},"offset":2,"time":5}],"epoch":"ep","offset":2}}"#
         );
     }
