@@ -18,7 +18,8 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// Publish at a fixed rate to many subscribers, each of which verifies that it gets everything once and in order.
     Run(RunArgs),
-    /// Memory per idle subscribed connection: connect in steps, read the memory of --pid, fit a line.
+    /// Memory per idle subscribed connection: connect in steps, read the memory of --pid, fit a line. Use a server that was
+    /// just started: memory that earlier connections left behind is used again and hides the price of new ones.
     Idle(IdleArgs),
     /// Durable publishes per second without subscribers: acknowledgement latency, or with --ramp the highest rate that
     /// holds a bound.

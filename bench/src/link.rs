@@ -315,3 +315,128 @@ pub(crate) fn is_not_ready(error: &io::Error) -> bool {
         io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    #[derive(Default)]
+    struct Ear {
+        opened: bool,
+        heard: Vec<Vec<u8>>,
+    }
+
+    impl Handler for Ear {
+        fn opened(&mut self, out: &mut Outbox) {
+            self.opened = true;
+            out.text(b"hello");
+        }
+
+        fn read_at(&mut self, _: u64) {}
+
+        fn message(&mut self, text: &[u8], _: &mut Outbox) -> Result<(), Ended> {
+            self.heard.push(text.to_vec());
+            Ok(())
+        }
+    }
+
+    fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..=125 => frame.push(length as u8),
+            length => {
+                frame.push(127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(payload);
+        frame
+    }
+
+    /// Lets a link read `bytes`, written `piece` at a time, until it ends.
+    fn hear(bytes: Vec<u8>, piece: usize) -> (Ear, Ended) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            for chunk in bytes.chunks(piece) {
+                stream.write_all(chunk).unwrap();
+                thread::yield_now();
+            }
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut sent = Vec::new();
+            // Whoever has gone with something unread resets the connection; what came before counts.
+            let _ = stream.read_to_end(&mut sent);
+            sent
+        });
+        let mut poll = Poll::new().unwrap();
+        let target = Target::parse("--url", &url).unwrap();
+        let mut link = Link::open(&target, None, poll.registry(), Token(0)).unwrap();
+        let mut ear = Ear::default();
+        let mut scratch = vec![0; SCRATCH_BYTES];
+        let mut events = Events::with_capacity(8);
+        let ended = 'served: loop {
+            poll.poll(&mut events, Some(Duration::from_secs(60)))
+                .unwrap();
+            assert!(!events.is_empty(), "nothing for a minute");
+            for event in &events {
+                let closing = event.is_read_closed();
+                if let Err(ended) = link.ready(&mut scratch, closing, &mut ear) {
+                    break 'served ended;
+                }
+            }
+        };
+        drop(link);
+        let sent = server.join().unwrap();
+        assert!(sent.starts_with(b"GET /connection/websocket HTTP/1.1\r\n"));
+        (ear, ended)
+    }
+
+    #[test]
+    fn messages_are_the_same_in_whatever_pieces_they_come() {
+        let large = vec![b'l'; 3 * SCRATCH_BYTES];
+        let mut bytes = ANSWER.as_bytes().to_vec();
+        bytes.extend(plain(0x81, b"one"));
+        bytes.extend(plain(0x89, b"ping"));
+        bytes.extend(plain(0x01, b"tw"));
+        bytes.extend(plain(0x8A, b""));
+        bytes.extend(plain(0x80, b"o"));
+        bytes.extend(plain(0x81, &large));
+        bytes.extend(plain(0x81, b"three"));
+        for piece in [1_000, 4_099, SCRATCH_BYTES, usize::MAX] {
+            let (ear, ended) = hear(bytes.clone(), piece);
+            assert!(ear.opened && matches!(ended, Ended::Eof), "{ended}");
+            let heard: Vec<&[u8]> = ear.heard.iter().map(Vec::as_slice).collect();
+            let expected: [&[u8]; 4] = [b"one", b"two", &large, b"three"];
+            assert!(
+                heard == expected,
+                "in pieces of {piece}: {} messages",
+                heard.len()
+            );
+        }
+        let (ear, _) = hear(bytes[..ANSWER.len() + 25].to_vec(), 1);
+        assert_eq!(ear.heard, [b"one".to_vec(), b"two".to_vec()]);
+    }
+
+    #[test]
+    fn the_end_says_why() {
+        let goodbye = [ANSWER.as_bytes(), &plain(0x88, b"\x0d\xacbad request")].concat();
+        let (_, ended) = hear(goodbye, usize::MAX);
+        assert!(ended.is_final(), "{ended}");
+        assert_eq!(ended.to_string(), "closed by the server: 3500 bad request");
+        let refused = b"HTTP/1.1 503 Service Unavailable\r\n\r\n".to_vec();
+        let (ear, ended) = hear(refused, usize::MAX);
+        assert!(!ear.opened && !ended.is_final());
+        assert!(ended.to_string().contains("503"), "{ended}");
+    }
+}

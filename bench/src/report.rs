@@ -39,7 +39,7 @@ pub struct Report {
     pub delivery_latency: Option<LatencySummary>,
     /// From the intended time of sending to the acknowledgement, warm-up left out.
     pub ack_latency: Option<LatencySummary>,
-    /// `idle`: each step.
+    /// `idle`: each step, the first one without any connection and not part of the fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub idle_steps: Vec<IdleStep>,
     /// `idle`: the line through the steps.
@@ -247,6 +247,6 @@ pub struct RateStep {
     pub delivery_latency: Option<LatencySummary>,
     /// Acknowledgement latency.
     pub ack_latency: Option<LatencySummary>,
-    /// Whether everything of this step arrived in time, or, for `commits`, held the bound.
+    /// `fanout`: everything arrived and the rate was reached. `commits`: the rate was reached within the bound.
     pub held: bool,
 }

@@ -82,7 +82,7 @@ fn assert_held(fault: Fault, more: &[&str]) -> Value {
 
 #[test]
 fn a_correct_server_is_accepted() {
-    let report = assert_held(Fault::None, &["--threads", "2"]);
+    let report = assert_held(Fault::None, &["--threads", "2", "--source-addresses", "3"]);
     assert_eq!(report["server_versions"][0], "fake");
     assert_eq!(
         report["delivery_latency"]["count"],
@@ -149,6 +149,11 @@ fn publications_without_offsets_are_found() {
 }
 
 #[test]
+fn an_acknowledgement_without_a_commit_is_found() {
+    assert_refused(Fault::AckWithoutCommit, HURRY, "/subscribers/missing");
+}
+
+#[test]
 fn a_refused_publication_is_found() {
     assert_refused(Fault::Refuse, &[], "/publications/refused");
     assert_refused(Fault::Refuse, &["--via", "ws"], "/publications/refused");
@@ -194,6 +199,12 @@ fn commits_counts_what_was_acknowledged() {
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(report["publications"]["acknowledged"], 250);
     assert_eq!(report["ack_latency"]["count"], 200);
+    for via in ["ws", "http"] {
+        let options = ["--channels", "10", "--rate", "100", "--via", via];
+        let (result, _) = bench_with(Fault::AckWithoutCommit, "commits", &options);
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("another head"), "{text}");
+    }
     let (result, _) = bench_with(
         Fault::Refuse,
         "commits",

@@ -35,8 +35,10 @@ const REASONS_MAX: usize = 32;
 pub(crate) struct FleetOptions {
     /// Servers, taken in turn.
     pub(crate) targets: Vec<Target>,
-    /// Addresses to connect from, taken in turn; empty to let the system choose.
+    /// Addresses to connect from; empty to let the system choose.
     pub(crate) sources: Vec<Ipv4Addr>,
+    /// Subscribers in a row that connect from the same one.
+    pub(crate) per_source: usize,
     /// Names of the channels; client i subscribes to channel i modulo their number.
     pub(crate) channels: Vec<String>,
     /// How they show who they are.
@@ -47,6 +49,15 @@ pub(crate) struct FleetOptions {
     pub(crate) connect_rate: f64,
     /// Whether a connection that was lost is opened again, from its position.
     pub(crate) reconnect: bool,
+}
+
+impl FleetOptions {
+    /// The address that subscriber `number` connects from. Stretches, not turns: servers are taken in turn, so that each
+    /// stretch is spread over all of them and no pair of addresses runs out of ports.
+    fn source(&self, number: usize) -> Option<Ipv4Addr> {
+        let last = self.sources.len().checked_sub(1)?;
+        Some(self.sources[(number / self.per_source.max(1)).min(last)])
+    }
 }
 
 /// How clients show who they are.
@@ -403,4 +414,38 @@ pub(crate) fn count_reason(reasons: &mut BTreeMap<String, u64>, reason: String, 
     let known = reasons.len() < REASONS_MAX || reasons.contains_key(&reason);
     let reason = if known { reason } else { "other".to_owned() };
     *reasons.entry(reason).or_default() += count;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_addresses_are_used_in_stretches() {
+        let mut options = FleetOptions {
+            targets: Vec::new(),
+            sources: Vec::new(),
+            per_source: 10,
+            channels: Vec::new(),
+            credentials: Credentials::None,
+            threads: 1,
+            connect_rate: 1.0,
+            reconnect: false,
+        };
+        assert_eq!(options.source(99), None);
+        options.sources = vec![Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+        assert_eq!(options.source(9), Some(options.sources[0]));
+        assert_eq!(options.source(10), Some(options.sources[1]));
+        assert_eq!(options.source(99), Some(options.sources[1]));
+    }
+
+    #[test]
+    fn too_many_reasons_become_one() {
+        let mut reasons = BTreeMap::new();
+        for number in 0..100 {
+            count_reason(&mut reasons, number.to_string(), 2);
+        }
+        assert_eq!(reasons.len(), REASONS_MAX + 1);
+        assert_eq!(reasons["other"], 2 * (100 - REASONS_MAX as u64));
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, PoisonError};
@@ -14,7 +13,7 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, MILLISECOND, SECOND};
 use crate::error::BenchError;
 use crate::fleet::seat::{Board, Seat, Session, Stage};
-use crate::fleet::{Findings, FleetOptions, Gauges, Order, PER_SOURCE_ADDRESS, count_reason};
+use crate::fleet::{Findings, FleetOptions, Gauges, Order, count_reason};
 use crate::link::{Ended, Link, SCRATCH_BYTES};
 use crate::random::Random;
 use crate::verify::StreamFaults;
@@ -218,11 +217,7 @@ impl Worker {
         let options = Arc::clone(&self.board.options);
         let seat = &mut self.clients[slot].seat;
         let target = &options.targets[seat.target as usize];
-        let source = source_address(
-            &options.sources,
-            options.targets.len(),
-            seat.number as usize,
-        );
+        let source = options.source(seat.number as usize);
         seat.stage = Stage::Joining;
         seat.heard = (now / SECOND) as u32;
         self.joining += 1;
@@ -365,36 +360,5 @@ impl Worker {
             first_violation: self.board.first_violation,
             versions: self.board.versions,
         }
-    }
-}
-
-/// The address that client `number` connects from: the next one for every [`PER_SOURCE_ADDRESS`] clients of a target.
-fn source_address(sources: &[Ipv4Addr], targets: usize, number: usize) -> Option<Ipv4Addr> {
-    if sources.is_empty() {
-        return None;
-    }
-    Some(sources[number / (targets * PER_SOURCE_ADDRESS) % sources.len()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn source_addresses_change_before_the_ports_run_out() {
-        let sources = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
-        assert_eq!(source_address(&[], 1, 99), None);
-        assert_eq!(
-            source_address(&sources, 1, PER_SOURCE_ADDRESS - 1),
-            Some(sources[0])
-        );
-        assert_eq!(
-            source_address(&sources, 1, PER_SOURCE_ADDRESS),
-            Some(sources[1])
-        );
-        assert_eq!(
-            source_address(&sources, 2, PER_SOURCE_ADDRESS),
-            Some(sources[0])
-        );
     }
 }

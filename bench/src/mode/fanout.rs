@@ -6,9 +6,9 @@ use crate::args::FanoutArgs;
 use crate::clock;
 use crate::error::BenchError;
 use crate::mode::run::{AFTERMATH, drain};
-use crate::mode::{Setup, conclude, judge, judge_publications, publish};
+use crate::mode::{Setup, conclude, judge, judge_publications, publish, reached};
 use crate::report::RateStep;
-use crate::system::{self, Sample};
+use crate::system::Sample;
 
 /// Rates of one benchmark.
 const RATES_MAX: usize = 64;
@@ -45,30 +45,16 @@ pub(crate) fn run(args: FanoutArgs) -> Result<(), BenchError> {
         let publications = phase.ledger.report(rate);
         first += publications.scheduled;
         let broken = judge_publications(&publications);
-        let held = broken.is_empty() && incomplete == 0;
+        let held = broken.is_empty() && incomplete == 0 && reached(&publications, &args.publish);
         report.verdict.reasons.extend(
             broken
                 .into_iter()
                 .map(|reason| format!("at {rate}/s: {reason}")),
         );
-        let cpu = system::total_cpu_seconds(&phase.before.processes_until(&phase.after, pids));
         report.rate_steps.push(RateStep {
-            offered_per_second: rate,
-            achieved_per_second: publications.achieved_per_second,
-            deliveries: phase.deliveries,
-            server_cpu_seconds: cpu,
-            deliveries_per_cpu_second: if cpu > 0.0 {
-                phase.deliveries as f64 / cpu
-            } else {
-                0.0
-            },
-            generator_share: phase
-                .before
-                .generator_until(&phase.after)
-                .busiest_thread_share,
             delivery_latency: Some(fleet.take_latency()?.summary()),
-            ack_latency: Some(phase.ledger.latency().summary()),
             held,
+            ..phase.rate_step(&publications, pids)
         });
         ledgers.push(phase.ledger);
     }

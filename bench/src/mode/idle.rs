@@ -32,6 +32,10 @@ pub(crate) fn run(args: IdleArgs) -> Result<(), BenchError> {
     let before = Sample::first(pids)?;
     let mut report = setup.report("idle", &args);
     let fleet = setup.fleet(&args.client, false)?;
+    report.idle_steps.push(IdleStep {
+        connections: 0,
+        rss_kib: before.rss_kib(),
+    });
     let begun = clock::now();
     for step in 1..=args.steps {
         let clients = args.client.clients * step / args.steps;
@@ -53,9 +57,11 @@ pub(crate) fn run(args: IdleArgs) -> Result<(), BenchError> {
     let ramp_seconds = clock::between(begun, clock::now()).as_secs_f64();
     let subscribed = fleet.live();
     let findings = fleet.finish()?;
+    // What a server sets up for its first connections is not the price of one more.
     let points: Vec<(f64, f64)> = report
         .idle_steps
         .iter()
+        .skip(1)
         .map(|step| (step.connections as f64, step.rss_kib as f64))
         .collect();
     report.idle_fit = slope::fit(&points).map(|(base_kib, kib_per_connection)| IdleFit {

@@ -1,8 +1,12 @@
 //! The judgement: what subscribers saw against what was acknowledged.
 
+use crate::args::PublishArgs;
 use crate::fleet::Findings;
 use crate::publish::Ledger;
 use crate::report::{PublicationReport, SubscriberReport, Verdict};
+
+/// A rate counts as reached when this share of it was acknowledged.
+const REACHED: f64 = 0.98;
 
 /// The subscribers' part of a report.
 #[derive(Debug)]
@@ -108,6 +112,13 @@ pub(crate) fn judge_publications(report: &PublicationReport) -> Vec<String> {
         reasons.push("nothing was acknowledged".to_owned());
     }
     reasons
+}
+
+/// Whether the publisher kept up with its schedule: as good as all of the rate was acknowledged within the window.
+pub(crate) fn reached(report: &PublicationReport, args: &PublishArgs) -> bool {
+    // One message more or less at either end of the window says nothing.
+    let edges = 2.0 / args.duration;
+    report.achieved_per_second + edges >= report.offered_per_second * REACHED
 }
 
 #[cfg(test)]

@@ -9,6 +9,6 @@ mod judge;
 mod phase;
 mod setup;
 
-pub(crate) use self::judge::{judge, judge_publications};
+pub(crate) use self::judge::{judge, judge_publications, reached};
 pub(crate) use self::phase::{Phase, publish};
 pub(crate) use self::setup::{Setup, conclude, positive};

@@ -9,8 +9,9 @@ use crate::error::BenchError;
 use crate::fleet::Fleet;
 use crate::progress::Progress;
 use crate::publish::{Ledger, Plan, Publisher};
+use crate::report::{PublicationReport, RateStep};
 use crate::schedule::Schedule;
-use crate::system::Sample;
+use crate::system::{self, Sample};
 
 /// From the order to start to the first message.
 const LEAD: u64 = 200 * MILLISECOND;
@@ -31,6 +32,28 @@ pub(crate) struct Phase {
     pub(crate) deliveries: u64,
     /// When the publisher had its last answer, or gave up.
     pub(crate) published_at: u64,
+}
+
+impl Phase {
+    /// The phase as one rate of several; what only the caller knows is left empty.
+    pub(crate) fn rate_step(&self, publications: &PublicationReport, pids: &[u32]) -> RateStep {
+        let cpu = system::total_cpu_seconds(&self.before.processes_until(&self.after, pids));
+        let generator = self.before.generator_until(&self.after);
+        RateStep {
+            offered_per_second: publications.offered_per_second,
+            achieved_per_second: publications.achieved_per_second,
+            deliveries: self.deliveries,
+            server_cpu_seconds: cpu,
+            deliveries_per_cpu_second: if cpu > 0.0 {
+                self.deliveries as f64 / cpu
+            } else {
+                0.0
+            },
+            generator_share: generator.busiest_thread_share,
+            ack_latency: Some(self.ledger.latency().summary()),
+            ..RateStep::default()
+        }
+    }
 }
 
 /// Publishes `plan` at `rate` and waits for the answers.

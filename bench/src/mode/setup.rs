@@ -128,9 +128,11 @@ impl Setup {
             return Err(BenchError::option("--clients", "must be at least 1"));
         }
         system::check_open_files(args.clients)?;
+        let sources = self.sources(args)?;
         Fleet::start(FleetOptions {
             targets: self.targets.clone(),
-            sources: self.sources(args)?,
+            per_source: args.clients.div_ceil(sources.len().max(1)),
+            sources,
             channels: self.channels.to_vec(),
             credentials: self.credentials.clone(),
             threads: args.threads,

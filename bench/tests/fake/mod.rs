@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     FailAfterCommit,
     /// The same, but the key is ignored.
     FailAfterCommitWithoutKey,
+    /// Each 7th publish is acknowledged and not committed.
+    AckWithoutCommit,
     /// Publishing is refused.
     Refuse,
     /// Connections are closed after offset 5; coming back is served from the position.
@@ -54,6 +56,7 @@ struct State {
     channels: HashMap<String, Channel>,
     keys: HashMap<String, u64>,
     requests: u64,
+    publishes: u64,
 }
 
 #[derive(Default)]
@@ -142,6 +145,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) -> io::Resul
 fn publish(state: &mut State, body: &Value, fault: Fault) -> Value {
     if fault == Fault::Refuse {
         return json!({"error": {"code": 103, "message": "permission denied"}});
+    }
+    state.publishes += 1;
+    if fault == Fault::AckWithoutCommit && state.publishes.is_multiple_of(7) {
+        return json!({"result": {}});
     }
     let key = body["idempotency_key"].as_str().map(str::to_owned);
     if let Some(key) = key.filter(|_| fault != Fault::FailAfterCommitWithoutKey) {
