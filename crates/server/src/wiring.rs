@@ -60,6 +60,9 @@ pub(crate) enum ServeError {
     System(#[from] io::Error),
 }
 
+/// A bus, and what it counts if it is one that does.
+type OpenBus = (Arc<dyn Bus>, Option<Arc<BusCounters>>);
+
 /// Runs a server until it is told to stop.
 ///
 /// # Errors
@@ -102,10 +105,7 @@ async fn open_log(config: &Config) -> Result<Arc<dyn Log>, ServeError> {
     }
 }
 
-fn open_bus(
-    config: &Config,
-    log: &dyn Log,
-) -> Result<(Arc<dyn Bus>, Option<Arc<BusCounters>>), ServeError> {
+fn open_bus(config: &Config, log: &dyn Log) -> Result<OpenBus, ServeError> {
     match (&config.postgres, &config.redis) {
         (Some(_), Some(url)) => {
             let bus = RedisBus::connect(url.reveal(), &log.epoch(), REDIS_PREFIX)?;

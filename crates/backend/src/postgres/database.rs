@@ -105,7 +105,7 @@ impl Database {
         };
         let mut backoff = self.backoff();
         match &session {
-            Ok(_) => *backoff = Backoff::default(),
+            Ok(_) => backoff.end(),
             Err(error) => backoff.note(error),
         }
         session
@@ -151,6 +151,13 @@ impl Backoff {
     fn refusal(&self) -> Option<LogError> {
         let (failed, error) = self.last.as_ref()?;
         (failed.elapsed() < self.pause).then(|| error.clone())
+    }
+
+    fn end(&mut self) {
+        if self.last.is_some() {
+            tracing::info!("PostgreSQL is back");
+        }
+        *self = Self::default();
     }
 
     fn note(&mut self, error: &LogError) {

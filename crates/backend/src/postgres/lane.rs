@@ -137,7 +137,7 @@ impl Lanes {
             match sent {
                 Sent::Committed(answer) => {
                     let committed = finish(&plan, &answer, id, n).map_err(unknown)?;
-                    lane.next = n.max(committed.n) + u64::from(committed.n > 0);
+                    lane.next = n + u64::from(committed.n > 0);
                     slot.open = Some(lane);
                     return Ok(committed);
                 }

@@ -47,7 +47,8 @@ pub struct PostgresLog {
 
 impl PostgresLog {
     /// Connects, brings the schema `fanfare` up to date, and opens the log. `url` is a connection string as `psql` takes
-    /// it; `node_name` is what an operator finds in `fanfare.lanes`. Any number of nodes may do this at once.
+    /// it; `node_name` is what an operator finds in `fanfare.lanes`. Any number of nodes may do this at once. Sessions
+    /// are set up and keep prepared statements, so a pooler in between must not share them (PgBouncer: session mode).
     ///
     /// # Errors
     /// [`OpenError::Unavailable`] if the server does not answer now and may do so later; every other error needs the

@@ -1,20 +1,20 @@
 //! The hub: a node's local subscribers.
 //!
-//! A connection belongs to one [shard](shard::Shard), a shard to one thread, and nothing is locked on the way of a
+//! A connection belongs to one *shard*, a shard to one thread, and nothing is locked on the way of a
 //! broadcast. For each (connection, channel) a shard keeps a cursor, not a queue: live, lagging and catching up are the
 //! same act of moving the cursor forward over the channel's ring, or over the log where the ring no longer reaches.
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | [`session`] | what a gateway implements: the protocol of one connection, without IO |
-//! | [`sink`] | where a connection's bytes go |
+//! | `session` | what a gateway implements: the protocol of one connection, without IO |
+//! | `sink` | where a connection's bytes go |
 //! | `conn` | one connection: its sink, its session, what it has not written yet |
 //! | `cursors` | the dense lists of cursors of a channel |
 //! | `frames` | bytes of several runs as one write, and where a short write ended |
-//! | [`shard`] | the owner of connections and cursors: messages in, requests out |
+//! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
 //! | `reactor` | the thread that drives a shard with epoll |
-//! | [`inbox`] | how other threads talk to a shard |
+//! | `inbox` | how other threads talk to a shard |
 
 mod conn;
 mod cursors;

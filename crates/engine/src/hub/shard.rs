@@ -1,6 +1,6 @@
 //! A shard: the owner of some of the node's connections, and of their cursors.
 //!
-//! Nothing in here knows epoll or threads: the [reactor](super::reactor) says that a socket has bytes or room, the
+//! Nothing in here knows epoll or threads: the reactor says that a socket has bytes or room, the
 //! inbox brings messages, and `turn` does what is due. A simulation can drive it as well.
 
 use std::{collections::HashMap, sync::Arc};

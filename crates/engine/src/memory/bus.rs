@@ -324,7 +324,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, feature = "contract"))]
+#[cfg(test)]
 mod contract_tests {
     use super::*;
     use crate::contract::bus::{BusNetwork, check_all};

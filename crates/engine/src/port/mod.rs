@@ -1,6 +1,6 @@
 //! The ports: what the engine needs from the world, with the guarantees it relies on, in prose.
 //!
-//! Each port has an in-memory twin in [`crate::memory`] and one contract suite in [`crate::contract`] that every
+//! Each port has an in-memory twin in [`crate::memory`] and one contract suite in `contract` that every
 //! implementation passes. Futures are boxed: a port is called per batch, never per message, so the box is noise.
 
 pub mod bus;

@@ -1,4 +1,4 @@
-//! The Centrifuge client protocol over WebSocket: the handshake here, the protocol in [`session`].
+//! The Centrifuge client protocol over WebSocket: the handshake here, the protocol in `session`.
 
 mod session;
 

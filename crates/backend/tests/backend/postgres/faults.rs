@@ -31,7 +31,7 @@ async fn writers_in_opposite_orders_do_not_deadlock() {
     for round in 0..150 {
         // Some channels are new in every round, the others are known.
         let name = |it: usize| {
-            if it % 2 == 0 {
+            if it.is_multiple_of(2) {
                 format!("r{round}:{it}")
             } else {
                 format!("c:{it}")
