@@ -26,6 +26,9 @@ pub enum BenchCommand {
     Commits(CommitsArgs),
     /// One channel with many subscribers at several rates: deliveries per processor second of --pid.
     Fanout(FanoutArgs),
+    /// The same as `run`, against servers that are started for it: nodes of this program, with a PostgreSQL and a Redis of
+    /// their own. Their files are kept in the folder for temporary files (TMPDIR) and removed at the end.
+    Cluster(ClusterArgs),
 }
 
 /// Which servers, and how to be let in.
@@ -129,12 +132,9 @@ pub enum Via {
     Ws,
 }
 
-/// `fanfare bench run`.
+/// A load at one rate, and who verifies it.
 #[derive(Debug, Clone, Args, Serialize)]
-pub struct RunArgs {
-    /// Which servers.
-    #[command(flatten)]
-    pub target: TargetArgs,
+pub struct LoadArgs {
     /// Which subscribers.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -156,6 +156,41 @@ pub struct RunArgs {
     /// What to observe.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `fanfare bench run`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct RunArgs {
+    /// Which servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Which load.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub load: LoadArgs,
+}
+
+/// `fanfare bench cluster`.
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(
+    mut_arg("clients", |arg| arg.default_value("10000")),
+    mut_arg("rate", |arg| arg.default_value("1000")),
+    mut_arg("duration", |arg| arg.default_value("60")),
+    mut_arg("pids", |arg| arg.help(
+        "Further process whose processor time and memory to observe, with its children; repeatable"
+    ))
+)]
+pub struct ClusterArgs {
+    /// Nodes to start; subscribers are spread over them, and each message goes to one at random.
+    #[arg(long, value_name = "COUNT", default_value_t = 4)]
+    pub nodes: usize,
+    /// One node on its embedded log, without PostgreSQL and Redis.
+    #[arg(long, conflicts_with = "nodes")]
+    pub sqlite: bool,
+    /// Which load.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub load: LoadArgs,
 }
 
 /// `fanfare bench idle`.
@@ -234,4 +269,68 @@ pub struct FanoutArgs {
     /// What to observe.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    fn parse(line: &str) -> Result<BenchCommand, clap::Error> {
+        Line::try_parse_from(line.split(' ')).map(|line| line.bench.command)
+    }
+
+    fn cluster(line: &str) -> ClusterArgs {
+        match parse(line).unwrap() {
+            BenchCommand::Cluster(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cluster_has_defaults_of_its_own() {
+        let ClusterArgs {
+            nodes,
+            sqlite,
+            load,
+        } = cluster("bench cluster");
+        assert_eq!((nodes, sqlite), (4, false));
+        assert_eq!((load.client.clients, load.channels), (10_000, 100));
+        assert_eq!((load.rate, load.publish.duration), (1_000.0, 60.0));
+        assert_eq!((load.via, load.publish.size), (Via::Http, 200));
+        assert!(load.output.pids.is_empty() && load.output.json.is_none());
+    }
+
+    #[test]
+    fn the_defaults_of_run_are_not_those_of_a_cluster() {
+        let BenchCommand::Run(RunArgs { target, load }) = parse("bench run").unwrap() else {
+            panic!("another command");
+        };
+        assert_eq!(target.urls, ["http://127.0.0.1:8000"]);
+        assert_eq!((load.client.clients, load.channels), (1_000, 100));
+        assert_eq!((load.rate, load.publish.duration), (100.0, 10.0));
+    }
+
+    #[test]
+    fn what_is_said_goes_before_the_defaults_of_a_cluster() {
+        let line = "bench cluster --nodes 2 --clients 200 --rate 50 --duration 5 --via ws";
+        let ClusterArgs { nodes, load, .. } = cluster(line);
+        assert_eq!((nodes, load.client.clients), (2, 200));
+        assert_eq!((load.rate, load.publish.duration), (50.0, 5.0));
+        assert_eq!(load.via, Via::Ws);
+        assert!(cluster("bench cluster --sqlite").sqlite);
+        assert!(parse("bench cluster --sqlite --nodes 1").is_err());
+    }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::local::LocalError;
+
 /// Why a benchmark did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -66,6 +68,17 @@ pub enum BenchError {
     /// A thread of the generator ended by itself: a bug in the generator.
     #[error("the {0} thread of the load generator failed; please report it with the lines above")]
     Thread(&'static str),
+    /// A server could not be started for the run, or asked for its version.
+    #[error("the cluster could not be started: {0}")]
+    Local(#[from] LocalError),
+    /// The run broke off, and servers that were started for it had ended by themselves.
+    #[error("{source}; {}", reasons.join("; "))]
+    ServerEnded {
+        /// Each server that ended, how, and its last words.
+        reasons: Vec<String>,
+        /// How the run broke off.
+        source: Box<Self>,
+    },
     /// The JSON report could not be written.
     #[error("cannot write the report to {}: {source}", path.display())]
     Report {

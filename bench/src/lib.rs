@@ -33,8 +33,8 @@ mod verify;
 mod websocket;
 
 pub use self::args::{
-    BenchArgs, BenchCommand, ClientArgs, CommitsArgs, FanoutArgs, IdleArgs, OutputArgs,
-    PublishArgs, RunArgs, TargetArgs, Via,
+    BenchArgs, BenchCommand, ClientArgs, ClusterArgs, CommitsArgs, FanoutArgs, IdleArgs, LoadArgs,
+    OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
 
@@ -50,5 +50,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Idle(args) => mode::idle::run(args),
         BenchCommand::Commits(args) => mode::commits::run(args),
         BenchCommand::Fanout(args) => mode::fanout::run(args),
+        BenchCommand::Cluster(args) => mode::cluster::run(args),
     }
 }

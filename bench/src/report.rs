@@ -13,7 +13,7 @@ pub use crate::verify::StreamFaults;
 /// The whole report of one benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// `run`, `idle`, `commits` or `fanout`.
+    /// `run`, `idle`, `commits`, `fanout` or `cluster`.
     pub command: &'static str,
     /// Version of the generator.
     pub generator_version: &'static str,
@@ -25,11 +25,14 @@ pub struct Report {
     pub parameters: serde_json::Value,
     /// Versions that the servers told on connecting.
     pub server_versions: Vec<String>,
+    /// `cluster`: the servers that were started for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterReport>,
     /// Where it ran.
     pub machine: Machine,
     /// The load generator itself, in the measured window.
     pub generator: GeneratorUse,
-    /// The processes given with `--pid`, in the measured window.
+    /// The servers that were started for it and the processes given with `--pid`, in the measured window.
     pub processes: Vec<ProcessUse>,
     /// Subscribers and what each of them verified; absent where there were none.
     pub subscribers: Option<SubscriberReport>,
@@ -55,6 +58,17 @@ pub struct Report {
     pub verdict: Verdict,
     /// What to keep in mind when reading the figures.
     pub warnings: Vec<String>,
+}
+
+/// The servers that `cluster` started.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ClusterReport {
+    /// How many nodes; their version is the generator's.
+    pub nodes: usize,
+    /// Version of the PostgreSQL that they shared; absent when one node ran on its embedded log.
+    pub postgres_version: Option<String>,
+    /// Version of the Redis that they shared; absent when one node ran alone.
+    pub redis_version: Option<String>,
 }
 
 /// The outcome in one word, and why.
@@ -99,6 +113,9 @@ pub struct GeneratorUse {
 pub struct ProcessUse {
     /// Process id, as given.
     pub pid: u32,
+    /// What it is to the run, when it was started for it: `node 1`, `PostgreSQL`, `Redis`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Name of the program.
     pub name: String,
     /// Processor time in user mode and in the kernel.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use crate::clock;
 use crate::error::BenchError;
@@ -56,6 +57,24 @@ pub(crate) fn machine() -> Machine {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether what is written below `path` stays in memory, so that making it durable costs next to nothing.
+pub(crate) fn is_in_memory(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    matches!(file_system(&mounts, &path), Some("tmpfs" | "ramfs"))
+}
+
+/// The kind of the file system that `path` is on; of several mounted at one place the last one counts.
+fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let place = fields.next()?;
+        path.starts_with(place)
+            .then_some((place.len(), fields.next()?))
+    });
+    mounts.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
 }
 
 /// The observed processes at one moment.
@@ -122,6 +141,7 @@ impl Sample {
                 let cpu_seconds = (after.cpu_seconds - before.cpu_seconds).max(0.0);
                 ProcessUse {
                     pid,
+                    label: None,
                     name: after.name,
                     cpu_seconds,
                     cpu_share: if window > 0.0 {
@@ -333,6 +353,19 @@ mod tests {
         ));
         let sample = Sample::take(&nobody);
         assert!(sample.processes_until(&sample, &nobody)[0].gone);
+    }
+
+    #[test]
+    fn the_file_system_of_a_path_is_the_nearest_and_latest_mount() {
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp/disk xfs rw 0 0\n\
+                      none /srv ext4 rw 0 0\nnone /srv ramfs rw 0 0\n";
+        let kind = |path| file_system(mounts, Path::new(path));
+        assert_eq!(kind("/tmp/x"), Some("tmpfs"));
+        assert_eq!(kind("/tmp/disk/x"), Some("xfs"));
+        assert_eq!(kind("/tmpx"), Some("ext4"));
+        assert_eq!(kind("/srv/x"), Some("ramfs"));
+        assert!(is_in_memory(Path::new("/dev/shm")));
+        assert!(!is_in_memory(Path::new("/proc")));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::report::{LatencySummary, PublicationReport, RateStep, Report, SubscriberReport};
+use crate::report::{
+    ClusterReport, LatencySummary, PublicationReport, RateStep, Report, SubscriberReport,
+};
 
 /// Width of the first column, in characters.
 const LABEL: usize = 22;
@@ -24,6 +26,9 @@ pub(crate) fn render(report: &Report) -> String {
     );
     if !report.server_versions.is_empty() {
         table.row("server", &report.server_versions.join(", "));
+    }
+    if let Some(cluster) = &report.cluster {
+        table.row("cluster", &describe(cluster));
     }
     if let Some(subscribers) = &report.subscribers {
         table.subscribers(subscribers, report.command != "idle");
@@ -232,7 +237,11 @@ impl Table {
     fn processes(&mut self, report: &Report) {
         for process in &report.processes {
             self.row(
-                &format!("{} {}", process.name, process.pid),
+                &format!(
+                    "{} {}",
+                    process.label.as_ref().unwrap_or(&process.name),
+                    process.pid
+                ),
                 &format!(
                     "{:.2} s CPU ({:.0} % of one), {} to {} KiB (peak {}), {} context switches{}",
                     process.cpu_seconds,
@@ -272,6 +281,23 @@ impl Table {
     }
 }
 
+fn describe(cluster: &ClusterReport) -> String {
+    let mut text = match cluster.nodes {
+        1 => "1 node".to_owned(),
+        nodes => format!("{nodes} nodes"),
+    };
+    match &cluster.postgres_version {
+        Some(version) => {
+            let _ = write!(text, ", PostgreSQL {version}");
+        }
+        None => text.push_str(" on its embedded log"),
+    }
+    if let Some(version) = &cluster.redis_version {
+        let _ = write!(text, ", Redis {version}");
+    }
+    text
+}
+
 fn per_cpu(step: &RateStep) -> String {
     if step.deliveries_per_cpu_second > 0.0 {
         format!("{:.0}", step.deliveries_per_cpu_second)
@@ -299,5 +325,20 @@ mod tests {
         assert_eq!(ms(1_234), "1.23");
         assert_eq!(ms(12_345), "12.3");
         assert_eq!(ms(0), "0.00");
+    }
+
+    #[test]
+    fn a_cluster_is_told_by_its_parts() {
+        let mut cluster = ClusterReport {
+            nodes: 4,
+            postgres_version: Some("15.2".to_owned()),
+            redis_version: Some("7.0".to_owned()),
+        };
+        assert_eq!(describe(&cluster), "4 nodes, PostgreSQL 15.2, Redis 7.0");
+        cluster = ClusterReport {
+            nodes: 1,
+            ..ClusterReport::default()
+        };
+        assert_eq!(describe(&cluster), "1 node on its embedded log");
     }
 }

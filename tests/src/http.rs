@@ -95,8 +95,12 @@ impl Http {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
-        self.send(method, path, headers, body)?;
-        let mut response = self.read_head()?;
+        // A server may refuse a body before it has read it all, and stop reading: its answer is there all the same.
+        let sent = self.send(method, path, headers, body);
+        let mut response = match (self.read_head(), sent) {
+            (Ok(response), _) => response,
+            (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(error),
+        };
         let chunked = response
             .header("transfer-encoding")
             .is_some_and(|value| value.contains("chunked"));

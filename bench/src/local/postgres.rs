@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::local::process::{Process, find_program, read_log, run_tool};
 use crate::local::{LocalError, PORT_ATTEMPTS_MAX, TempDir, free_address};
@@ -15,6 +15,9 @@ const USER: &str = "fanfare";
 
 /// Connections the server takes. Several tests or nodes share it, each with a handful.
 const CONNECTIONS_MAX: usize = 300;
+
+/// Where it writes its log, in its folder.
+const LOG_FILE: &str = "postgres.log";
 
 /// Where Debian keeps the programs of each version.
 const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
@@ -103,6 +106,25 @@ impl Postgres {
     /// The process id of the first process, for reading CPU time and memory.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The version that the server tells, like `15.2 (Debian 15.2-1)`.
+    ///
+    /// # Errors
+    /// [`LocalError::Ended`] with the server's words when it does not answer.
+    pub fn version(&self) -> Result<String, LocalError> {
+        let version = self.execute("postgres", "SHOW server_version")?;
+        Ok(version.trim().to_owned())
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// All that it wrote to its log since its last start.
+    pub fn log(&self) -> String {
+        read_log(&self.dir.path().join(LOG_FILE))
     }
 
     /// Ends it in good order, cutting the connections that are open.
@@ -245,7 +267,7 @@ fn launch(
     address: SocketAddr,
     dir: &Path,
 ) -> Result<Process, LocalError> {
-    let log_path = dir.join("postgres.log");
+    let log_path = dir.join(LOG_FILE);
     let log = File::create(&log_path)
         .map_err(|source| LocalError::io("write the log of postgres", source))?;
     let mut command = Command::new(programs.join("postgres"));
@@ -295,6 +317,8 @@ mod tests {
     #[test]
     fn it_keeps_what_was_committed_before_a_crash() {
         let mut postgres = Postgres::start().unwrap();
+        let version = postgres.version().unwrap();
+        assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
         let url = postgres.create_database("first").unwrap();
         assert_eq!(
             url,
@@ -313,7 +337,9 @@ mod tests {
             "7"
         );
         assert!(postgres.create_database("first").is_err());
+        assert!(postgres.ended().is_none());
         postgres.stop().unwrap();
+        assert!(postgres.ended().is_some() && postgres.log().contains("shut down"));
         assert!(postgres.execute("first", "SELECT 1").is_err());
         postgres.restart().unwrap();
         assert_eq!(

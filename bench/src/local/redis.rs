@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::local::process::{Process, find_program, read_log};
+use crate::local::process::{Process, find_program, read_log, run_tool};
 use crate::local::{LocalError, PORT_ATTEMPTS_MAX, TempDir, free_address};
+
+/// Where it writes its log, in its folder.
+const LOG_FILE: &str = "redis.log";
 
 /// How long one probe may take to connect and be answered.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -68,6 +71,27 @@ impl Redis {
         self.process.id()
     }
 
+    /// The version of the program, like `7.0.1`.
+    ///
+    /// # Errors
+    /// [`LocalError::Ended`] when it does not tell.
+    pub fn version(&self) -> Result<String, LocalError> {
+        let mut command = Command::new(&self.program);
+        command.arg("--version").stdin(Stdio::null());
+        let text = run_tool("redis-server", command)?;
+        Ok(parse_version(&text).to_owned())
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// All that it wrote to its log since its last start.
+    pub fn log(&self) -> String {
+        read_log(&self.dir.path().join(LOG_FILE))
+    }
+
     /// Ends it in good order. Its data is gone.
     ///
     /// # Errors
@@ -103,7 +127,7 @@ impl Redis {
 }
 
 fn launch(program: &PathBuf, address: SocketAddr, dir: &TempDir) -> Result<Process, LocalError> {
-    let log_path = dir.path().join("redis.log");
+    let log_path = dir.path().join(LOG_FILE);
     let log = File::create(&log_path)
         .map_err(|source| LocalError::io("write the log of redis-server", source))?;
     let mut command = Command::new(program);
@@ -119,6 +143,13 @@ fn launch(program: &PathBuf, address: SocketAddr, dir: &TempDir) -> Result<Proce
     let mut process = Process::spawn("redis-server", command, libc::SIGKILL)?;
     process.wait_ready(|| read_log(&log_path), || answers(address))?;
     Ok(process)
+}
+
+/// The version in `Redis server v=7.0.1 sha=…`; a line that has another form is given whole.
+fn parse_version(text: &str) -> &str {
+    text.split_whitespace()
+        .find_map(|word| word.strip_prefix("v="))
+        .unwrap_or(text.trim())
 }
 
 fn answers(address: SocketAddr) -> bool {
@@ -151,7 +182,16 @@ mod tests {
         redis.restart().unwrap();
         assert_eq!(redis.address(), address);
         assert!(answers(address));
+        assert!(redis.ended().is_none());
         redis.stop().unwrap();
         assert!(!answers(address));
+        assert!(redis.ended().is_some() && !redis.log().is_empty());
+    }
+
+    #[test]
+    fn the_version_is_found_in_its_line() {
+        let line = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1\n";
+        assert_eq!(parse_version(line), "7.0.15");
+        assert_eq!(parse_version("something else\n"), "something else");
     }
 }

@@ -3,12 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::args::RunArgs;
+use crate::args::{LoadArgs, RunArgs};
 use crate::clock;
 use crate::error::BenchError;
 use crate::fleet::Fleet;
 use crate::mode::{Setup, conclude, judge, judge_publications, publish};
 use crate::progress::Progress;
+use crate::report::Report;
 use crate::system::Sample;
 
 /// After everything has arrived, how long it is listened for what should not.
@@ -16,11 +17,21 @@ pub(crate) const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// Runs it.
 pub(crate) fn run(args: RunArgs) -> Result<(), BenchError> {
-    let setup = Setup::new(&args.target, args.channels)?;
+    let setup = Setup::new(&args.target, args.load.channels)?;
+    let mut report = setup.report("run", &args);
+    measure(&setup, &args.load, &mut report)?;
+    conclude(report, &args.load.output)
+}
+
+/// Puts the load on the servers of `setup` and fills `report` with what came of it.
+pub(crate) fn measure(
+    setup: &Setup,
+    args: &LoadArgs,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     let plan = setup.plan(&args.publish, args.via, args.rate, 0)?;
     let pids = &args.output.pids;
     Sample::first(pids)?;
-    let mut report = setup.report("run", &args);
 
     let fleet = setup.fleet(&args.client, args.reconnect)?;
     let begun = clock::now();
@@ -59,7 +70,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), BenchError> {
     report.delivery_latency = Some(findings.latency.summary());
     report.ack_latency = Some(ledgers[0].latency().summary());
     report.verdict = judged.verdict;
-    conclude(report, &args.output)
+    Ok(())
 }
 
 /// Waits until everybody has everything, or patience has run out; returns how many have not.

@@ -247,6 +247,7 @@ impl Setup {
             started_unix_ms: self.started_unix_ms,
             parameters: serde_json::to_value(parameters).unwrap_or_default(),
             server_versions: Vec::new(),
+            cluster: None,
             machine: system::machine(),
             generator: GeneratorUse::default(),
             processes: Vec::new(),

@@ -25,6 +25,7 @@ const CLOSE_BAD_REQUEST: u16 = 3501;
 
 // Close codes of RFC 6455.
 const CLOSE_PROTOCOL_ERROR: u16 = 1002;
+const CLOSE_UNSUPPORTED: u16 = 1003;
 const CLOSE_NOT_UTF8: u16 = 1007;
 const CLOSE_TOO_BIG: u16 = 1009;
 
@@ -318,7 +319,7 @@ fn frames_that_break_the_rules_of_websocket() {
             raw(&frame(TEXT, "ü".as_bytes().split_at(1).0)),
             Close(CLOSE_NOT_UTF8),
         ),
-        ("binary garbage", binary, Close(CLOSE_BAD_REQUEST)),
+        ("binary garbage", binary, Close(CLOSE_UNSUPPORTED)),
         ("no mask", raw(&[TEXT, 2, b'{', b'}']), protocol_error()),
         (
             "an unknown opcode",

@@ -16,17 +16,30 @@ fn broadcast_answers_for_each_channel() {
     let node = servers::start(servers::dev());
     let mut api = Api::new(node.address());
     api.publish("two", json!("before"));
-    let request = json!({ "channels": ["one", "two", "not allowed"], "data": { "to": "all" } });
+    let request = json!({ "channels": ["one", "two"], "data": { "to": "all" } });
     let result = api.call("broadcast", &request).unwrap();
     let responses = result["responses"].as_array().unwrap();
-    assert_eq!(responses.len(), 3, "{result}");
+    assert_eq!(responses.len(), 2, "{result}");
     assert_eq!(responses[0]["result"]["offset"], 1, "{result}");
     assert_eq!(responses[1]["result"]["offset"], 2, "{result}");
-    assert_eq!(responses[2]["error"]["code"], BAD_REQUEST, "{result}");
     assert_eq!(
         api.history("two").publications[1].data,
         json!({ "to": "all" })
     );
+}
+
+#[test]
+fn a_broadcast_with_one_bad_channel_reaches_none() {
+    let node = servers::start(servers::dev());
+    let mut api = Api::new(node.address());
+    let request = json!({ "channels": ["one", "not allowed"], "data": 1 });
+    match api.call("broadcast", &request) {
+        Err(Refusal::Api {
+            code: BAD_REQUEST, ..
+        }) => {}
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(api.history("one").head, 0);
 }
 
 #[test]
@@ -161,19 +174,27 @@ fn requests_that_are_no_requests() {
         200,
     );
     let get = Http::once(node.address(), "GET", "/api/publish", &[], &[]).unwrap();
-    assert_eq!(get.status, 405, "{}", get.text());
+    assert!(
+        [405, 415].contains(&get.status),
+        "{}: {}",
+        get.status,
+        get.text()
+    );
 }
 
 #[test]
 fn requests_that_make_no_sense() {
     let node = servers::start(servers::dev());
     let mut api = Api::new(node.address());
-    let mut check = |method: &str, request: Value| match api.call(method, &request) {
-        Err(Refusal::Api { code, message }) => {
-            assert_eq!(code, BAD_REQUEST, "{request}: {message}");
-            assert!(!message.is_empty(), "{request}");
-        }
-        answer => panic!("{method} {request}: {answer:?}"),
+    // A member that is missing may be found by the reader of JSON already; the code is the same.
+    let mut check = |method: &str, request: Value| {
+        let answer = api.call(method, &request);
+        let as_expected = match &answer {
+            Err(Refusal::Api { code, .. }) => *code == BAD_REQUEST,
+            Err(Refusal::Status(400, text)) => text.contains("\"code\":107"),
+            _ => false,
+        };
+        assert!(as_expected, "{method} {request}: {answer:?}");
     };
     check("publish", json!({ "data": 1 }));
     check("publish", json!({ "channel": "channel" }));
@@ -207,10 +228,15 @@ fn an_event_stream_that_makes_no_sense() {
     check("/events?channel=", 400);
     check("/events?channel=two%20words", 400);
     check(&format!("/events?channel={}", "x".repeat(256)), 400);
-    check(
-        "/events?channel=channel&last_event_id=no-position-at-all",
-        400,
-    );
+    let many: Vec<String> = (0..1_000)
+        .map(|number| format!("channel=c{number}"))
+        .collect();
+    check(&format!("/events?{}", many.join("&")), 400);
+
+    // A browser that is refused for the id that it was given would never come back, so it is told and goes on.
+    let path = "/events?channel=channel&last_event_id=no-position-at-all";
+    let mut stream = Stream::open_path(node.address(), path, &[]);
+    assert_eq!(ready_and(&mut stream, "reset")["channel"], "channel");
 }
 
 #[test]
@@ -241,8 +267,8 @@ fn a_client_may_publish_and_read_history_over_its_connection() {
     assert!(reply.get("error").is_none(), "{reply}");
 }
 
-/// A publish request far over any limit of a body.
+/// A publish request over the limit of a body, and so short that it is on its way before the server refuses it.
 fn oversized_publish() -> Vec<u8> {
-    let text = "x".repeat(20 * 1024 * 1024);
+    let text = "x".repeat(1024 * 1024);
     format!(r#"{{"channel":"channel","data":"{text}"}}"#).into_bytes()
 }

@@ -66,7 +66,7 @@ fn a_client_without_a_position_begins_at_the_head() {
     let mut api = Api::new(node.address());
     let published = (1..=3)
         .map(|number| api.publish("channel", json!(number)))
-        .next_back();
+        .last();
     let mut client = Client::connect(node.address());
     let subscribed = client.subscribe("channel");
     assert_eq!(subscribed["recoverable"], true, "{subscribed}");

@@ -65,7 +65,7 @@ history_max_age = "1s"
 }
 
 fn check(options: NodeOptions) {
-    let node = servers::start(NodeOptions {
+    let mut node = servers::start(NodeOptions {
         config: Some(CONFIG.to_owned()),
         ..options
     });
@@ -86,6 +86,10 @@ fn check(options: NodeOptions) {
     eventually("retention leaves ten", || {
         (oldest(&mut api) == Some(OLDEST)).then_some(())
     });
+
+    // What a node has in memory it may still serve; one that has just started has the log alone.
+    node.restart().unwrap();
+    let mut api = Api::new(address);
 
     // Within what is left: whole.
     let mut client = Client::connect(address);
