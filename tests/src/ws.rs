@@ -180,6 +180,30 @@ impl Client {
         }
     }
 
+    /// The next push of a kind other than publications to `channel`: `unsubscribe`, `join` and so on.
+    ///
+    /// # Panics
+    /// When the connection ends or patience does before it comes.
+    #[track_caller]
+    pub fn push(&mut self, channel: &str, kind: &str) -> Value {
+        let deadline = deadline();
+        loop {
+            let wanted = |push: &Value| push["channel"] == channel && push.get(kind).is_some();
+            if let Some(index) = self.pushes.iter().position(wanted) {
+                let push = self.pushes.remove(index);
+                return push.map(|mut push| push[kind].take()).unwrap_or_default();
+            }
+            if let Some(end) = &self.end {
+                panic!("waited for {kind} in {channel}: the connection ended: {end:?}");
+            }
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {kind} in {channel}"
+            );
+            self.read_until(deadline);
+        }
+    }
+
     /// The publication of `channel` that is first among what has come, without waiting for one.
     pub fn take_publication(&mut self, channel: &str) -> Option<Value> {
         let of_channel = |push: &Value| push["channel"] == channel && push.get("pub").is_some();

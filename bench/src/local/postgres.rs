@@ -318,7 +318,10 @@ mod tests {
     fn it_keeps_what_was_committed_before_a_crash() {
         let mut postgres = Postgres::start().unwrap();
         let version = postgres.version().unwrap();
-        assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+        assert!(
+            version.starts_with(|first: char| first.is_ascii_digit()),
+            "{version}"
+        );
         let url = postgres.create_database("first").unwrap();
         assert_eq!(
             url,

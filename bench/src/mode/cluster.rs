@@ -1,7 +1,7 @@
 //! `fanfare bench cluster`: the load of `run` on servers that are started for it, and stopped after it.
 //!
-//! The nodes are this very program. Nothing that runs already is touched, and nothing is left behind: the servers end
-//! with this process even when it is killed.
+//! The nodes are this very program. Nothing that runs already is touched. The servers end with this process even when it
+//! is killed; files that it could not remove then are removed by the next run.
 
 use std::env;
 use std::process::ExitStatus;

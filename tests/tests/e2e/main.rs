@@ -10,6 +10,7 @@ mod crash;
 mod health;
 mod http_api;
 mod idempotency;
+mod limits;
 mod outage;
 mod position;
 mod retention;

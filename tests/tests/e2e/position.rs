@@ -93,6 +93,7 @@ fn a_position_of_another_log_is_told_and_begins_at_the_head() {
             subscribed.get("recovered").is_none(),
             "{case}: {subscribed}"
         );
+        assert_eq!(subscribed["reset"], true, "{case}: {subscribed}");
         assert_eq!(subscribed["offset"], head, "{case}: {subscribed}");
         assert_ne!(subscribed["epoch"], "another", "{case}: {subscribed}");
         client
@@ -103,6 +104,14 @@ fn a_position_of_another_log_is_told_and_begins_at_the_head() {
         check("of another epoch", 1, "another", 1),
         check("of another epoch and ahead", 900, "another", 1),
     ];
+    // Flag 2 asks to be refused rather than to begin at the head.
+    let mut client = Client::connect(node.address());
+    let request = json!({
+        "channel": "channel", "recover": true, "offset": 2, "epoch": epoch, "flag": 2,
+    });
+    let reply = client.command("subscribe", request);
+    assert_eq!(reply["error"]["code"], 112, "{reply}");
+
     api.publish("channel", json!(2));
     for client in &mut clients {
         assert_eq!(run_over_ws(client, "channel", 2, 2), [json!(2)]);

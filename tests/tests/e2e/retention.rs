@@ -102,6 +102,8 @@ fn check(options: NodeOptions) {
     let subscribed = client.subscribe_from("short:x", 3, &epoch);
     assert_eq!(subscribed["was_recovering"], true, "{subscribed}");
     assert!(subscribed.get("recovered").is_none(), "{subscribed}");
+    assert_eq!(subscribed["truncated"], true, "{subscribed}");
+    assert_eq!(subscribed["oldest"], OLDEST, "{subscribed}");
     let begin = subscribed["offset"].as_u64().unwrap_or(0);
     assert!((OLDEST - 1..=COUNT).contains(&begin), "{subscribed}");
 

@@ -211,3 +211,31 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<(String, LaneId)> {
     transaction.commit()?;
     Ok((epoch, lane))
 }
+
+#[cfg(test)]
+mod tests {
+    use fanfare_bench::local::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn every_commit_is_flushed() {
+        let dir = TempDir::new().unwrap();
+        for _ in 0..2 {
+            let opened = open(dir.path()).unwrap();
+            let pragma = |name| {
+                opened
+                    .connection
+                    .pragma_query_value(None, name, |row| row.get(0))
+            };
+            let synchronous: i64 = pragma("synchronous").unwrap();
+            assert_eq!(synchronous, 2, "FULL");
+            let journal = "PRAGMA journal_mode";
+            let journal: String = opened
+                .connection
+                .query_row(journal, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(journal, "wal");
+        }
+    }
+}

@@ -185,19 +185,3 @@ async fn what_is_old_goes() {
     };
     assert_eq!((count("publications"), count("idempotency_keys")), (6, 2));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn commits_are_flushed_before_they_are_told() {
-    let dir = TempDir::new().unwrap();
-    let log = SqliteLog::open(dir.path()).unwrap();
-    log.append(&[draft("a", None)]).await.unwrap();
-    // Another connection sees what the file is set to; the write-ahead log is there and has the commit.
-    let mode: String = database(dir.path())
-        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(mode, "wal");
-    let count: i64 = database(dir.path())
-        .query_row("SELECT count(*) FROM publications", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(count, 1);
-}

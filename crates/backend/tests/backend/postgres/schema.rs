@@ -94,6 +94,39 @@ async fn a_user_without_rights_may_open_what_was_migrated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commits_are_flushed_whatever_the_default_is() {
+    let database = TestDatabase::new();
+    drop(database.open().await);
+    let client = database.client().await;
+    let name = database.url.rsplit('/').next().unwrap();
+    client
+        .batch_execute(&format!(
+            "ALTER DATABASE {name} SET synchronous_commit = off;
+             CREATE FUNCTION public.check_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF current_setting('synchronous_commit') <> 'on' THEN
+                     RAISE 'a crash would take this back';
+                 END IF;
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER check_commit AFTER INSERT ON fanfare.lane_log
+                 FOR EACH STATEMENT EXECUTE FUNCTION public.check_commit()"
+        ))
+        .await
+        .unwrap();
+    // The check works: a session with the default is caught.
+    let beside = database.client().await;
+    let sql = "INSERT INTO fanfare.lane_log VALUES (0, 1, 0, '{}', '{}', '{}')";
+    assert!(beside.batch_execute(sql).await.is_err());
+    database
+        .open()
+        .await
+        .append(&[draft("a", None)])
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_opened_is_refused_with_a_reason() {
     let database = TestDatabase::new();
     let refusal = async |url: &str| PostgresLog::connect(url, "n").await.map(drop).unwrap_err();
