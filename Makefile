@@ -48,10 +48,12 @@ doc: web ## Build the documentation of the code; open target/doc
 deny: ## Check the licences of all dependencies, and advisories where possible
 	@./scripts/deny.sh
 
+# ARGS goes to the command, for example ARGS="--clients 1000 --duration 10"; `fanfare bench --help` has the others.
 .PHONY: bench
-bench: tools web ## Measure a private cluster on this machine
+bench: web ## Measure a private cluster on this machine
+	@./scripts/install.sh build test
 	cargo build --release --locked -p fanfare-server
-	target/release/fanfare bench cluster
+	target/release/fanfare bench cluster $(ARGS)
 
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept

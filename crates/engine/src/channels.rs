@@ -148,6 +148,14 @@ impl Channels {
         channel.hear(head).then_some(channel)
     }
 
+    /// The names of all of them.
+    pub(crate) fn names(&self) -> Vec<ChannelName> {
+        self.stripes
+            .iter()
+            .flat_map(|stripe| lock(stripe).keys().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.stripes.iter().map(|stripe| lock(stripe).len()).sum()

@@ -6,11 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fanfare_wire::ChannelName;
 use tokio::{sync::Notify, time};
 use tracing::{info, warn};
 
 use crate::{
-    channels::Channels,
+    channels::{ATTACH_BATCH_MAX, Channels},
     heal::{self, Cause},
     metrics::Metrics,
     port::{Bus, BusEvent, BusEvents, BusHealth, Head, LaneCursors, Log, LogError},
@@ -81,26 +82,54 @@ impl Sweeper {
 
     /// One sweep. Returns whether there may be more to read at once.
     async fn sweep(&self, cursors: &mut Option<LaneCursors>) -> Result<bool, LogError> {
-        let Some(cursors) = cursors else {
-            *cursors = Some(self.log.lanes().await?);
+        let Some(known) = cursors else {
+            let lanes = self.log.lanes().await?;
+            // Channels that became live before this moment may have missed what the lane log no longer will show.
+            self.audit().await?;
+            *cursors = Some(lanes);
             return Ok(false);
         };
-        let batches = self.log.sweep(cursors, ENTRIES_MAX).await?;
+        let batches = self.log.sweep(known, ENTRIES_MAX).await?;
         self.metrics.sweeps.add(1);
         let more = batches.len() >= ENTRIES_MAX;
-        for batch in batches {
+        let mut slept = false;
+        for batch in &batches {
+            // A node that slept for longer than entries are kept finds a jump in a lane.
+            let cursor = known.insert(batch.lane, batch.n);
+            slept |= cursor.is_some_and(|cursor| cursor + 1 != batch.n);
             for (name, _, last) in &batch.channels {
-                let head = Head {
-                    seq: *last,
-                    ..Head::default()
-                };
-                if let Some(channel) = self.channels.hear(name, head) {
-                    heal::spawn(channel, &self.log, &self.metrics, Cause::Sweep);
-                }
+                self.hear(
+                    name,
+                    Head {
+                        seq: *last,
+                        ..Head::default()
+                    },
+                );
             }
-            cursors.insert(batch.lane, batch.n);
+        }
+        if slept {
+            warn!(
+                "this node has slept for longer than the lane log reaches: all its channels are checked"
+            );
+            self.audit().await?;
         }
         Ok(more)
+    }
+
+    /// Compares all live channels with their heads in the log.
+    async fn audit(&self) -> Result<(), LogError> {
+        for names in self.channels.names().chunks(ATTACH_BATCH_MAX) {
+            for (name, head) in names.iter().zip(self.log.heads(names).await?) {
+                self.hear(name, head);
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&self, name: &ChannelName, head: Head) {
+        if let Some(channel) = self.channels.hear(name, head) {
+            heal::spawn(channel, &self.log, &self.metrics, Cause::Sweep);
+        }
     }
 }
 

@@ -80,6 +80,51 @@ fn clients_of_a_killed_node_go_on_at_another() {
     assert_eq!(received, (21..=40).map(Value::from).collect::<Vec<_>>());
 }
 
+/// A node that hangs in the middle of its work holds no lock that others need, and goes on where it was.
+#[test]
+fn a_hanging_node_holds_nobody_up() {
+    const COUNT: u64 = 60;
+    let mut cluster = Cluster::start(2);
+    let addresses: Vec<_> = cluster.nodes.iter().map(|node| node.address()).collect();
+    let mut clients: Vec<Client> = addresses.iter().map(|&one| Client::connect(one)).collect();
+    for client in &mut clients {
+        client.subscribe("channel");
+    }
+    thread::scope(|scope| {
+        let hanging = addresses[0];
+        let through_the_hanging = scope.spawn(move || {
+            let mut api = Api::new(hanging);
+            for number in 0..COUNT {
+                api.publish("channel", json!({ "through": 1, "number": number }));
+            }
+        });
+        let mut api = Api::new(addresses[1]);
+        for number in 0..COUNT {
+            // In the middle of its work, whatever it is just doing.
+            match number {
+                10 | 30 => cluster.nodes[0].pause(),
+                20 | 40 => cluster.nodes[0].resume(),
+                _ => {}
+            }
+            api.publish("channel", json!({ "through": 2, "number": number }));
+        }
+        through_the_hanging.join().unwrap();
+    });
+    let history = Api::new(addresses[1]).history("channel");
+    dense(&history);
+    assert_eq!(history.head, 2 * COUNT);
+    for client in &mut clients {
+        let received = run_over_ws(client, "channel", 1, history.head);
+        assert!(
+            history
+                .publications
+                .iter()
+                .map(|one| &one.data)
+                .eq(&received)
+        );
+    }
+}
+
 #[test]
 fn two_clusters_on_one_redis_do_not_hear_each_other() {
     let redis = servers::redis();

@@ -1,6 +1,10 @@
 //! Redis gone, Redis hanging, PostgreSQL restarting: the server stays up, loses nothing and recovers by itself.
 
-use fanfare_bench::local::NodeOptions;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::api::{Api, Refusal};
 use fanfare_tests::expect::{dense, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
@@ -10,6 +14,15 @@ use serde_json::json;
 
 /// Publications before, during and after an outage.
 const EACH: u64 = 30;
+
+/// Connections that publish with idempotency keys, and retry.
+const RETRYING: u64 = 4;
+
+/// Keys of each.
+const KEYS_EACH: u64 = 120;
+
+/// How often the database crashes under them.
+const CRASHES: u64 = 2;
 
 #[test]
 fn redis_stopped_and_started_again() {
@@ -102,6 +115,88 @@ fn postgres_stopped_and_started_again() {
         .map(|one| one.data.clone());
     assert_eq!(received, logged.collect::<Vec<_>>());
     assert!(node.ended().is_none(), "{}", node.stderr());
+}
+
+/// The database crashes under publishers that retry with their idempotency keys: every key is committed once, at the
+/// place that was acknowledged, whatever had become of the commit that got no answer.
+#[test]
+fn postgres_crashing_under_publishers_that_retry() {
+    let mut postgres = servers::postgres();
+    let database = postgres.create_database("app").unwrap();
+    let redis = servers::redis();
+    let start = |name: &str| {
+        servers::start(NodeOptions {
+            postgres: Some(database.clone()),
+            redis: Some(redis.url()),
+            name: Some(name.to_owned()),
+            ..servers::dev()
+        })
+    };
+    let nodes = [start("node-1"), start("node-2")];
+    let addresses = nodes.each_ref().map(Node::address);
+    let mut client = Client::connect(addresses[1]);
+    client.subscribe("channel");
+
+    let count = AtomicU64::new(0);
+    let acknowledged: Vec<(String, u64)> = thread::scope(|scope| {
+        let publishers: Vec<_> = (0..RETRYING)
+            .map(|publisher| {
+                let count = &count;
+                scope.spawn(move || publish_with_retries(&addresses, publisher, count))
+            })
+            .collect();
+        for crash in 1..=CRASHES {
+            let enough = crash * RETRYING * KEYS_EACH / (CRASHES + 1);
+            eventually("publishers are at work", || {
+                (count.load(Ordering::Relaxed) >= enough).then_some(())
+            });
+            postgres.kill();
+            postgres.restart().unwrap();
+        }
+        publishers
+            .into_iter()
+            .flat_map(|publisher| publisher.join().unwrap())
+            .collect()
+    });
+
+    let history = Api::new(addresses[0]).history("channel");
+    dense(&history);
+    assert_eq!(history.head, RETRYING * KEYS_EACH, "every key once");
+    for (key, offset) in acknowledged {
+        let found = &history.publications[offset as usize - 1].data;
+        assert_eq!(found, &json!(key), "offset {offset}");
+    }
+    let received = run_over_ws(&mut client, "channel", 1, history.head);
+    assert!(
+        history
+            .publications
+            .iter()
+            .map(|one| &one.data)
+            .eq(&received)
+    );
+}
+
+/// Publishes its keys one after the other, each through one node and the next until it is acknowledged.
+fn publish_with_retries(
+    addresses: &[SocketAddr],
+    publisher: u64,
+    count: &AtomicU64,
+) -> Vec<(String, u64)> {
+    let mut apis: Vec<Api> = addresses.iter().map(|&address| Api::new(address)).collect();
+    let mut turn = publisher as usize;
+    (0..KEYS_EACH)
+        .map(|number| {
+            let key = format!("{publisher}-{number}");
+            let request = json!({ "channel": "channel", "data": key, "idempotency_key": key });
+            let published = eventually("a publish is acknowledged", || {
+                turn += 1;
+                let nodes = apis.len();
+                apis[turn % nodes].try_publish_request(&request).ok()
+            });
+            count.fetch_add(1, Ordering::Relaxed);
+            (key, published.offset)
+        })
+        .collect()
 }
 
 /// Publishes `EACH` numbers from `first` on.

@@ -84,14 +84,19 @@ impl Conn {
         self.writable && self.out.is_empty() && !self.closing && !self.dead
     }
 
-    /// Whether the session may be given more input.
+    /// Whether its bytes may be read: for the session, or to be thrown away while it closes.
     pub(crate) fn takes_input(&self) -> bool {
-        self.out.len() <= OUT_BYTES_MAX && self.calls <= CALLS_MAX && !self.closing && !self.dead
+        let has_room = self.out.len() <= OUT_BYTES_MAX && self.calls <= CALLS_MAX;
+        (has_room || self.closing) && !self.dead
     }
 
-    /// Whether nothing of this connection's own bytes waits.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.out.is_empty()
+    /// Ends a closing connection as far as it can be. Returns whether it can be removed now: a socket waits for its peer
+    /// to close too, because closing on bytes that nobody has read would take the last frame away from the peer.
+    pub(crate) fn finish(&mut self) -> bool {
+        if self.dead {
+            return true;
+        }
+        self.closing && self.out.is_empty() && !self.sink.end()
     }
 
     /// Calls the session.

@@ -139,7 +139,7 @@ impl Shard {
         };
         conn.queued_resume = false;
         let clear = conn.flush(tick);
-        if conn.dead || (conn.closing && conn.is_flushed()) {
+        if conn.finish() {
             self.doom(index);
             return;
         }

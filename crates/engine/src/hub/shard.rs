@@ -198,7 +198,9 @@ impl Shard {
         self.tick += 1;
         let tick = self.tick;
         for key in std::mem::take(&mut self.retries) {
-            if self.conn(key).is_some() {
+            if let Some(conn) = self.conn(key) {
+                // Whatever they waited for has not helped: they ask again.
+                conn.subs.iter_mut().for_each(|sub| sub.waiting = false);
                 self.queue_resume(key.index);
             }
         }
@@ -276,6 +278,9 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(index) else {
             return;
         };
+        if conn.closing {
+            return;
+        }
         let tick = self.tick;
         let requests = &mut self.requests;
         if conn.input.is_empty() {
@@ -329,7 +334,7 @@ impl Shard {
             return;
         };
         conn.flush(tick);
-        if conn.dead || (conn.closing && conn.is_flushed()) {
+        if conn.finish() {
             self.doom(index);
         }
     }

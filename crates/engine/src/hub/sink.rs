@@ -1,6 +1,9 @@
 //! Where a connection's bytes go: a socket, or a pipe into somebody else's (an HTTP response body, a simulation).
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -72,6 +75,14 @@ impl Sink {
                 Err(PushError::Full) => Written::Partly(0),
                 Err(PushError::Closed(PipeClosed)) => Written::Gone,
             },
+        }
+    }
+
+    /// Says that nothing more will be written. Returns whether the peer can still be waited for.
+    pub(crate) fn end(&mut self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.shutdown(Shutdown::Write).is_ok(),
+            Self::Pipe(_) => false,
         }
     }
 
