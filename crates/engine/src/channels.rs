@@ -53,6 +53,8 @@ struct State {
     intake: Option<Intake>,
     /// What arrived before the head was known.
     before: Vec<Arc<Run>>,
+    /// How far the channel was said to reach before the head was known.
+    heard: Head,
     /// The shards with subscribers, or waiting for the channel to become live.
     shards: Vec<Arc<Inbox>>,
     unused_since: Option<Instant>,
@@ -210,6 +212,7 @@ impl Channel {
         let state = State {
             intake: None,
             before: Vec::new(),
+            heard: Head::default(),
             shards: Vec::new(),
             unused_since: None,
             healing: false,
@@ -256,11 +259,11 @@ impl Channel {
     /// Hears how far the channel reaches. Returns whether the caller has to fetch a hole.
     pub(crate) fn hear(&self, head: Head) -> bool {
         let mut state = self.lock();
-        let news = state
-            .intake
-            .as_mut()
-            .is_some_and(|intake| intake.hear(head));
-        news && state.begin_healing()
+        let Some(intake) = &mut state.intake else {
+            state.heard.seq = state.heard.seq.max(head.seq);
+            return false;
+        };
+        intake.hear(head) && state.begin_healing()
     }
 
     /// The hole to be fetched now. `None` ends the healing.
@@ -271,10 +274,20 @@ impl Channel {
         hole
     }
 
-    /// Gives up what retention removed before it could be fetched.
+    /// Gives up what retention removed before it could be fetched, and tells the shards.
     pub(crate) fn skip_trimmed(&self, trimmed: Seq) {
-        if let Some(intake) = &mut self.lock().intake {
-            intake.skip_trimmed(trimmed);
+        let mut state = self.lock();
+        let Some(intake) = &mut state.intake else {
+            return;
+        };
+        intake.skip_trimmed(trimmed);
+        let head = intake.head();
+        for inbox in &state.shards {
+            let channel = self.name.clone();
+            inbox.send(Message::Refreshed {
+                channel,
+                result: Ok(head),
+            });
         }
     }
 
@@ -285,6 +298,7 @@ impl Channel {
         for run in std::mem::take(&mut state.before) {
             intake.offer(&run, Instant::now());
         }
+        intake.hear(state.heard);
         let head = intake.head().seq;
         state.intake = Some(intake);
         for inbox in &state.shards {
@@ -309,6 +323,7 @@ impl State {
 
     fn keep_before(&mut self, run: &Arc<Run>) {
         // What does not fit is fetched as a hole.
+        self.heard.seq = self.heard.seq.max(run.last());
         if self.before.len() < crate::intake::EARLY_RUNS_MAX {
             self.before.push(Arc::clone(run));
         }

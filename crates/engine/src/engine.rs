@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use fanfare_wire::{ChannelName, Draft, Epoch, Form, Run, Seq};
 use tokio::{
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{debug, warn};
@@ -30,6 +30,11 @@ use crate::{
 
 /// Most publications that one history query returns.
 pub const HISTORY_LIMIT_MAX: usize = 1000;
+
+/// Reads of history that run at the same time on a node.
+pub const HISTORY_READS_MAX: usize = 16;
+/// What one history query returns, in bytes; at least one publication.
+pub const HISTORY_BYTES_MAX: usize = 4 << 20;
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +77,7 @@ struct Core {
     pages: Arc<Pages>,
     metrics: Arc<Metrics>,
     nodes: Mutex<Vec<NodeRecord>>,
+    history_reads: Semaphore,
 }
 
 impl Engine {
@@ -115,6 +121,7 @@ impl Engine {
             publisher,
             metrics: Arc::clone(&metrics),
             nodes: Mutex::default(),
+            history_reads: Semaphore::new(HISTORY_READS_MAX),
         });
         let upstream = Arc::new(Shards(Arc::clone(&core)));
         let common = Arc::new(Common {
@@ -245,6 +252,8 @@ impl Core {
         {
             return Err(HistoryError::OtherEpoch(self.epoch.clone()));
         }
+        let closed = |_| LogError("the node is shutting down".to_owned());
+        let _permit = self.history_reads.acquire().await.map_err(closed)?;
         let head = self.head(&channel).await?;
         let limit = limit.min(HISTORY_LIMIT_MAX);
         let from = match (&since, direction) {
@@ -254,7 +263,7 @@ impl Core {
         // Nothing is before the first; the port would take 0 for "from the head".
         let nothing =
             limit == 0 || (since.is_some() && direction == Direction::Backward && from.0 <= 1);
-        let publications = match nothing {
+        let mut publications = match nothing {
             true => Vec::new(),
             false => {
                 self.log
@@ -269,6 +278,13 @@ impl Core {
                     .await?
             }
         };
+        let mut bytes = 0;
+        let fitting = publications.iter().take_while(|publication| {
+            let fits = bytes <= HISTORY_BYTES_MAX;
+            bytes += publication.weight();
+            fits
+        });
+        publications.truncate(fitting.count());
         let seen = publications
             .iter()
             .map(|publication| publication.seq)

@@ -72,6 +72,10 @@ impl Ring {
             _ => return Recent::Gone,
         }
         let start = self.runs.partition_point(|(_, run)| run.last() <= seq);
+        if start == self.runs.len() {
+            // The head has jumped over what this node could not fetch in time.
+            return Recent::Gone;
+        }
         let mut bytes = 0;
         let mut runs = Vec::new();
         for (_, run) in self.runs.range(start..) {

@@ -105,7 +105,7 @@ async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Resul
     for channel in &asked.channels {
         may_read(gateway, claims.as_ref(), channel)?;
     }
-    let beginning = begin(gateway, asked).await?;
+    let beginning = begin(gateway, claims.as_ref(), asked).await?;
     let (pipe, body) = pipe();
     let session = StreamSession {
         many: beginning.positions.channels().len() > 1,
@@ -202,8 +202,27 @@ fn may_read(
     }
 }
 
+/// Whether the stream may go on from a position in a channel; otherwise it begins live.
+fn may_look_back(
+    gateway: &Gateway,
+    claims: Option<&ConnectionClaims>,
+    channel: &ChannelName,
+) -> bool {
+    let authenticated = claims.is_some_and(|claims| !claims.sub.is_empty());
+    let standing = Standing {
+        authenticated,
+        subscribed: true,
+    };
+    let options = gateway.config.rules.of(channel);
+    options.is_some_and(|options| options.history.permits(standing))
+}
+
 /// Decides where the stream stands in each channel before it begins, so that its very first id is a whole position.
-async fn begin(gateway: &Gateway, asked: Asked) -> Result<Beginning, Refusal> {
+async fn begin(
+    gateway: &Gateway,
+    claims: Option<&ConnectionClaims>,
+    asked: Asked,
+) -> Result<Beginning, Refusal> {
     let epoch = gateway.engine.epoch().clone();
     let mut positions = Positions::new(epoch.clone(), asked.channels);
     let asked_for = asked
@@ -214,12 +233,17 @@ async fn begin(gateway: &Gateway, asked: Asked) -> Result<Beginning, Refusal> {
         Some(Some((of, seqs))) if *of == epoch => Some(seqs.clone()),
         _ => None,
     };
-    let seqs = resumed.as_ref();
+    let position = |at: usize, name: &ChannelName| {
+        let seqs = resumed
+            .as_ref()
+            .filter(|_| may_look_back(gateway, claims, name))?;
+        seqs.get(at).copied()
+    };
     let readers: Vec<(ChannelName, Option<Seq>)> = positions
         .channels()
         .iter()
         .enumerate()
-        .map(|(at, (name, _))| (name.clone(), seqs.map(|seqs| seqs[at])))
+        .map(|(at, (name, _))| (name.clone(), position(at, name)))
         .collect();
     let heads = gateway.engine.heads(&readers).await;
     let heads = heads.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the log is not available"))?;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{
     cursors::Slot,
     inbox::ConnKey,
-    session::{Context, Request, Session},
+    session::{Call, Context, Event, Request, Session},
     sink::{Sink, Written},
 };
 
@@ -13,6 +13,8 @@ use super::{
 pub(crate) const OUT_BYTES_MAX: usize = 256 << 10;
 /// Calls of one session that may be under way. Above this nothing is read from its connection until some are answered.
 pub(crate) const CALLS_MAX: u32 = 256;
+/// How many calls a read of history counts for: it can bring a thousand publications.
+const HISTORY_CALLS: u32 = 32;
 /// A connection to which no byte could be written for so long is closed.
 pub(crate) const STALL_SECONDS_MAX: u32 = 60;
 /// How long a connection that is to be closed may take to accept its last bytes.
@@ -44,6 +46,8 @@ pub(crate) struct Conn {
     pub(crate) doomed: bool,
     pub(crate) queued_resume: bool,
     pub(crate) queued_read: bool,
+    /// The session has left input that it could go on with.
+    pub(crate) paused: bool,
 }
 
 /// One subscription of a connection.
@@ -76,6 +80,7 @@ impl Conn {
             doomed: false,
             queued_resume: false,
             queued_read: false,
+            paused: false,
         }
     }
 
@@ -112,8 +117,25 @@ impl Conn {
             out: &mut self.out,
             requests,
             lagging,
+            calls: self.calls,
+            paused: false,
         };
         call(&mut *self.session, &mut cx)
+    }
+
+    /// The session has asked for something that will be answered.
+    pub(crate) fn called(&mut self, call: &Call) {
+        self.calls += weight(call);
+    }
+
+    /// Something was answered.
+    pub(crate) fn answered(&mut self, event: &Event) {
+        let weight = match event {
+            Event::Published { .. } => 1,
+            Event::History { .. } => HISTORY_CALLS,
+            _ => 0,
+        };
+        self.calls = self.calls.saturating_sub(weight);
     }
 
     /// The socket has room again.
@@ -166,5 +188,13 @@ impl Conn {
         self.writable = false;
         self.progress_at = tick;
         self.lagged_at = tick;
+    }
+}
+
+/// What a call counts for.
+pub(super) fn weight(call: &Call) -> u32 {
+    match call {
+        Call::Publish { .. } => 1,
+        Call::History { .. } => HISTORY_CALLS,
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Joining {
     pub(super) tag: u32,
     pub(super) start: Start,
     pub(super) form: FormId,
+    /// It came while the head was being read: what that read says may be older than its position.
+    pub(super) late: bool,
 }
 
 /// Where a cursor is placed.
@@ -95,29 +97,47 @@ impl Shard {
             return;
         };
         if self.channels[channel as usize].attachment.is_none() {
-            self.refuse_joining(channel, error);
+            self.hold(channel, |shard| shard.refuse_joining(channel, error));
         }
     }
 
     /// The channel's head, fresh from the log.
-    pub(super) fn refreshed(&mut self, name: &ChannelName, result: Result<Head, LogError>) {
+    pub(super) fn refreshed(&mut self, name: &ChannelName, result: &Result<Head, LogError>) {
         let Some(channel) = self.by_name.get(name).copied() else {
             return;
         };
-        self.channels[channel as usize].refreshing = false;
-        match result {
-            Ok(head) => {
-                self.truncate_behind(channel, head.trimmed);
-                let waiting = std::mem::take(&mut self.channels[channel as usize].joining);
-                for joining in waiting {
-                    self.place_or_wait(channel, joining, Some(head));
-                }
-            }
-            Err(error) => {
-                self.refuse_joining(channel, &error);
-                self.retry_behind(channel);
-            }
+        let found = &mut self.channels[channel as usize];
+        found.refreshing = false;
+        if found.attachment.is_none() {
+            // The answer to somebody who has left: those who came since wait for the channel to become live.
+            return;
         }
+        self.hold(channel, |shard| match result {
+            Ok(head) => shard.refreshed_at(channel, *head),
+            Err(error) => {
+                shard.refuse_joining(channel, error);
+                shard.retry_behind(channel);
+            }
+        });
+    }
+
+    fn refreshed_at(&mut self, channel: u32, head: Head) {
+        let found = &mut self.channels[channel as usize];
+        // Retention may have overtaken the node itself.
+        found.head = found.head.max(head.trimmed);
+        self.truncate_behind(channel, head.trimmed);
+        self.resume_behind(channel);
+        for mut joining in std::mem::take(&mut self.channels[channel as usize].joining) {
+            let late = std::mem::take(&mut joining.late);
+            self.place_or_wait(channel, joining, (!late).then_some(head));
+        }
+    }
+
+    /// Works on a channel that must not go away meanwhile, though sessions may answer by leaving it.
+    fn hold(&mut self, channel: u32, work: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.channels[channel as usize].held, true);
+        work(self);
+        self.channels[channel as usize].held = before;
         self.drop_if_unused(channel);
     }
 
@@ -143,7 +163,7 @@ impl Shard {
         let Some(found) = self.channels.get(channel as usize) else {
             return;
         };
-        if !found.cursors.is_empty() || !found.joining.is_empty() {
+        if found.held || !found.cursors.is_empty() || !found.joining.is_empty() {
             return;
         }
         let found = self.channels.remove(channel as usize);
@@ -157,23 +177,27 @@ impl Shard {
         if self.channels[channel as usize].attachment.is_none() {
             return;
         }
-        for joining in std::mem::take(&mut self.channels[channel as usize].joining) {
-            self.place_or_wait(channel, joining, None);
-        }
+        self.hold(channel, |shard| {
+            for joining in std::mem::take(&mut shard.channels[channel as usize].joining) {
+                shard.place_or_wait(channel, joining, None);
+            }
+        });
     }
 
-    fn place_or_wait(&mut self, channel: u32, joining: Joining, fresh: Option<Head>) {
+    fn place_or_wait(&mut self, channel: u32, mut joining: Joining, fresh: Option<Head>) {
         if self.conn(joining.conn).is_none() {
             return;
         }
+        let epoch = self.common.upstream.epoch();
         let found = &mut self.channels[channel as usize];
-        let Some(place) = place(found, &joining.start, fresh, self.common.upstream.epoch()) else {
-            found.joining.push(joining);
-            if !std::mem::replace(&mut found.refreshing, true) {
+        let Some(place) = place(found, &joining.start, fresh, epoch) else {
+            joining.late = std::mem::replace(&mut found.refreshing, true);
+            if !joining.late {
                 self.common
                     .upstream
                     .refresh(found.name.clone(), &self.inbox);
             }
+            found.joining.push(joining);
             return;
         };
         self.place(channel, &joining, &place);

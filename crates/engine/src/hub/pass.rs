@@ -92,7 +92,11 @@ impl Shard {
         };
         found.head = head;
         // After a jump over a hole the frames do not follow the cursors: they go on through the ring and the log.
-        let follows = runs[0].first() == base.next();
+        let mut next = base.next();
+        let follows = runs.iter().all(|run| {
+            let expected = std::mem::replace(&mut next, run.last().next());
+            run.first() == expected
+        });
         let mut tally = Tally::default();
         let mut stragglers = Vec::new();
         for (id, list) in found.cursors.lists_mut() {
@@ -247,11 +251,11 @@ impl Shard {
             .remove(&page)
             .unwrap_or_default();
         for waiter in waiters {
-            self.go_on_with(waiter, channel, result);
+            self.go_on_with(waiter, channel, page, result);
         }
     }
 
-    fn go_on_with(&mut self, waiter: ConnKey, channel: u32, result: &PageResult) {
+    fn go_on_with(&mut self, waiter: ConnKey, channel: u32, page: u64, result: &PageResult) {
         let Some(conn) = self.conn(waiter) else {
             return;
         };
@@ -268,6 +272,10 @@ impl Shard {
         let Some(cursor) = found.cursors.get_mut(slot) else {
             return;
         };
+        if page_after(cursor.seq) != page {
+            // It left and came back elsewhere, and waits for another page.
+            return;
+        }
         match result {
             Ok(Some(run)) if run.last() > cursor.seq => {
                 let overtaken = run.first() > cursor.seq.next();
@@ -285,8 +293,13 @@ impl Shard {
                 }
                 self.queue_resume(index);
             }
+            // Read before there was more: the next read brings it.
+            Ok(Some(_)) => {
+                self.conns[index as usize].subs[at].waiting = false;
+                self.queue_resume(index);
+            }
             // Nothing there though more exists: retention was faster. The head says how far.
-            Ok(_) => {
+            Ok(None) => {
                 if !std::mem::replace(&mut found.refreshing, true) {
                     self.common
                         .upstream

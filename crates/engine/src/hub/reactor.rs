@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -32,10 +33,13 @@ pub(super) fn spawn(index: usize, common: Arc<Common>) -> io::Result<Arc<Inbox>>
         .name(format!("shard-{index}"))
         .spawn(move || {
             let _runtime = runtime.enter();
-            if let Err(error) = run(poll, shard) {
-                error!(shard = index, %error, "the shard stops: epoll failed");
-                std::process::exit(70);
+            match catch_unwind(AssertUnwindSafe(|| run(poll, shard))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!(shard = index, %error, "the shard stops: epoll failed"),
+                Err(_) => error!(shard = index, "the shard stops: a bug, see above"),
             }
+            // Half a node that looks alive is worse than a restart: its clients come back elsewhere.
+            std::process::abort();
         })?;
     Ok(inbox)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fanfare_wire::{ChannelName, Draft, Epoch, FormId, Publication, Seq};
 
+use super::conn::{CALLS_MAX, OUT_BYTES_MAX, weight};
 use crate::{
     port::{Direction, LogError},
     publish::{PublishError, Published},
@@ -38,12 +39,30 @@ pub struct Context<'a> {
     pub requests: &'a mut Vec<Request>,
     /// The socket is full: bytes for this connection wait, or waited within the last minute.
     pub lagging: bool,
+    /// Calls that are under way, by weight.
+    pub(crate) calls: u32,
+    /// The session has left input on purpose, see [`pause`](Context::pause).
+    pub(crate) paused: bool,
 }
 
 impl Context<'_> {
     /// Asks for something.
     pub fn request(&mut self, request: Request) {
+        if let Request::Call(call) = &request {
+            self.calls += weight(call);
+        }
         self.requests.push(request);
+    }
+
+    /// Whether the connection has so much under way, or to write, that the session should leave the rest of its input.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.calls > CALLS_MAX || self.out.len() > OUT_BYTES_MAX
+    }
+
+    /// Says that the session has left input that it can go on with: it is given again when there is room.
+    pub fn pause(&mut self) {
+        self.paused = true;
     }
 }
 

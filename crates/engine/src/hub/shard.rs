@@ -67,6 +67,8 @@ pub(crate) struct ShardChannel {
     pub(super) refreshing: bool,
     pub(super) page_waiters: HashMap<u64, Vec<ConnKey>>,
     pub(super) dirty: bool,
+    /// Somebody works on it: sessions that answer by leaving must not take it away.
+    pub(super) held: bool,
 }
 
 impl Shard {
@@ -117,7 +119,7 @@ impl Shard {
                 Message::News(run) => self.news(run),
                 Message::Attached(attachment) => self.attached(attachment),
                 Message::AttachFailed { channel, error } => self.attach_failed(&channel, &error),
-                Message::Refreshed { channel, result } => self.refreshed(&channel, result),
+                Message::Refreshed { channel, result } => self.refreshed(&channel, &result),
                 Message::Page {
                     channel,
                     page,
@@ -162,6 +164,12 @@ impl Shard {
             if !conn.takes_input() {
                 // Queued again when its output is flushed or its calls are answered.
                 return;
+            }
+            if conn.paused {
+                // What was left is older than what the socket has.
+                conn.paused = false;
+                self.input(index, &mut []);
+                continue;
             }
             let mut buffer = std::mem::take(&mut self.buffer);
             let read = conn.sink.read(&mut buffer);
@@ -266,9 +274,7 @@ impl Shard {
 
     fn event(&mut self, conn: ConnKey, event: Event) {
         let Some(found) = self.conn(conn) else { return };
-        if matches!(event, Event::Published { .. } | Event::History { .. }) {
-            found.calls = found.calls.saturating_sub(1);
-        }
+        found.answered(&event);
         self.call(conn.index, |session, cx| session.on_event(event, cx));
         self.queue_read_if_paused(conn.index);
     }
@@ -283,24 +289,31 @@ impl Shard {
         }
         let tick = self.tick;
         let requests = &mut self.requests;
+        let mut paused = false;
+        let mut give = |conn: &mut Conn, bytes: &mut [u8]| {
+            conn.with_session(requests, tick, |session, cx| {
+                let consumed = session.on_bytes(bytes, cx);
+                paused = cx.paused;
+                consumed
+            })
+        };
         if conn.input.is_empty() {
-            let consumed =
-                conn.with_session(requests, tick, |session, cx| session.on_bytes(bytes, cx));
-            if consumed < bytes.len() {
-                conn.input = bytes[consumed..].to_vec();
-            }
+            let consumed = give(conn, bytes);
+            conn.input.extend_from_slice(&bytes[consumed..]);
         } else {
             let mut input = std::mem::take(&mut conn.input);
             input.extend_from_slice(bytes);
-            let consumed = conn.with_session(requests, tick, |session, cx| {
-                session.on_bytes(&mut input, cx)
-            });
+            let consumed = give(conn, &mut input);
             if consumed < input.len() {
                 input.drain(..consumed);
                 conn.input = input;
             }
         }
+        conn.paused = paused;
         self.settle(key(index));
+        if paused {
+            self.queue_read_if_paused(key(index));
+        }
     }
 
     /// Calls the session of a connection and does what it asks for.
@@ -356,12 +369,13 @@ impl Shard {
                     tag,
                     start,
                     form,
+                    late: false,
                 };
                 self.join(channel, joining);
             }
             Request::Unsubscribe(channel) => self.leave(index, &channel),
             Request::Call(call) => {
-                conn.calls += 1;
+                conn.called(&call);
                 let reply = super::Remote {
                     inbox: Arc::clone(&self.inbox),
                     conn: conn.key,
@@ -486,6 +500,7 @@ impl ShardChannel {
             refreshing: false,
             page_waiters: HashMap::new(),
             dirty: false,
+            held: false,
         }
     }
 }

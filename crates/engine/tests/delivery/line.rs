@@ -1,8 +1,10 @@
 //! The smallest gateway there can be: lines of text over TCP. `sub <channel> <start>` and `unsub <channel>` go in;
+//! `substrict` leaves when it cannot go on;
 //! `= <channel> <position> <recovery>` and `<channel> <seq> <payload>` come out.
 
 use std::{
     collections::HashMap,
+    fmt,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
 };
@@ -28,7 +30,11 @@ impl Form for LineForm {
     }
 }
 
-pub(crate) struct LineSession;
+/// One connection. A strict subscriber leaves when it is truncated or reset, as Centrifuge clients do.
+#[derive(Default)]
+pub(crate) struct LineSession {
+    strict: bool,
+}
 
 impl Session for LineSession {
     fn on_open(&mut self, _: &mut Context<'_>) {}
@@ -40,8 +46,9 @@ impl Session for LineSession {
             consumed += length + 1;
             let words: Vec<&str> = line.split(' ').collect();
             let channel = ChannelName::parse(words[1]).unwrap();
+            self.strict |= words[0] == "substrict";
             cx.request(match words[0] {
-                "sub" => Request::Subscribe {
+                "sub" | "substrict" => Request::Subscribe {
                     tag: 0,
                     channel,
                     start: start(words[2]),
@@ -55,24 +62,38 @@ impl Session for LineSession {
     }
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
-        let line = match event {
+        let (channel, line) = match event {
             Event::Subscribed {
                 channel,
                 position,
                 recovery,
                 ..
             } => {
-                let recovery = match recovery {
-                    Recovery::NotAsked => "live".to_owned(),
-                    Recovery::Recovered => "recovered".to_owned(),
-                    Recovery::Truncated { oldest } => format!("truncated {oldest}"),
-                    Recovery::Reset => "reset".to_owned(),
-                };
-                format!("= {channel} {position} {recovery}\n")
+                let line = format!("= {channel} {position} {}\n", words(recovery));
+                let goes_on = matches!(recovery, Recovery::NotAsked | Recovery::Recovered);
+                ((!goes_on).then_some(channel), line)
             }
-            other => format!("! {other:?}\n"),
+            Event::Truncated { channel, oldest } => {
+                let line = format!("= {channel} {oldest} overtaken\n");
+                (Some(channel), line)
+            }
+            other => (None, format!("! {other:?}\n")),
         };
         cx.out.extend_from_slice(line.as_bytes());
+        if let Some(channel) = channel
+            && self.strict
+        {
+            cx.request(Request::Unsubscribe(channel));
+        }
+    }
+}
+
+fn words(recovery: Recovery) -> String {
+    match recovery {
+        Recovery::NotAsked => "live".to_owned(),
+        Recovery::Recovered => "recovered".to_owned(),
+        Recovery::Truncated { oldest } => format!("truncated {oldest}"),
+        Recovery::Reset => "reset".to_owned(),
     }
 }
 
@@ -99,6 +120,16 @@ pub(crate) enum From {
     OtherEpoch(Seq),
 }
 
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live => f.write_str("live"),
+            Self::After(seq) => write!(f, "{seq}"),
+            Self::OtherEpoch(seq) => write!(f, "other:{seq}"),
+        }
+    }
+}
+
 /// A client that checks what it reads.
 pub(crate) struct Client {
     socket: TcpStream,
@@ -120,17 +151,38 @@ impl Client {
 
     /// Subscribes and returns what became of the position.
     pub(crate) fn subscribe(&mut self, channel: &str, from: From) -> String {
-        let start = match from {
-            From::Live => "live".to_owned(),
-            From::After(seq) => seq.to_string(),
-            From::OtherEpoch(seq) => format!("other:{seq}"),
-        };
-        writeln!(self.socket, "sub {channel} {start}").unwrap();
+        self.ask(channel, from);
+        self.answer()
+    }
+
+    /// Subscribes, to leave when it cannot go on.
+    pub(crate) fn subscribe_strictly(&mut self, channel: &str, from: From) -> String {
+        self.ask_strictly(channel, from);
+        self.answer()
+    }
+
+    /// Asks to subscribe, without waiting for the answer.
+    pub(crate) fn ask(&mut self, channel: &str, from: From) {
+        writeln!(self.socket, "sub {channel} {from}").unwrap();
+    }
+
+    /// Asks to subscribe strictly, without waiting for the answer.
+    pub(crate) fn ask_strictly(&mut self, channel: &str, from: From) {
+        writeln!(self.socket, "substrict {channel} {from}").unwrap();
+    }
+
+    /// The next answer to a subscribe.
+    pub(crate) fn answer(&mut self) -> String {
         loop {
             if let Some(reply) = self.read_line() {
                 return reply;
             }
         }
+    }
+
+    /// Reads until the subscription is told that retention was faster.
+    pub(crate) fn expect_truncated(&mut self) {
+        assert_eq!(self.answer(), "overtaken");
     }
 
     pub(crate) fn unsubscribe(&mut self, channel: &str) {

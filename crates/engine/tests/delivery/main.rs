@@ -1,8 +1,10 @@
 //! The whole engine, several nodes in one process, real sockets: what a subscriber reads is every publication once, in
 //! order, whatever the bus loses, however slowly it reads, and wherever it comes back.
 
+mod gate;
 mod line;
 mod nodes;
+mod seams;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::{
     net::{TcpListener, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -20,29 +20,46 @@ use fanfare_wire::{ChannelName, Draft, Epoch, Json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::line::{Client, LineForm, LineSession};
+use crate::{
+    PATIENCE,
+    gate::{GatedLog, Gates},
+    line::{Client, LineForm, LineSession},
+};
 
 /// Nodes that share a log.
 pub(crate) struct Cluster {
     runtime: Runtime,
     log: MemoryLog,
     network: MemoryNetwork,
+    /// What holds back the answers of the log.
+    pub(crate) gates: Arc<Gates>,
     nodes: Vec<(Arc<Engine>, Arc<MemoryBus>)>,
 }
 
 impl Cluster {
     pub(crate) fn start(nodes: usize) -> Self {
+        Self::with_shards(nodes, 2)
+    }
+
+    pub(crate) fn with_shards(nodes: usize, shards: usize) -> Self {
         let runtime = Runtime::new().unwrap();
         let log = MemoryLog::new(Epoch::parse("memory").unwrap(), || 0);
+        let gates = Arc::new(Gates::default());
         let network = MemoryNetwork::new();
-        let nodes = (0..nodes)
-            .map(|_| start_node(&runtime, &log, &network))
-            .collect();
+        let start = |_| {
+            let lane = GatedLog {
+                log: log.open_lane(),
+                gates: Arc::clone(&gates),
+            };
+            start_node(&runtime, shards, Arc::new(lane), &network)
+        };
+        let nodes = (0..nodes).map(start).collect();
         Self {
             runtime,
             log,
             network,
             nodes,
+            gates,
         }
     }
 
@@ -55,7 +72,7 @@ impl Cluster {
         self.nodes[node]
             .0
             .hub()
-            .open(sink, Box::new(LineSession), Vec::new());
+            .open(sink, Box::new(LineSession::default()), Vec::new());
         Client::new(client)
     }
 
@@ -93,21 +110,30 @@ impl Cluster {
     }
 }
 
+/// Waits for something that happens in another thread.
+pub(crate) fn wait_for(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it did not happen");
+        std::thread::yield_now();
+    }
+}
+
 fn start_node(
     runtime: &Runtime,
-    log: &MemoryLog,
+    shards: usize,
+    lane: Arc<dyn Log>,
     network: &MemoryNetwork,
 ) -> (Arc<Engine>, Arc<MemoryBus>) {
     let _entered = runtime.enter();
     let bus = Arc::new(network.join());
     let config = EngineConfig {
-        shards: 2,
+        shards,
         retention: Vec::new(),
         retention_interval: Duration::from_secs(3600),
         about: Arc::new(|| Bytes::from_static(b"{}")),
         metrics: Arc::new(Metrics::default()),
     };
-    let lane: Arc<dyn Log> = Arc::new(log.open_lane());
     let engine = Engine::start(
         config,
         lane,

@@ -41,6 +41,8 @@ const PING_SECONDS: u32 = 25;
 const PONG_SECONDS: u32 = 8;
 /// Seconds that a client may take to connect.
 const CONNECT_SECONDS: u32 = 10;
+/// Seconds after its expiry in which a token may be replaced: SDKs ask for a new one just when the old one expires.
+const EXPIRY_GRACE_SECONDS: Seconds = 25;
 /// Most publications that a client is given by one history command.
 const HISTORY_LIMIT_MAX: i32 = 300;
 /// Refuse a subscribe whose position cannot be recovered, instead of beginning live.
@@ -170,6 +172,7 @@ impl ClientSession {
             }
             // Messages without a reply are for handlers that this server does not have.
             Method::Send => Ok(()),
+            Method::NotServed => Err(errors::NOT_AVAILABLE.into()),
             Method::Unknown => Err(errors::METHOD_NOT_FOUND.into()),
         }
     }
@@ -291,6 +294,10 @@ impl ClientSession {
     ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
         self.permit(&channel, |options| options.history)?;
+        if cx.is_full() {
+            // A frame can ask for far more than a connection may have under way.
+            return Err(errors::TOO_MANY_REQUESTS);
+        }
         let limit = match request.limit {
             0 => 0,
             limit if limit < 0 => HISTORY_LIMIT_MAX,
@@ -318,7 +325,11 @@ impl ClientSession {
         request: &RefreshRequest<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), Failure> {
-        let fresh = self.gateway.identify(&request.token)?;
+        let fresh = match self.gateway.identify(&request.token) {
+            // An error would end the client for good; this lets it come back with another token.
+            Err(Failure::Error(_)) => return Err(disconnects::CONNECTION_EXPIRED.into()),
+            identified => identified?,
+        };
         let Some(client) = &mut self.client else {
             return Err(disconnects::BAD_REQUEST.into());
         };
@@ -364,13 +375,18 @@ impl ClientSession {
 
     fn on_subscribed(
         &mut self,
+        tag: u32,
         channel: &ChannelName,
-        position: Seq,
-        recovery: Recovery,
+        (position, recovery): (Seq, Recovery),
         epoch: &Epoch,
         cx: &mut Context<'_>,
     ) {
-        let Some(sub) = self.subs.iter_mut().find(|sub| sub.channel == *channel) else {
+        // An answer to a subscribe that was taken back meanwhile is not one to its successor.
+        let asked = |sub: &&mut Sub| {
+            let owed = matches!(sub.state, SubState::Joining { id, .. } if id == tag);
+            owed && sub.channel == *channel
+        };
+        let Some(sub) = self.subs.iter_mut().find(asked) else {
             return;
         };
         let SubState::Joining {
@@ -477,8 +493,10 @@ impl ClientSession {
             .chain([self.client.as_ref().and_then(|client| client.expires)])
             .flatten()
             .min();
-        let until =
-            next.map(|next| u32::try_from((next - unix_seconds()).max(1)).unwrap_or(u32::MAX));
+        let until = next.map(|next| {
+            let left = next + EXPIRY_GRACE_SECONDS - unix_seconds();
+            u32::try_from(left.max(1)).unwrap_or(u32::MAX)
+        });
         let seconds = seconds.min(until.unwrap_or(u32::MAX));
         cx.request(Request::Wake { seconds });
     }
@@ -582,6 +600,10 @@ impl Session for ClientSession {
         // Taken out, so that a message that it holds does not borrow the session.
         let mut decoder = std::mem::take(&mut self.decoder);
         loop {
+            if cx.is_full() {
+                cx.pause();
+                break;
+            }
             let outcome = match decoder.next(&mut bytes[consumed..], bytes_max) {
                 Ok(None) => break,
                 Ok(Some((incoming, taken))) => {
@@ -615,13 +637,13 @@ impl Session for ClientSession {
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         let outcome = match event {
             Event::Subscribed {
+                tag,
                 channel,
                 position,
                 recovery,
                 epoch,
-                ..
             } => {
-                self.on_subscribed(&channel, position, recovery, &epoch, cx);
+                self.on_subscribed(tag, &channel, (position, recovery), &epoch, cx);
                 Ok(())
             }
             Event::SubscribeFailed { channel, .. } => {
@@ -744,5 +766,5 @@ fn ttl(expires: Option<Seconds>) -> Option<u32> {
 }
 
 fn has_expired(expires: Option<Seconds>, now: Seconds) -> bool {
-    expires.is_some_and(|expires| expires <= now)
+    expires.is_some_and(|expires| expires + EXPIRY_GRACE_SECONDS <= now)
 }

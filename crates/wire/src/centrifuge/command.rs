@@ -38,7 +38,9 @@ pub enum Method<'a> {
     Send,
     /// An empty object: the answer to the server's ping.
     Pong,
-    /// A command that this server does not know.
+    /// A command of the protocol that this server does not serve: presence, presence_stats, rpc.
+    NotServed,
+    /// A command that the protocol does not have.
     Unknown,
 }
 
@@ -194,6 +196,12 @@ struct Wire<'a> {
     sub_refresh: Option<SubRefreshRequest<'a>>,
     #[serde(borrow, default)]
     send: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    presence: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    presence_stats: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    rpc: Option<&'a RawValue>,
 }
 
 impl<'a> Command<'a> {
@@ -240,6 +248,14 @@ impl<'a> Command<'a> {
                 sub_refresh: Some(request),
                 ..
             } => Method::SubRefresh(request),
+            Wire {
+                presence: Some(_), ..
+            }
+            | Wire {
+                presence_stats: Some(_),
+                ..
+            }
+            | Wire { rpc: Some(_), .. } => Method::NotServed,
             _ => Method::Unknown,
         };
         // Only `send` goes without a number.

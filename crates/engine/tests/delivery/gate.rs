@@ -1,0 +1,120 @@
+//! A log in memory whose answers can be held back, so that what must not happen meanwhile can happen meanwhile.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use bytes::Bytes;
+use fanfare_engine::{
+    memory::log::MemoryLog,
+    port::{
+        AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, Log, LogError, NodeRecord,
+        ReadRange, Retention, Trimmed,
+    },
+};
+use fanfare_wire::{ChannelName, Draft, Epoch, Publication};
+use tokio::sync::watch;
+
+/// Answers of one kind: read when they are asked for, given when the gate is open.
+pub(crate) struct Gate {
+    open: watch::Sender<bool>,
+    waiting: AtomicUsize,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            open: watch::Sender::new(true),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// How many answers are held back.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    async fn pass(&self) {
+        self.waiting.fetch_add(1, SeqCst);
+        let mut open = self.open.subscribe();
+        // The sender lives in self.
+        open.wait_for(|open| *open).await.unwrap();
+        self.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The gates of a log.
+#[derive(Default)]
+pub(crate) struct Gates {
+    pub(crate) reads: Gate,
+    pub(crate) heads: Gate,
+}
+
+pub(crate) struct GatedLog {
+    pub(crate) log: MemoryLog,
+    pub(crate) gates: Arc<Gates>,
+}
+
+impl Log for GatedLog {
+    fn epoch(&self) -> Epoch {
+        self.log.epoch()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
+        self.log.append(batch)
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        range: ReadRange,
+    ) -> BoxFuture<'a, Result<Vec<Publication>, LogError>> {
+        Box::pin(async move {
+            let answer = self.log.read(channel, range).await;
+            self.gates.reads.pass().await;
+            answer
+        })
+    }
+
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, LogError>> {
+        Box::pin(async move {
+            let answer = self.log.heads(channels).await;
+            self.gates.heads.pass().await;
+            answer
+        })
+    }
+
+    fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
+        self.log.lanes()
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        cursors: &'a LaneCursors,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
+        self.log.sweep(cursors, limit)
+    }
+
+    fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
+        self.log.trim(rules)
+    }
+
+    fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
+        self.log.heartbeat(about)
+    }
+}

@@ -1,0 +1,87 @@
+//! What happens while an answer of the log is on its way.
+
+use fanfare_wire::Seq;
+
+use crate::{
+    line::From,
+    nodes::{Cluster, wait_for},
+};
+
+#[test]
+fn the_last_subscriber_that_leaves_when_it_is_truncated_takes_nothing_with_it() {
+    let cluster = Cluster::with_shards(1, 1);
+    let mut slow = cluster.client(0);
+    slow.subscribe_strictly("room", From::Live);
+    // More than socket buffers and ring hold, and then it is all gone.
+    for _ in 0..4000 {
+        cluster.publish(0, "room", 8000);
+    }
+    cluster.trim("room", 1);
+    slow.expect_truncated();
+    let mut other = cluster.client(0);
+    other.subscribe("room", From::Live);
+    cluster.publish(0, "room", 10);
+    other.expect("room", Seq(4001), Seq(4001));
+}
+
+#[test]
+fn several_refused_subscribers_of_one_channel_take_nothing_with_them() {
+    let cluster = Cluster::with_shards(1, 1);
+    cluster.gates.heads.close();
+    let mut refused: Vec<_> = (0..3).map(|_| cluster.client(0)).collect();
+    for client in &mut refused {
+        client.ask_strictly("room", From::OtherEpoch(Seq(5)));
+    }
+    wait_for(|| cluster.gates.heads.waiting() > 0);
+    cluster.gates.heads.open();
+    for client in &mut refused {
+        assert_eq!(client.answer(), "reset");
+    }
+    let mut other = cluster.client(0);
+    other.subscribe("room", From::Live);
+    cluster.publish(0, "room", 10);
+    other.expect("room", Seq(1), Seq(1));
+}
+
+#[test]
+fn a_page_that_was_read_too_early_is_read_again() {
+    let cluster = Cluster::with_shards(1, 1);
+    for _ in 0..100 {
+        cluster.publish(0, "room", 10);
+    }
+    cluster.gates.reads.close();
+    let mut first = cluster.client(0);
+    first.subscribe("room", From::After(Seq(0)));
+    wait_for(|| cluster.gates.reads.waiting() > 0);
+    // The ring no longer reaches 101 after these.
+    for _ in 0..300 {
+        cluster.publish(0, "room", 10);
+    }
+    let mut second = cluster.client(0);
+    second.subscribe("room", From::After(Seq(100)));
+    cluster.gates.reads.open();
+    first.expect("room", Seq(1), Seq(400));
+    second.expect("room", Seq(101), Seq(400));
+}
+
+#[test]
+fn what_the_sweep_finds_while_a_channel_becomes_live_is_not_forgotten() {
+    let cluster = Cluster::with_shards(2, 1);
+    cluster.lose_hints(true);
+    // The first sweep has placed its cursors once a message that only it can bring arrives.
+    let mut probe = cluster.client(1);
+    probe.subscribe("probe", From::Live);
+    cluster.publish(0, "probe", 10);
+    probe.expect("probe", Seq(1), Seq(1));
+    cluster.gates.heads.close();
+    let mut client = cluster.client(1);
+    client.ask("room", From::Live);
+    wait_for(|| cluster.gates.heads.waiting() > 0);
+    cluster.publish(0, "room", 10);
+    // Once this has arrived, the sweep has seen the one before it too.
+    cluster.publish(0, "probe", 10);
+    probe.expect("probe", Seq(2), Seq(2));
+    cluster.gates.heads.open();
+    assert_eq!(client.answer(), "live");
+    client.expect("room", Seq(1), Seq(1));
+}
