@@ -52,6 +52,11 @@ fn a_connection_ends_with_its_token_unless_it_brings_a_new_one() {
     let reply = kept.command("refresh", json!({ "token": token(3_600) }));
     assert!(reply.get("refresh").is_some(), "{reply}");
     let mut lost = connect();
+    // Whoever is looked at reads, and answers pings.
+    eventually("the one with the old token is gone", || {
+        assert!(kept.is_open());
+        (!lost.is_open()).then_some(())
+    });
     assert_eq!(
         lost.end(),
         End::Close(CONNECTION_EXPIRED, "connection expired".to_owned())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Answer::{Close, Error};
 use super::{
     ALREADY_SUBSCRIBED, BAD_REQUEST, CLOSE_BAD_REQUEST, CLOSE_INVALID_TOKEN, LIMIT_EXCEEDED,
-    METHOD_NOT_FOUND, run,
+    METHOD_NOT_FOUND, NOT_AVAILABLE, run,
 };
 
 /// Bytes of data that are too many, and yet not too many for a frame.
@@ -204,7 +204,7 @@ fn commands_that_make_no_sense() {
         (
             "an rpc",
             command("rpc", json!({ "method": "x" })),
-            Error(METHOD_NOT_FOUND),
+            Error(NOT_AVAILABLE),
         ),
     ];
     run(cases, &mut node);

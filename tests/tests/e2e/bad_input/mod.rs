@@ -14,6 +14,7 @@ use self::Answer::{Close, Error};
 
 // Error codes: the connection stays.
 const METHOD_NOT_FOUND: u64 = 104;
+const NOT_AVAILABLE: u64 = 108;
 const ALREADY_SUBSCRIBED: u64 = 105;
 const LIMIT_EXCEEDED: u64 = 106;
 const BAD_REQUEST: u64 = 107;
