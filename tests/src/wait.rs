@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long any one condition may take before the test fails, unless `FANFARE_TEST_PATIENCE_MS` says otherwise.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How long a condition is waited for. Generous: a healthy run never comes near it.
 pub fn patience() -> Duration {
