@@ -62,8 +62,10 @@ pub(crate) async fn publish(State(gateway): State<Arc<Gateway>>, body: Bytes) ->
         Ok(request) => request,
         Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
     };
-    let draft = request.channel.as_ref().ok_or(errors::BAD_REQUEST);
-    match draft.and_then(|channel| draft_for(&gateway, channel, &request)) {
+    let Some(channel) = &request.channel else {
+        return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST);
+    };
+    match draft_for(&gateway, channel, &request) {
         Ok(draft) => answer(published(gateway.engine.publish(draft).await)),
         Err(error) => answer(Err(error)),
     }

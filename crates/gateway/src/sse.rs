@@ -4,15 +4,10 @@
 //! is a position for all channels, so a browser that reconnects by itself, to any node, goes on without a hole and
 //! without a repeat. Where retention or a reset of the log makes that impossible, `truncated` or `reset` says so.
 
-use std::{
-    fmt::Write as _,
-    pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    task::{Context as TaskContext, Poll},
-};
+mod pipe;
+mod query;
+
+use std::{fmt::Write as _, sync::Arc};
 
 use axum::{
     body::Body,
@@ -20,20 +15,14 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use fanfare_engine::{
-    hub::{
-        Context, Event, Pipe, PipeClosed, PushError, Recovery, Remote, Request, Resume, Session,
-        Sink, Start,
-    },
+    hub::{Context, Event, Recovery, Request, Resume, Session, Sink, Start},
     port::Head,
 };
 use fanfare_wire::{
     ChannelName, Epoch, Seq,
     sse::{self, Positions},
 };
-use futures_util::Stream;
-use tokio::sync::mpsc;
 
 use crate::{
     EVENT_STREAM, EVENT_STREAM_OF_MANY, Gateway,
@@ -45,8 +34,6 @@ use crate::{
 
 /// Seconds between comments that keep the stream alive through proxies.
 const HEARTBEAT_SECONDS: u32 = 15;
-/// Chunks that may wait for HTTP to take them.
-const PIPE_CHUNKS: usize = 4;
 
 /// `GET /events?channel=a&channel=b`.
 pub async fn events(
@@ -106,7 +93,7 @@ async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Resul
         may_read(gateway, claims.as_ref(), channel)?;
     }
     let beginning = begin(gateway, claims.as_ref(), asked).await?;
-    let (pipe, body) = pipe();
+    let (pipe, body) = pipe::pipe();
     let session = StreamSession {
         many: beginning.positions.channels().len() > 1,
         positions: beginning.positions,
@@ -123,7 +110,7 @@ async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Resul
 fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
     let mut channels = Vec::new();
     let mut last_event_id = None;
-    for (name, value) in form_pairs(query) {
+    for (name, value) in query::form_pairs(query) {
         match &*name {
             "channel" => {
                 let channel = ChannelName::parse(&value);
@@ -293,45 +280,6 @@ fn with_cors(gateway: &Gateway, headers: &HeaderMap, mut response: Response) -> 
     response
 }
 
-/// The pairs of an `application/x-www-form-urlencoded` text.
-fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (unescape(name), unescape(value))
-        })
-}
-
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        match (escaped, first) {
-            (Some(byte), _) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-                continue;
-            }
-            (None, b'+') => bytes.push(b' '),
-            (None, byte) => bytes.push(*byte),
-        }
-        rest = tail;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
-}
-
 // === The session ===
 
 /// One event stream.
@@ -457,110 +405,9 @@ fn put_ready(positions: &Positions, out: &mut Vec<u8>) {
     sse::put_event("ready", json.as_bytes(), out);
 }
 
-// === The pipe into the response ===
-
-/// The hub's end of a response body.
-struct BodyPipe {
-    chunks: mpsc::Sender<Bytes>,
-    shared: Arc<Shared>,
-}
-
-/// HTTP's end.
-struct BodyStream {
-    chunks: mpsc::Receiver<Bytes>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    remote: OnceLock<Remote>,
-    refused: AtomicBool,
-}
-
-fn pipe() -> (BodyPipe, BodyStream) {
-    let (sender, receiver) = mpsc::channel(PIPE_CHUNKS);
-    let shared = Arc::new(Shared::default());
-    (
-        BodyPipe {
-            chunks: sender,
-            shared: Arc::clone(&shared),
-        },
-        BodyStream {
-            chunks: receiver,
-            shared,
-        },
-    )
-}
-
-impl Pipe for BodyPipe {
-    fn bind(&mut self, remote: Remote) {
-        // Bound once.
-        let _ = self.shared.remote.set(remote);
-    }
-
-    fn push(&mut self, chunk: Bytes) -> Result<(), PushError> {
-        let refused = |error| match error {
-            mpsc::error::TrySendError::Full(chunk) => Ok(chunk),
-            mpsc::error::TrySendError::Closed(_) => Err(PushError::Closed(PipeClosed)),
-        };
-        let Err(error) = self.chunks.try_send(chunk) else {
-            return Ok(());
-        };
-        let chunk = refused(error)?;
-        self.shared.refused.store(true, SeqCst);
-        // HTTP may have emptied the pipe between the refusal and its note: then nobody would call.
-        let Err(error) = self.chunks.try_send(chunk) else {
-            self.shared.refused.store(false, SeqCst);
-            return Ok(());
-        };
-        refused(error).and(Err(PushError::Full))
-    }
-}
-
-impl Stream for BodyStream {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.chunks.poll_recv(cx);
-        if matches!(polled, Poll::Ready(Some(_)))
-            && self.shared.refused.swap(false, SeqCst)
-            && let Some(remote) = self.shared.remote.get()
-        {
-            remote.writable();
-        }
-        polled.map(|chunk| chunk.map(Ok))
-    }
-}
-
-impl Drop for BodyStream {
-    fn drop(&mut self) {
-        if let Some(remote) = self.shared.remote.get() {
-            remote.hangup();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_query_is_taken_apart() {
-        let pairs: Vec<_> = form_pairs("channel=a%3Ab&channel=c+d&x&y=%zz%4").collect();
-        let pairs: Vec<(&str, &str)> = pairs
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        assert_eq!(
-            pairs,
-            [
-                ("channel", "a:b"),
-                ("channel", "c d"),
-                ("x", ""),
-                ("y", "%zz%4")
-            ]
-        );
-    }
 
     #[test]
     fn what_is_asked_is_checked() {
@@ -587,19 +434,5 @@ mod tests {
             ["a", "b"]
         );
         assert_eq!(last_event_id.as_deref(), Some("newer"));
-    }
-
-    #[test]
-    fn a_full_pipe_refuses_and_a_dropped_one_is_closed() {
-        let (mut pipe, body) = pipe();
-        for _ in 0..PIPE_CHUNKS {
-            assert_eq!(pipe.push(Bytes::from_static(b"x")), Ok(()));
-        }
-        assert_eq!(pipe.push(Bytes::from_static(b"x")), Err(PushError::Full));
-        drop(body);
-        assert_eq!(
-            pipe.push(Bytes::from_static(b"x")),
-            Err(PushError::Closed(PipeClosed))
-        );
     }
 }

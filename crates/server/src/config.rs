@@ -34,6 +34,7 @@ const NODE_NAME_BYTES_MAX: usize = 64;
 
 const DRAIN_SECONDS: Bounds = Bounds::new(10, 0, 3600);
 const MESSAGE_BYTES: Bounds = Bounds::new(65_536, 1, 8 << 20);
+const THREADS: Bounds = Bounds::new(0, 0, 256);
 const CONNECTIONS: Bounds = Bounds::new(100_000, 1, 10_000_000);
 const SUBSCRIPTIONS: Bounds = Bounds::new(128, 1, 10_000);
 
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) token_secret: Option<Secret>,
     /// Open to everybody, on a loopback address.
     pub(crate) dev: bool,
+    /// Threads that serve connections, and as many for everything else; 0 for one per core.
+    pub(crate) threads: usize,
     /// What is logged, and how.
     pub(crate) log: LogConfig,
     /// Origins of web pages that may connect, besides the server's own.
@@ -170,6 +173,7 @@ impl Config {
                 format: check::log_format(text(flags.log_format, file.log_format).as_deref())?,
                 level: check::log_level(text(flags.log_level, file.log_level).as_deref())?,
             },
+            threads: size("threads", (flags.threads, file.threads), THREADS)?,
             allowed_origins: check::origins(flags.allowed_origins, file.allowed_origins)?,
             drain: Duration::from_secs(bounded(
                 "drain_seconds",

@@ -41,7 +41,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Serve(settings) => {
             let config = Config::load(*settings)?;
             start_logging(config.log);
-            runtime()?.block_on(wiring::serve(config))?;
+            runtime(wiring::threads(&config))?.block_on(wiring::serve(config))?;
         }
         Command::Token(arguments) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -49,7 +49,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Doctor(settings) => {
             let config = Config::load(*settings)?;
-            return Ok(runtime()?.block_on(doctor::run(&config))?);
+            return Ok(runtime(1)?.block_on(doctor::run(&config))?);
         }
         Command::Bench(arguments) => fanfare_bench::run(*arguments)?,
         Command::Version => println!("fanfare {}", env!("CARGO_PKG_VERSION")),
@@ -57,8 +57,9 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
 }

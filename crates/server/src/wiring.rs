@@ -132,13 +132,21 @@ fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Re
         )
     };
     let engine = EngineConfig {
-        shards: thread::available_parallelism().map_or(1, usize::from),
+        shards: threads(config),
         retention: config.channels.retention(),
         retention_interval: config.retention_interval,
         about: Arc::new(about),
         metrics,
     };
     Engine::start(engine, log, bus, fanfare_gateway::forms())
+}
+
+/// How many threads serve connections, and how many everything else.
+pub(crate) fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
 }
 
 fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> GatewayConfig {

@@ -1,5 +1,7 @@
 //! The Centrifuge client protocol over WebSocket: the handshake here, the protocol in `session`.
 
+mod client;
+mod rights;
 mod session;
 
 use std::{io, sync::Arc};

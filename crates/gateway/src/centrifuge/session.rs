@@ -21,18 +21,16 @@ use fanfare_wire::{
     ChannelName, Draft, Epoch, Json, Seq,
     centrifuge::{
         Command, ConnectRequest, ConnectResult, Disconnect, ErrorCode, HistoryRequest, Method,
-        PING, PublishRequest, RefreshRequest, Reply, SubRefreshRequest, SubscribeRequest,
-        SubscribeResult, UnsubscribeRequest, disconnects, errors, split_commands, unsubscribes,
+        PING, PublishRequest, Reply, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
+        disconnects, errors, split_commands, unsubscribes,
     },
     ws::{self, Incoming},
 };
 use uuid::Uuid;
 
+use super::client::{Client, EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl};
 use crate::{
-    ENVELOPE_BYTES_MAX, Gateway, WEBSOCKET_JSON,
-    access::{Access, Standing},
-    token::{Seconds, TokenError},
-    unix_seconds,
+    ENVELOPE_BYTES_MAX, Gateway, WEBSOCKET_JSON, access::Standing, token::Seconds, unix_seconds,
 };
 
 /// Seconds between the server's pings.
@@ -41,8 +39,6 @@ const PING_SECONDS: u32 = 25;
 const PONG_SECONDS: u32 = 8;
 /// Seconds that a client may take to connect.
 const CONNECT_SECONDS: u32 = 10;
-/// Seconds after its expiry in which a token may be replaced: SDKs ask for a new one just when the old one expires.
-const EXPIRY_GRACE_SECONDS: Seconds = 25;
 /// Most publications that a client is given by one history command.
 const HISTORY_LIMIT_MAX: i32 = 300;
 /// Refuse a subscribe whose position cannot be recovered, instead of beginning live.
@@ -50,33 +46,22 @@ const FLAG_REJECT_UNRECOVERED: u64 = 2;
 
 /// One client's connection.
 pub(super) struct ClientSession {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     decoder: ws::Decoder,
-    client: Option<Box<Client>>,
-    subs: Vec<Sub>,
+    pub(super) client: Option<Box<Client>>,
+    pub(super) subs: Vec<Sub>,
     timer: Timer,
     deadline: Instant,
 }
 
-/// A client that has introduced itself.
-struct Client {
-    id: Uuid,
-    /// From its token; empty for an anonymous one.
-    user: Box<str>,
-    info: Option<Json>,
-    /// Channels that its token lets it subscribe to.
-    channels: Box<[ChannelName]>,
-    expires: Option<Seconds>,
-}
-
 /// A subscription, or one under way.
-struct Sub {
-    channel: ChannelName,
-    expires: Option<Seconds>,
-    state: SubState,
+pub(super) struct Sub {
+    pub(super) channel: ChannelName,
+    pub(super) expires: Option<Seconds>,
+    pub(super) state: SubState,
 }
 
-enum SubState {
+pub(super) enum SubState {
     /// The reply to the command with this number is owed.
     Joining {
         id: u32,
@@ -96,24 +81,6 @@ enum Timer {
     Ping,
     /// The pong is due.
     Pong,
-}
-
-/// How a command ends that is not simply answered.
-enum Failure {
-    Error(ErrorCode),
-    Disconnect(Disconnect),
-}
-
-impl From<ErrorCode> for Failure {
-    fn from(error: ErrorCode) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<Disconnect> for Failure {
-    fn from(disconnect: Disconnect) -> Self {
-        Self::Disconnect(disconnect)
-    }
 }
 
 impl ClientSession {
@@ -319,50 +286,6 @@ impl ClientSession {
         Ok(())
     }
 
-    fn on_refresh(
-        &mut self,
-        id: u32,
-        request: &RefreshRequest<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Failure> {
-        let fresh = match self.gateway.identify(&request.token) {
-            // An error would end the client for good; this lets it come back with another token.
-            Err(Failure::Error(_)) => return Err(disconnects::CONNECTION_EXPIRED.into()),
-            identified => identified?,
-        };
-        let Some(client) = &mut self.client else {
-            return Err(disconnects::BAD_REQUEST.into());
-        };
-        if fresh.user != client.user {
-            return Err(disconnects::INVALID_TOKEN.into());
-        }
-        client.expires = fresh.expires;
-        client.channels = fresh.channels;
-        let (name, ttl) = (client.id.to_string(), ttl(client.expires));
-        reply(cx, |out| Reply::new(id, out).refresh("refresh", &name, ttl));
-        Ok(())
-    }
-
-    fn on_sub_refresh(
-        &mut self,
-        id: u32,
-        request: &SubRefreshRequest<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorCode> {
-        let channel = parse_channel(&request.channel)?;
-        let expires = self.may_subscribe(&channel, &request.token)?;
-        let sub = self
-            .subs
-            .iter_mut()
-            .find(|sub| sub.channel == channel)
-            .ok_or(errors::PERMISSION_DENIED)?;
-        sub.expires = expires;
-        reply(cx, |out| {
-            Reply::new(id, out).refresh("sub_refresh", "", ttl(expires))
-        });
-        Ok(())
-    }
-
     fn on_pong(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
         if self.timer != Timer::Pong {
             return Err(disconnects::BAD_REQUEST);
@@ -501,86 +424,6 @@ impl ClientSession {
         cx.request(Request::Wake { seconds });
     }
 
-    // === Rights ===
-
-    fn is_authenticated(&self) -> bool {
-        self.client
-            .as_ref()
-            .is_some_and(|client| !client.user.is_empty())
-    }
-
-    fn access(
-        &self,
-        channel: &ChannelName,
-        of: impl FnOnce(&crate::access::ChannelOptions) -> Access,
-    ) -> Result<Access, ErrorCode> {
-        self.gateway
-            .config
-            .rules
-            .of(channel)
-            .map(of)
-            .ok_or(errors::UNKNOWN_CHANNEL)
-    }
-
-    fn permit(
-        &self,
-        channel: &ChannelName,
-        of: impl FnOnce(&crate::access::ChannelOptions) -> Access,
-    ) -> Result<(), ErrorCode> {
-        let live = |sub: &Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
-        let standing = Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: self.subs.iter().any(live),
-        };
-        let access = self.access(channel, of)?;
-        if access.permits(standing) {
-            Ok(())
-        } else {
-            Err(errors::PERMISSION_DENIED)
-        }
-    }
-
-    /// Whether the client may subscribe, and until when.
-    fn may_subscribe(
-        &self,
-        channel: &ChannelName,
-        token: &str,
-    ) -> Result<Option<Seconds>, ErrorCode> {
-        let access = self.access(channel, |options| options.subscribe)?;
-        let Some(client) = &self.client else {
-            return Err(errors::UNAUTHORIZED);
-        };
-        if !token.is_empty() {
-            let tokens = self
-                .gateway
-                .config
-                .tokens
-                .as_ref()
-                .ok_or(errors::PERMISSION_DENIED)?;
-            let claims = tokens
-                .subscription(token, unix_seconds())
-                .and_then(|claims| {
-                    claims.permit(&client.user, channel)?;
-                    Ok(claims)
-                });
-            return match claims {
-                Ok(claims) => Ok(claims.exp),
-                Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED),
-                Err(TokenError::Invalid(_)) => Err(errors::PERMISSION_DENIED),
-            };
-        }
-        let standing = Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: false,
-        };
-        let granted = access.permits(standing) || client.channels.contains(channel);
-        if granted {
-            Ok(None)
-        } else {
-            Err(errors::PERMISSION_DENIED)
-        }
-    }
-
     fn forget(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
         if let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) {
             self.subs.swap_remove(at);
@@ -683,57 +526,7 @@ impl Session for ClientSession {
     }
 }
 
-impl Gateway {
-    /// Who a connection token says that a client is.
-    fn identify(&self, token: &str) -> Result<Client, Failure> {
-        let anonymous = || Client {
-            id: Uuid::new_v4(),
-            user: "".into(),
-            info: None,
-            channels: [].into(),
-            expires: None,
-        };
-        if token.is_empty() {
-            return if self.config.open {
-                Ok(anonymous())
-            } else {
-                Err(disconnects::INVALID_TOKEN.into())
-            };
-        }
-        let tokens = self
-            .config
-            .tokens
-            .as_ref()
-            .ok_or(disconnects::INVALID_TOKEN)?;
-        match tokens.connection(token, unix_seconds()) {
-            Ok(claims) => Ok(Client {
-                user: claims.sub.into(),
-                info: claims.info,
-                channels: claims.channels.into(),
-                expires: claims.exp,
-                ..anonymous()
-            }),
-            Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED.into()),
-            Err(TokenError::Invalid(_)) => Err(disconnects::INVALID_TOKEN.into()),
-        }
-    }
-}
-
-impl Client {
-    /// What is told to others about a publication's sender.
-    fn publisher_info(&self) -> Json {
-        let user = serde_json::Value::from(&*self.user);
-        let mut text = format!("{{\"user\":{user},\"client\":\"{}\"", self.id).into_bytes();
-        if let Some(info) = &self.info {
-            text.extend_from_slice(b",\"conn_info\":");
-            text.extend_from_slice(info.as_bytes());
-        }
-        text.push(b'}');
-        Json::trusted(text.into())
-    }
-}
-
-fn reply(cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn reply(cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) {
     ws::text_frame_with(cx.out, write);
 }
 
@@ -742,7 +535,7 @@ fn close(cx: &mut Context<'_>, code: u16, reason: &str) {
     cx.request(Request::Close);
 }
 
-fn parse_channel(text: &str) -> Result<ChannelName, ErrorCode> {
+pub(super) fn parse_channel(text: &str) -> Result<ChannelName, ErrorCode> {
     ChannelName::parse(text).map_err(|_| errors::BAD_REQUEST)
 }
 
@@ -759,12 +552,4 @@ fn publish_error(error: &PublishError) -> ErrorCode {
         PublishError::Busy { .. } => errors::TOO_MANY_REQUESTS,
         PublishError::Append(_) | PublishError::Closed => errors::INTERNAL,
     }
-}
-
-fn ttl(expires: Option<Seconds>) -> Option<u32> {
-    expires.map(|expires| u32::try_from((expires - unix_seconds()).max(0)).unwrap_or(u32::MAX))
-}
-
-fn has_expired(expires: Option<Seconds>, now: Seconds) -> bool {
-    expires.is_some_and(|expires| expires + EXPIRY_GRACE_SECONDS <= now)
 }

@@ -84,6 +84,9 @@ pub(crate) struct Settings {
     /// How often to remove what is no longer kept [default: 60s]
     #[arg(long, value_name = "DURATION", env = "FANFARE_RETENTION_INTERVAL")]
     pub(crate) retention_interval: Option<String>,
+    /// Threads that serve connections, and as many for everything else [default: 0, one per core]
+    #[arg(long, value_name = "COUNT", env = "FANFARE_THREADS")]
+    pub(crate) threads: Option<String>,
     /// Longest payload of a publication in bytes [default: 65536]
     #[arg(long, value_name = "BYTES", env = "FANFARE_MESSAGE_BYTES_MAX")]
     pub(crate) message_bytes_max: Option<String>,

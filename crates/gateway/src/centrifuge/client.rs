@@ -1,0 +1,103 @@
+//! Who a client is: what its connection token says, and until when.
+
+use fanfare_wire::{
+    ChannelName, Json,
+    centrifuge::{Disconnect, ErrorCode, disconnects, errors},
+};
+use uuid::Uuid;
+
+use crate::{
+    Gateway,
+    token::{Seconds, TokenError},
+    unix_seconds,
+};
+
+/// Seconds after its expiry in which a token may be replaced: SDKs ask for a new one just when the old one expires.
+pub(super) const EXPIRY_GRACE_SECONDS: Seconds = 25;
+
+/// A client that has introduced itself.
+pub(super) struct Client {
+    pub(super) id: Uuid,
+    /// From its token; empty for an anonymous one.
+    pub(super) user: Box<str>,
+    pub(super) info: Option<Json>,
+    /// Channels that its token lets it subscribe to.
+    pub(super) channels: Box<[ChannelName]>,
+    pub(super) expires: Option<Seconds>,
+}
+
+/// How a command ends that is not simply answered.
+pub(super) enum Failure {
+    Error(ErrorCode),
+    Disconnect(Disconnect),
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Disconnect> for Failure {
+    fn from(disconnect: Disconnect) -> Self {
+        Self::Disconnect(disconnect)
+    }
+}
+
+impl Gateway {
+    /// Who a connection token says that a client is.
+    pub(super) fn identify(&self, token: &str) -> Result<Client, Failure> {
+        let anonymous = || Client {
+            id: Uuid::new_v4(),
+            user: "".into(),
+            info: None,
+            channels: [].into(),
+            expires: None,
+        };
+        if token.is_empty() {
+            return if self.config.open {
+                Ok(anonymous())
+            } else {
+                Err(disconnects::INVALID_TOKEN.into())
+            };
+        }
+        let tokens = self
+            .config
+            .tokens
+            .as_ref()
+            .ok_or(disconnects::INVALID_TOKEN)?;
+        match tokens.connection(token, unix_seconds()) {
+            Ok(claims) => Ok(Client {
+                user: claims.sub.into(),
+                info: claims.info,
+                channels: claims.channels.into(),
+                expires: claims.exp,
+                ..anonymous()
+            }),
+            Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED.into()),
+            Err(TokenError::Invalid(_)) => Err(disconnects::INVALID_TOKEN.into()),
+        }
+    }
+}
+
+impl Client {
+    /// What is told to others about a publication's sender.
+    pub(super) fn publisher_info(&self) -> Json {
+        let user = serde_json::Value::from(&*self.user);
+        let mut text = format!("{{\"user\":{user},\"client\":\"{}\"", self.id).into_bytes();
+        if let Some(info) = &self.info {
+            text.extend_from_slice(b",\"conn_info\":");
+            text.extend_from_slice(info.as_bytes());
+        }
+        text.push(b'}');
+        Json::trusted(text.into())
+    }
+}
+
+pub(super) fn ttl(expires: Option<Seconds>) -> Option<u32> {
+    expires.map(|expires| u32::try_from((expires - unix_seconds()).max(0)).unwrap_or(u32::MAX))
+}
+
+pub(super) fn has_expired(expires: Option<Seconds>, now: Seconds) -> bool {
+    expires.is_some_and(|expires| expires + EXPIRY_GRACE_SECONDS <= now)
+}

@@ -1,0 +1,141 @@
+//! What a client may do, decided anew for each command, and the tokens that renew it.
+
+use fanfare_engine::hub::Context;
+use fanfare_wire::{
+    ChannelName,
+    centrifuge::{ErrorCode, RefreshRequest, Reply, SubRefreshRequest, disconnects, errors},
+};
+
+use super::{
+    client::{Failure, ttl},
+    session::{ClientSession, Sub, SubState, parse_channel, reply},
+};
+use crate::{
+    access::{Access, ChannelOptions, Standing},
+    token::{Seconds, TokenError},
+    unix_seconds,
+};
+
+impl ClientSession {
+    pub(super) fn on_refresh(
+        &mut self,
+        id: u32,
+        request: &RefreshRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Failure> {
+        let fresh = match self.gateway.identify(&request.token) {
+            // An error would end the client for good; this lets it come back with another token.
+            Err(Failure::Error(_)) => return Err(disconnects::CONNECTION_EXPIRED.into()),
+            identified => identified?,
+        };
+        let Some(client) = &mut self.client else {
+            return Err(disconnects::BAD_REQUEST.into());
+        };
+        if fresh.user != client.user {
+            return Err(disconnects::INVALID_TOKEN.into());
+        }
+        client.expires = fresh.expires;
+        client.channels = fresh.channels;
+        let (name, ttl) = (client.id.to_string(), ttl(client.expires));
+        reply(cx, |out| Reply::new(id, out).refresh("refresh", &name, ttl));
+        Ok(())
+    }
+
+    pub(super) fn on_sub_refresh(
+        &mut self,
+        id: u32,
+        request: &SubRefreshRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ErrorCode> {
+        let channel = parse_channel(&request.channel)?;
+        let expires = self.may_subscribe(&channel, &request.token)?;
+        let sub = self
+            .subs
+            .iter_mut()
+            .find(|sub| sub.channel == channel)
+            .ok_or(errors::PERMISSION_DENIED)?;
+        sub.expires = expires;
+        reply(cx, |out| {
+            Reply::new(id, out).refresh("sub_refresh", "", ttl(expires))
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.client
+            .as_ref()
+            .is_some_and(|client| !client.user.is_empty())
+    }
+
+    pub(super) fn access(
+        &self,
+        channel: &ChannelName,
+        of: impl FnOnce(&ChannelOptions) -> Access,
+    ) -> Result<Access, ErrorCode> {
+        self.gateway
+            .config
+            .rules
+            .of(channel)
+            .map(of)
+            .ok_or(errors::UNKNOWN_CHANNEL)
+    }
+
+    pub(super) fn permit(
+        &self,
+        channel: &ChannelName,
+        of: impl FnOnce(&ChannelOptions) -> Access,
+    ) -> Result<(), ErrorCode> {
+        let live = |sub: &Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: self.subs.iter().any(live),
+        };
+        let access = self.access(channel, of)?;
+        if access.permits(standing) {
+            Ok(())
+        } else {
+            Err(errors::PERMISSION_DENIED)
+        }
+    }
+
+    /// Whether the client may subscribe, and until when.
+    pub(super) fn may_subscribe(
+        &self,
+        channel: &ChannelName,
+        token: &str,
+    ) -> Result<Option<Seconds>, ErrorCode> {
+        let access = self.access(channel, |options| options.subscribe)?;
+        let Some(client) = &self.client else {
+            return Err(errors::UNAUTHORIZED);
+        };
+        if !token.is_empty() {
+            let tokens = self
+                .gateway
+                .config
+                .tokens
+                .as_ref()
+                .ok_or(errors::PERMISSION_DENIED)?;
+            let claims = tokens
+                .subscription(token, unix_seconds())
+                .and_then(|claims| {
+                    claims.permit(&client.user, channel)?;
+                    Ok(claims)
+                });
+            return match claims {
+                Ok(claims) => Ok(claims.exp),
+                Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED),
+                Err(TokenError::Invalid(_)) => Err(errors::PERMISSION_DENIED),
+            };
+        }
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: false,
+        };
+        let granted = access.permits(standing) || client.channels.contains(channel);
+        if granted {
+            Ok(None)
+        } else {
+            Err(errors::PERMISSION_DENIED)
+        }
+    }
+}
