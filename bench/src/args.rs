@@ -187,6 +187,9 @@ pub struct ClusterArgs {
     /// One node on its embedded log, without PostgreSQL and Redis.
     #[arg(long, conflicts_with = "nodes")]
     pub sqlite: bool,
+    /// Threads of each node, as its --threads [default: that of the nodes, one per core].
+    #[arg(long, value_name = "COUNT")]
+    pub node_threads: Option<usize>,
     /// Which load.
     #[command(flatten)]
     #[serde(flatten)]
@@ -304,9 +307,10 @@ mod tests {
         let ClusterArgs {
             nodes,
             sqlite,
+            node_threads,
             load,
         } = cluster("bench cluster");
-        assert_eq!((nodes, sqlite), (4, false));
+        assert_eq!((nodes, sqlite, node_threads), (4, false, None));
         assert_eq!((load.client.clients, load.channels), (10_000, 100));
         assert_eq!((load.rate, load.publish.duration), (1_000.0, 60.0));
         assert_eq!((load.via, load.publish.size), (Via::Http, 200));

@@ -92,6 +92,9 @@ impl Servers {
         let mut options = NodeOptions {
             binary,
             dev: true,
+            arguments: args.node_threads.map_or_else(Vec::new, |threads| {
+                vec!["--threads".to_owned(), threads.to_string()]
+            }),
             ..NodeOptions::default()
         };
         // First the one that takes no time: if it is missing, that is known at once.
