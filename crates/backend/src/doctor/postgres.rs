@@ -1,6 +1,6 @@
 //! A PostgreSQL server.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use tokio_postgres::{
     Client, Config, Error, NoTls,
@@ -8,9 +8,7 @@ use tokio_postgres::{
 };
 
 use super::{Finding, judge_flush, measure};
-
-/// The oldest major version that will do.
-const MAJOR_VERSION_MIN: i32 = 13;
+use crate::postgres::{MAJOR_VERSION_MIN, describe};
 
 /// How long the server may take to let a session in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +31,7 @@ pub async fn examine_postgres(url: &str) -> Vec<Finding> {
         Ok(Ok(())) => {}
         Ok(Err(error)) => findings.push(Finding::fail(format!(
             "a question failed: {}",
-            words(&error)
+            describe(&error)
         ))),
         Err(_) => findings.push(Finding::fail(format!(
             "no answer within {EXAMINATION_TIMEOUT:?}; is the server overloaded?"
@@ -48,7 +46,7 @@ async fn connect(url: &str, findings: &mut Vec<Finding>) -> Option<Client> {
         Err(error) => {
             findings.push(Finding::fail(format!(
                 "the URL is not valid: {}",
-                words(&error)
+                describe(&error)
             )));
             return None;
         }
@@ -71,7 +69,7 @@ async fn connect(url: &str, findings: &mut Vec<Finding>) -> Option<Client> {
         Ok(Err(error)) => {
             findings.push(Finding::fail(format!(
                 "{place} does not let us in: {}",
-                words(&error)
+                describe(&error)
             )));
             None
         }
@@ -216,7 +214,7 @@ async fn flush(client: &Client) -> Finding {
         Ok(time) => judge_flush("a commit", time),
         Err(error) => Finding::warn(format!(
             "the time of a commit could not be measured: {}",
-            words(&error)
+            describe(&error)
         )),
     }
 }
@@ -233,23 +231,6 @@ fn place(config: &Config) -> String {
     });
     let hosts: Vec<String> = hosts.collect();
     format!("PostgreSQL at {}", hosts.join(", "))
-}
-
-/// The error with its causes on one line.
-fn words(error: &Error) -> String {
-    if let Some(error) = error.as_db_error() {
-        return format!("{} ({})", error.message(), error.code().code());
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

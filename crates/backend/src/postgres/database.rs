@@ -38,7 +38,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// The oldest major version of PostgreSQL that will do.
-const MAJOR_VERSION_MIN: i32 = 13;
+pub(crate) const MAJOR_VERSION_MIN: i32 = 13;
 
 /// What every session is set to. The planner is held to indexes: our statements touch few rows of large tables, and a
 /// plan made while a table was small must not scan it when it has grown. `local` and higher levels of

@@ -80,7 +80,7 @@ pub(super) fn refused(error: &tokio_postgres::Error) -> OpenError {
 }
 
 /// The error with its causes, on one line.
-pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         return format!("{} ({})", error.message(), error.code().code());
     }

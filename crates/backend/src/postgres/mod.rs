@@ -34,6 +34,7 @@ use self::{
 };
 
 pub use self::error::OpenError;
+pub(crate) use self::{database::MAJOR_VERSION_MIN, error::describe};
 
 /// Sessions that read. Reads beyond it wait for one of them.
 pub const READERS: usize = 4;
