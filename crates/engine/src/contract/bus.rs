@@ -5,9 +5,10 @@
 //! at the clock but to give up.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -299,13 +300,17 @@ pub async fn deliver(
     hints: Vec<Hint>,
     awaited: &[(&ChannelName, u64)],
 ) {
+    // How many have arrived, in the order of `awaited`. Nothing that has arrived goes away, so none is looked for twice:
+    // the bus must not wait for a look that takes long.
+    let known = AtomicUsize::new(0);
     let arrived = |log: &Log| {
-        let came = |(channel, n): &(&ChannelName, u64)| {
-            log.hints
-                .iter()
-                .any(|hint| hint.n == *n && hint.run.channel() == *channel)
-        };
-        awaited.iter().all(came)
+        while let Some((channel, n)) = awaited.get(known.load(Ordering::SeqCst)) {
+            if !log.seen.contains(&((*channel).clone(), *n)) {
+                return false;
+            }
+            known.fetch_add(1, Ordering::SeqCst);
+        }
+        true
     };
     loop {
         receiver.await_up().await;
@@ -364,6 +369,8 @@ struct Recorder {
 #[derive(Default)]
 struct Log {
     hints: Vec<Hint>,
+    /// The channels and numbers of `hints`.
+    seen: HashSet<(ChannelName, u64)>,
     up: bool,
     ups: usize,
     /// Reports of `Gap` and `Down`, and of `Up`, which implies a gap.
@@ -384,7 +391,10 @@ impl BusEvents for Recorder {
         let mut log = self.log();
         log.overlapped |= !alone;
         match event {
-            BusEvent::Hint(hint) => log.hints.push(hint),
+            BusEvent::Hint(hint) => {
+                log.seen.insert((hint.run.channel().clone(), hint.n));
+                log.hints.push(hint);
+            }
             BusEvent::Gap => log.breaks += 1,
             BusEvent::Down => {
                 log.up = false;
