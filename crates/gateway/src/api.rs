@@ -303,7 +303,7 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
         Some(limit) => usize::try_from(limit).unwrap_or(fanfare_engine::HISTORY_LIMIT_MAX),
     };
     let since = request.since.map(|since| {
-        let epoch = Epoch::parse(&since.epoch);
+        let epoch = Epoch::named(&since.epoch);
         (epoch, Seq(since.offset))
     });
     let direction = if request.reverse {

@@ -63,7 +63,6 @@ errors! {
     BAD_REQUEST = 107 "bad request" false;
     NOT_AVAILABLE = 108 "not available" false;
     TOKEN_EXPIRED = 109 "token expired" false;
-    EXPIRED = 110 "expired" false;
     TOO_MANY_REQUESTS = 111 "too many requests" true;
     UNRECOVERABLE_POSITION = 112 "unrecoverable position" false;
 }
@@ -83,14 +82,12 @@ macro_rules! disconnects {
 
 disconnects! {
     SHUTDOWN = 3001 "shutdown";
-    SERVER_ERROR = 3004 "internal server error";
     CONNECTION_EXPIRED = 3005 "connection expired";
     SLOW = 3008 "slow";
     NO_PONG = 3012 "no pong";
     INVALID_TOKEN = 3500 "invalid token";
     BAD_REQUEST = 3501 "bad request";
     STALE = 3502 "stale";
-    CHANNEL_LIMIT = 3505 "channel limit";
 }
 
 /// An unsubscribe that the server decides; from 2500 on the client subscribes again.

@@ -24,6 +24,13 @@ pub mod sse;
 pub mod ws;
 
 pub use name::{ChannelName, NameError};
-pub use position::{Epoch, Position, Seq};
+pub use position::{Epoch, Seq};
 pub use publication::{Draft, Json, JsonError, Millis, Publication};
 pub use run::{Encoded, Form, FormId, Run};
+
+/// Appends formatted text to a frame.
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    // invariant: writing to a vector cannot fail
+    let _ = out.write_fmt(text);
+}

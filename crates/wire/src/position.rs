@@ -44,6 +44,16 @@ impl Epoch {
         (fits && text.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| Self(text.into()))
     }
 
+    /// Reads the epoch of a position that a client names: `None` if it names none, so that it is not checked. A text that
+    /// cannot be an epoch becomes one that no log has.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "" => None,
+            text => Some(Self::parse(text).unwrap_or_else(|| Self("foreign".into()))),
+        }
+    }
+
     /// The epoch as it stands on the wire.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -57,11 +67,14 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// A place in a channel's history: everything up to and including `seq` of `epoch` has been seen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Position {
-    /// Which log the number belongs to.
-    pub epoch: Epoch,
-    /// The last publication that was seen; [`Seq::ZERO`] for none.
-    pub seq: Seq,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_names_is_checked_or_of_no_log() {
+        assert_eq!(Epoch::named(""), None);
+        assert_eq!(Epoch::named("e1"), Epoch::parse("e1"));
+        assert_eq!(Epoch::named("not-an-epoch").unwrap().as_str(), "foreign");
+    }
 }

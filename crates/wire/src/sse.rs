@@ -4,9 +4,7 @@
 //! any node, goes on in every channel. It reads `<epoch>-<which>-<seq>.<seq>…`, the numbers in the order of the sorted
 //! channel names; `which` is a checksum of these names, so that an id is not taken for that of another set of channels.
 
-use std::io::Write;
-
-use crate::{ChannelName, Epoch, Form, Publication, Seq};
+use crate::{ChannelName, Epoch, Form, Publication, Seq, put};
 
 /// Channels of one stream.
 pub const CHANNELS_MAX: usize = 64;
@@ -176,11 +174,6 @@ fn checksum<'a>(names: impl Iterator<Item = &'a ChannelName>) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
-}
-
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // invariant: writing to a vector cannot fail
-    let _ = out.write_fmt(text);
 }
 
 #[cfg(test)]

@@ -47,15 +47,7 @@ fn redis_absent_at_the_start() {
     let mut redis = servers::redis();
     redis.kill();
     let database = servers::database();
-    let start = |name: &str| {
-        servers::start(NodeOptions {
-            postgres: Some(database.clone()),
-            redis: Some(redis.url()),
-            name: Some(name.to_owned()),
-            ..servers::dev()
-        })
-    };
-    let nodes = [start("node-1"), start("node-2")];
+    let nodes = two_nodes(&database, &redis.url());
     let mut clients = nodes.each_ref().map(|node| Client::connect(node.address()));
     for client in &mut clients {
         client.subscribe("channel");
@@ -124,15 +116,7 @@ fn postgres_crashing_under_publishers_that_retry() {
     let mut postgres = servers::postgres();
     let database = postgres.create_database("app").unwrap();
     let redis = servers::redis();
-    let start = |name: &str| {
-        servers::start(NodeOptions {
-            postgres: Some(database.clone()),
-            redis: Some(redis.url()),
-            name: Some(name.to_owned()),
-            ..servers::dev()
-        })
-    };
-    let nodes = [start("node-1"), start("node-2")];
+    let nodes = two_nodes(&database, &redis.url());
     let addresses = nodes.each_ref().map(Node::address);
     let mut client = Client::connect(addresses[1]);
     client.subscribe("channel");
@@ -250,4 +234,16 @@ fn through_an_outage_of_redis(begin: impl Fn(&mut Cluster), end: impl Fn(&mut Cl
         run_over_ws(client, "channel", 3 * EACH + 1, 4 * EACH);
     }
     run_over_ws(&mut late, "late", 2, 2);
+}
+
+/// Two nodes of a cluster.
+fn two_nodes(database: &str, redis: &str) -> [Node; 2] {
+    ["node-1", "node-2"].map(|name| {
+        servers::start(NodeOptions {
+            postgres: Some(database.to_owned()),
+            redis: Some(redis.to_owned()),
+            name: Some(name.to_owned()),
+            ..servers::dev()
+        })
+    })
 }

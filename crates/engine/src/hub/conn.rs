@@ -48,6 +48,8 @@ pub(crate) struct Conn {
     pub(crate) queued_read: bool,
     /// The session has left input that it could go on with.
     pub(crate) paused: bool,
+    /// Its socket may have bytes that were not read for lack of room; no edge will come for them.
+    pub(crate) unread: bool,
 }
 
 /// One subscription of a connection.
@@ -81,6 +83,7 @@ impl Conn {
             queued_resume: false,
             queued_read: false,
             paused: false,
+            unread: false,
         }
     }
 

@@ -163,6 +163,7 @@ impl Shard {
             };
             if !conn.takes_input() {
                 // Queued again when its output is flushed or its calls are answered.
+                conn.unread = true;
                 return;
             }
             if conn.paused {
@@ -435,13 +436,13 @@ impl Shard {
         }
     }
 
-    /// A connection that had too much under way may have left bytes in its socket: the edge will not come again.
+    /// A connection that had too much under way goes on with what it left, as soon as there is room again.
     pub(super) fn queue_read_if_paused(&mut self, index: u32) {
-        if self
-            .conns
-            .get(index as usize)
-            .is_some_and(Conn::takes_input)
-        {
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
+        if (conn.paused || conn.unread) && conn.takes_input() {
+            conn.unread = false;
             self.queue_read(index);
         }
     }

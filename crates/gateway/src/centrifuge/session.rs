@@ -196,7 +196,7 @@ impl ClientSession {
             .is_ok_and(|it| it.permits(standing));
         let start = match request.recover && recoverable {
             true => Start::Resume(Resume {
-                epoch: parse_epoch(&request.epoch),
+                epoch: Epoch::named(&request.epoch),
                 seq: Seq(request.offset),
                 oldest_if_truncated: false,
             }),
@@ -271,7 +271,7 @@ impl ClientSession {
             limit => limit.min(HISTORY_LIMIT_MAX),
         };
         let since = request.since.as_ref();
-        let since = since.map(|position| (parse_epoch(&position.epoch), Seq(position.offset)));
+        let since = since.map(|position| (Epoch::named(&position.epoch), Seq(position.offset)));
         let query = HistoryQuery {
             channel,
             since,
@@ -537,14 +537,6 @@ fn close(cx: &mut Context<'_>, code: u16, reason: &str) {
 
 pub(super) fn parse_channel(text: &str) -> Result<ChannelName, ErrorCode> {
     ChannelName::parse(text).map_err(|_| errors::BAD_REQUEST)
-}
-
-/// An empty epoch is not checked; a text that this server cannot have given is an epoch of another log.
-fn parse_epoch(text: &str) -> Option<Epoch> {
-    if text.is_empty() {
-        return None;
-    }
-    Epoch::parse(text).or_else(|| Epoch::parse("foreign"))
 }
 
 fn publish_error(error: &PublishError) -> ErrorCode {

@@ -1,6 +1,6 @@
 //! Commands: what a client asks.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -56,28 +56,6 @@ pub struct ConnectRequest<'a> {
     /// A JSON Web Token.
     #[serde(borrow)]
     pub token: Cow<'a, str>,
-    /// The name of the client library.
-    #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    /// The version of the client.
-    #[serde(borrow)]
-    pub version: Cow<'a, str>,
-    /// Positions of subscriptions that the server makes.
-    #[serde(borrow)]
-    pub subs: HashMap<Cow<'a, str>, ServerSub<'a>>,
-}
-
-/// Where a subscription that the server makes goes on.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ServerSub<'a> {
-    /// Go on from the position.
-    pub recover: bool,
-    /// The position's number.
-    pub offset: u64,
-    /// The position's epoch.
-    #[serde(borrow)]
-    pub epoch: Cow<'a, str>,
 }
 
 /// Subscribes to a channel.

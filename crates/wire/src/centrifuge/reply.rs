@@ -1,8 +1,6 @@
 //! Replies and pushes: what the server says. Written by hand, because they are concatenations of JSON that is there.
 
-use std::io::Write;
-
-use crate::{ChannelName, Epoch, Publication, Seq, centrifuge::ErrorCode};
+use crate::{ChannelName, Epoch, Publication, Seq, centrifuge::ErrorCode, put};
 
 /// Writes replies for one command into a buffer.
 pub struct Reply<'a> {
@@ -204,11 +202,6 @@ fn put_ttl(out: &mut Vec<u8>, ttl: Option<u32>) {
     if let Some(ttl) = ttl {
         put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
     }
-}
-
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // invariant: writing to a vector cannot fail
-    let _ = out.write_fmt(text);
 }
 
 #[cfg(test)]
