@@ -7,11 +7,11 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fanfare_wire::{ChannelName, Epoch, Run, Seq};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     heal::{self, Cause},
@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     port::{Bus, Head, Log, LogError},
     ring::Recent,
+    task,
 };
 
 /// Independently locked parts of the table of channels.
@@ -89,13 +90,13 @@ impl Channels {
             commands,
             metrics: Arc::clone(metrics),
         });
-        tokio::spawn(attach_all(
+        task::spawn(attach_all(
             Arc::clone(&channels),
             queue,
             Arc::clone(log),
             Arc::clone(bus),
         ));
-        tokio::spawn(reap(Arc::clone(&channels)));
+        task::spawn(reap(Arc::clone(&channels)));
         channels
     }
 
@@ -150,12 +151,15 @@ impl Channels {
         channel.hear(head).then_some(channel)
     }
 
-    /// The names of all of them.
+    /// The names of all of them, sorted.
     pub(crate) fn names(&self) -> Vec<ChannelName> {
-        self.stripes
+        let mut names: Vec<ChannelName> = self
+            .stripes
             .iter()
             .flat_map(|stripe| lock(stripe).keys().cloned().collect::<Vec<_>>())
-            .collect()
+            .collect();
+        names.sort_unstable();
+        names
     }
 
     /// How many there are.
@@ -377,6 +381,7 @@ async fn attach_all(
         }
         names.sort_unstable();
         names.dedup();
+        released.sort_unstable();
         released.retain(|name| names.binary_search(name).is_err());
         if !released.is_empty() {
             bus.unsubscribe(released);

@@ -26,6 +26,7 @@ use crate::{
     port::{Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange, Retention},
     publish::{PublishError, Published, Publisher, Reply},
     sweep::Sweeper,
+    task,
 };
 
 /// Most publications that one history query returns.
@@ -130,8 +131,8 @@ impl Engine {
             metrics,
         });
         let hub = Hub::start(shards.max(1), &common)?;
-        tokio::spawn(Arc::clone(&core).beat(about));
-        tokio::spawn(Arc::clone(&core).trim(retention, retention_interval));
+        task::spawn(Arc::clone(&core).beat(about));
+        task::spawn(Arc::clone(&core).trim(retention, retention_interval));
         Ok(Arc::new(Self { core, hub }))
     }
 
@@ -366,7 +367,7 @@ impl Upstream for Shards {
 
     fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
         let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
-        tokio::spawn(async move {
+        task::spawn(async move {
             let result = core.head(&channel).await;
             if let Ok(head) = result
                 && let Some(channel) = core.channels.hear(&channel, head)
@@ -394,7 +395,7 @@ impl Upstream for Shards {
             }
             Call::History { tag, query } => {
                 let core = Arc::clone(&self.0);
-                tokio::spawn(async move {
+                task::spawn(async move {
                     let result = core.history(query).await.map(Arc::new);
                     reply.send(Event::History { tag, result });
                 });

@@ -9,6 +9,7 @@ use crate::{
     channels::Channel,
     metrics::Metrics,
     port::{Direction, Head, Log, LogError, ReadRange},
+    task,
 };
 
 /// How long a hint that is merely late may take before the log is asked.
@@ -35,7 +36,7 @@ pub(crate) fn spawn(
     cause: Cause,
 ) {
     let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
-    tokio::spawn(async move {
+    task::spawn(async move {
         loop {
             tokio::time::sleep(REORDER_WAIT).await;
             match heal_once(&channel, &*log, &metrics, cause).await {

@@ -4,9 +4,10 @@
 //! publication pass only if it is the one after the head; it drops what it has seen, keeps what comes too early, and
 //! says which hole has to be fetched from the log. No IO and no clock: the simulation runs this code.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_wire::{Run, Seq};
+use tokio::time::Instant;
 
 use crate::{
     port::Head,

@@ -26,7 +26,10 @@ mod pages;
 pub mod port;
 pub mod publish;
 mod ring;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod sweep;
+mod task;
 #[cfg(test)]
 mod testing;
 

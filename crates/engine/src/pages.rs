@@ -16,6 +16,7 @@ use crate::{
     hub::{Inbox, Message},
     metrics::Metrics,
     port::{Direction, Log, LogError, ReadRange},
+    task,
 };
 
 /// Publications in a page.
@@ -78,7 +79,7 @@ impl Pages {
             Entry::Occupied(mut waiting) => waiting.get_mut().push(inbox),
             Entry::Vacant(nobody) => {
                 nobody.insert(vec![inbox]);
-                tokio::spawn(Arc::clone(self).read(channel, page));
+                task::spawn(Arc::clone(self).read(channel, page));
             }
         }
     }

@@ -4,11 +4,14 @@
 //! under load hundreds share one flush. What is committed goes to the node's own subscribers first, then to the
 //! publisher, then to the other nodes as a hint; none of these steps can undo the one before.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Run, Seq, hint::Hint};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{
     channels::Channels,
@@ -16,6 +19,7 @@ use crate::{
     hub::{Event, Remote},
     metrics::Metrics,
     port::{AppendError, Bus, BusHealth, Committed, Log},
+    task,
 };
 
 /// Publishes that may wait for their batch on a node. Beyond it they are refused before they are taken.
@@ -98,7 +102,7 @@ impl Publisher {
             channels,
             metrics: Arc::clone(&metrics),
         };
-        tokio::spawn(lane.run(queue));
+        task::spawn(lane.run(queue));
         Self {
             queue: sender,
             metrics,
@@ -244,7 +248,7 @@ fn gather(
 
 /// The publications that a batch added, a run per channel.
 fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run>> {
-    let mut by_channel: HashMap<ChannelName, Vec<Publication>> = HashMap::new();
+    let mut by_channel: BTreeMap<ChannelName, Vec<Publication>> = BTreeMap::new();
     for (draft, outcome) in drafts.into_iter().zip(&committed.outcomes) {
         if outcome.duplicate {
             continue;

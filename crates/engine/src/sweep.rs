@@ -15,6 +15,7 @@ use crate::{
     heal::{self, Cause},
     metrics::Metrics,
     port::{Bus, BusEvent, BusEvents, BusHealth, Head, LaneCursors, Log, LogError},
+    task,
 };
 
 /// Between two sweeps while hints travel.
@@ -52,7 +53,7 @@ impl Sweeper {
             .bus
             .start(Arc::clone(&sweeper) as Arc<dyn BusEvents>);
         if sweeper.bus.health() != BusHealth::Local {
-            tokio::spawn(sweeper.run());
+            task::spawn(sweeper.run());
         }
     }
 

@@ -50,6 +50,9 @@ pub(crate) enum Message {
     Event { conn: ConnKey, event: Event },
     /// A pipe has room again.
     Writable(ConnKey),
+    /// A simulated socket has bytes.
+    #[cfg(any(test, feature = "simulation"))]
+    Readable(ConnKey),
     /// A pipe's other end is gone.
     Hangup(ConnKey),
     /// Send all connections away, spread over some seconds.
@@ -127,6 +130,12 @@ impl Remote {
     /// Says that the connection's pipe has room again.
     pub fn writable(&self) {
         self.inbox.send(Message::Writable(self.conn));
+    }
+
+    /// Says that the connection's simulated socket has bytes, or its end.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn readable(&self) {
+        self.inbox.send(Message::Readable(self.conn));
     }
 
     /// Says that the other end of the connection's pipe is gone.

@@ -14,6 +14,7 @@
 //! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
 //! | `reactor` | the thread that drives a shard with epoll |
+//! | `tasks` | the task that drives a shard of a simulated node |
 //! | `inbox` | how other threads talk to a shard |
 
 mod conn;
@@ -26,6 +27,8 @@ mod reactor;
 pub mod session;
 pub mod shard;
 pub mod sink;
+#[cfg(any(test, feature = "simulation"))]
+mod tasks;
 mod wheel;
 
 use std::sync::{
@@ -67,6 +70,15 @@ pub(crate) struct Common {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Starts a shard: on a thread of its own, or as a task of a simulated node.
+fn drive(index: usize, common: Arc<Common>) -> std::io::Result<Arc<Inbox>> {
+    #[cfg(any(test, feature = "simulation"))]
+    if crate::simulation::Scope::current().is_some() {
+        return Ok(tasks::spawn(index, common));
+    }
+    reactor::spawn(index, common)
+}
+
 /// A node's local subscribers.
 pub struct Hub {
     inboxes: Box<[Arc<Inbox>]>,
@@ -77,7 +89,7 @@ impl Hub {
     /// Starts `shards` threads. They end when the process does.
     pub(crate) fn start(shards: usize, common: &Arc<Common>) -> std::io::Result<Self> {
         let inboxes = (0..shards)
-            .map(|index| reactor::spawn(index, Arc::clone(common)))
+            .map(|index| drive(index, Arc::clone(common)))
             .collect::<std::io::Result<Box<[_]>>>()?;
         Ok(Self {
             inboxes,

@@ -131,6 +131,12 @@ impl Shard {
                         self.writable(conn.index as usize);
                     }
                 }
+                #[cfg(any(test, feature = "simulation"))]
+                Message::Readable(conn) => {
+                    if self.conn(conn).is_some() {
+                        self.readable(conn.index as usize);
+                    }
+                }
                 Message::Hangup(conn) => {
                     if self.conn(conn).is_some() {
                         self.doom(conn.index);
@@ -250,11 +256,15 @@ impl Shard {
         };
         let conn = entry.insert(Conn::new(key, sink, session, Vec::new()));
         self.common.metrics.connections.add(1);
-        if let Sink::Pipe(pipe) = &mut conn.sink {
-            pipe.bind(super::Remote {
-                inbox: Arc::clone(&self.inbox),
-                conn: key,
-            });
+        let remote = super::Remote {
+            inbox: Arc::clone(&self.inbox),
+            conn: key,
+        };
+        match &mut conn.sink {
+            Sink::Socket(_) => {}
+            Sink::Pipe(pipe) => pipe.bind(remote),
+            #[cfg(any(test, feature = "simulation"))]
+            Sink::Simulated(socket) => socket.bind(remote),
         }
         if !opened(index, &mut conn.sink) {
             self.doom(key.index);

@@ -16,6 +16,9 @@ pub enum Sink {
     Socket(TcpStream),
     /// A pipe that somebody else empties. Nothing is read from it.
     Pipe(Box<dyn Pipe>),
+    /// The socket of a simulation.
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(Box<dyn crate::simulation::Socket>),
 }
 
 /// A bounded pipe of chunks that somebody else empties.
@@ -75,6 +78,12 @@ impl Sink {
                 Err(PushError::Full) => Written::Partly(0),
                 Err(PushError::Closed(PipeClosed)) => Written::Gone,
             },
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => match socket.write(bytes) {
+                Some(length) if length == bytes.len() => Written::All,
+                Some(length) => Written::Partly(length),
+                None => Written::Gone,
+            },
         }
     }
 
@@ -83,13 +92,18 @@ impl Sink {
         match self {
             Self::Socket(socket) => socket.shutdown(Shutdown::Write).is_ok(),
             Self::Pipe(_) => false,
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.end(),
         }
     }
 
     /// Reads into `buffer`: `None` when there is nothing now, 0 at the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let Self::Socket(socket) = self else {
-            return Ok(None);
+        let socket = match self {
+            Self::Socket(socket) => socket,
+            Self::Pipe(_) => return Ok(None),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => return Ok(socket.read(buffer)),
         };
         loop {
             match socket.read(buffer) {
