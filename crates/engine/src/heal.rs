@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare_wire::Run;
+use fanfare_wire::{Run, Seq};
 use tracing::warn;
 
 use crate::{
@@ -39,51 +39,71 @@ pub(crate) fn spawn(
     task::spawn(async move {
         loop {
             tokio::time::sleep(REORDER_WAIT).await;
-            match heal_once(&channel, &*log, &metrics, cause).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
-                    tokio::time::sleep(RETRY_WAIT).await;
-                }
+            let Some((_, to)) = channel.hole() else {
+                return;
+            };
+            if let Err(error) = fetch(&channel, to, &*log, &metrics, cause).await {
+                warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
+                tokio::time::sleep(RETRY_WAIT).await;
             }
         }
     });
 }
 
-/// Fetches one piece of the first hole. Returns whether there was one.
-async fn heal_once(
+/// Fetches what the channel has not let pass yet, up to a number. All of it in one go, holes and what is here already
+/// alike: when much is lost, a wait for each hole would be overtaken by new ones.
+async fn fetch(
     channel: &Channel,
+    to: Seq,
     log: &dyn Log,
     metrics: &Metrics,
     cause: Cause,
-) -> Result<bool, LogError> {
-    let Some((after, to)) = channel.hole() else {
-        return Ok(false);
-    };
-    let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
-    let range = ReadRange {
-        from: after,
-        limit: missing.min(FETCH_MAX),
-        direction: Direction::Forward,
-    };
-    let publications = log.read(channel.name(), range).await?;
-    if publications
-        .first()
-        .is_none_or(|first| first.seq > after.next())
+) -> Result<(), LogError> {
+    while let Some(Head { seq: after, .. }) = channel.head()
+        && after < to
     {
-        let name = channel.name().clone();
-        let heads = log.heads(std::slice::from_ref(&name)).await?;
-        let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
-        channel.skip_trimmed(trimmed);
+        let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
+        let range = ReadRange {
+            from: after,
+            limit: missing.min(FETCH_MAX),
+            direction: Direction::Forward,
+        };
+        let publications = log.read(channel.name(), range).await?;
+        if publications
+            .first()
+            .is_none_or(|first| first.seq > after.next())
+        {
+            skip_trimmed(channel, after, log).await?;
+        }
+        let healed = match cause {
+            Cause::Gap => &metrics.healed_gaps,
+            Cause::Sweep => &metrics.healed_by_sweep,
+        };
+        healed.add(publications.len() as u64);
+        if let Some(run) = Run::new(channel.name().clone(), log.epoch(), publications) {
+            channel.offer(&run);
+        }
+        if channel.head().is_some_and(|head| head.seq <= after) {
+            return Err(LogError(format!(
+                "it has a hole in {} after {after}",
+                channel.name()
+            )));
+        }
     }
-    let healed = match cause {
-        Cause::Gap => &metrics.healed_gaps,
-        Cause::Sweep => &metrics.healed_by_sweep,
-    };
-    healed.add(publications.len() as u64);
-    if let Some(run) = Run::new(channel.name().clone(), log.epoch(), publications) {
-        channel.offer(&run);
+    Ok(())
+}
+
+/// Retention was faster than healing: what it removed is given up.
+async fn skip_trimmed(channel: &Channel, after: Seq, log: &dyn Log) -> Result<(), LogError> {
+    let name = channel.name().clone();
+    let heads = log.heads(std::slice::from_ref(&name)).await?;
+    let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
+    if trimmed <= after {
+        return Err(LogError(format!(
+            "{name} has nothing at {}, which it said it had",
+            after.next()
+        )));
     }
-    Ok(true)
+    channel.skip_trimmed(trimmed);
+    Ok(())
 }

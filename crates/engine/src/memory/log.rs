@@ -18,7 +18,9 @@ use crate::port::{
     log::{KEYS_KEPT, LANE_LOG_KEPT, NODE_SILENCE_MAX},
 };
 
-/// One node's handle on a log in memory; the others come from [`open_lane`](MemoryLog::open_lane).
+/// One node's handle on a log in memory; the others come from [`open_lane`](MemoryLog::open_lane). A clone has the same
+/// lane.
+#[derive(Clone)]
 pub struct MemoryLog {
     shared: Arc<Shared>,
     lane: LaneId,
