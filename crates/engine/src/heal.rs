@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::{
     channels::Channel,
+    epoch::in_one_epoch,
     metrics::Metrics,
     port::{Direction, Head, Log, LogError, ReadRange},
     task,
@@ -67,13 +68,21 @@ async fn heal_once(
         limit: missing.min(FETCH_MAX),
         direction: Direction::Forward,
     };
-    let publications = log.read(channel.name(), range).await?;
+    let (epoch, publications) = in_one_epoch(log, |log| log.read(channel.name(), range)).await?;
+    if epoch != *channel.epoch() {
+        // What is missing is gone, and so is the channel as this node knew it.
+        return Ok(false);
+    }
     if publications
         .first()
         .is_none_or(|first| first.seq > after.next())
     {
         let name = channel.name().clone();
-        let heads = log.heads(std::slice::from_ref(&name)).await?;
+        let names = std::slice::from_ref(&name);
+        let (epoch, heads) = in_one_epoch(log, |log| log.heads(names)).await?;
+        if epoch != *channel.epoch() {
+            return Ok(false);
+        }
         let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
         channel.skip_trimmed(trimmed);
     }
@@ -82,7 +91,7 @@ async fn heal_once(
         Cause::Sweep => &metrics.healed_by_sweep,
     };
     healed.add(publications.len() as u64);
-    if let Some(run) = Run::new(channel.name().clone(), log.epoch(), publications) {
+    if let Some(run) = Run::new(channel.name().clone(), epoch, publications) {
         channel.offer(&run);
     }
     Ok(true)

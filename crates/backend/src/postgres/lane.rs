@@ -17,7 +17,7 @@ use fanfare_engine::port::{
     AppendError, Committed, LaneId, LogError, NodeRecord,
     log::{LANE_LOG_KEPT, NODE_SILENCE_MAX},
 };
-use fanfare_wire::{Draft, Millis};
+use fanfare_wire::{Draft, Epoch, Millis};
 use tokio::sync::MutexGuard;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -121,6 +121,7 @@ impl Lanes {
         let mut slot = self.slot.lock().await;
         if batch.is_empty() {
             return Ok(Committed {
+                epoch: self.database.epoch(),
                 lane: self.current(),
                 n: 0,
                 outcomes: Vec::new(),
@@ -136,7 +137,8 @@ impl Lanes {
             }
             match sent {
                 Sent::Committed(answer) => {
-                    let committed = finish(&plan, &answer, id, n).map_err(unknown)?;
+                    let committed =
+                        finish(&plan, &answer, self.database.epoch(), id, n).map_err(unknown)?;
                     lane.next = n + u64::from(committed.n > 0);
                     slot.open = Some(lane);
                     return Ok(committed);
@@ -155,7 +157,8 @@ impl Lanes {
                         .map_err(unknown)?
                     {
                         Found::Committed(answer) => {
-                            return finish(&plan, &answer, id, n).map_err(unknown);
+                            return finish(&plan, &answer, self.database.epoch(), id, n)
+                                .map_err(unknown);
                         }
                         Found::NotCommitted => last = error,
                     }
@@ -397,12 +400,19 @@ async fn find(
         .ok_or_else(|| LogError("its entry is of another batch".to_owned()))
 }
 
-fn finish(plan: &Plan<'_>, answer: &Answer, lane: LaneId, n: u64) -> Result<Committed, LogError> {
+fn finish(
+    plan: &Plan<'_>,
+    answer: &Answer,
+    epoch: Epoch,
+    lane: LaneId,
+    n: u64,
+) -> Result<Committed, LogError> {
     let outcomes = plan
         .outcomes(answer)
         .ok_or_else(|| LogError("PostgreSQL answered for another batch".to_owned()))?;
     let fresh = outcomes.iter().any(|outcome| !outcome.duplicate);
     Ok(Committed {
+        epoch,
         lane,
         n: if fresh { n } else { 0 },
         outcomes,
