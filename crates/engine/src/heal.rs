@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::{
     channels::Channel,
+    epoch::in_one_epoch,
     metrics::Metrics,
     port::{Direction, Head, Log, LogError, ReadRange},
     task,
@@ -42,12 +43,23 @@ pub(crate) fn spawn(
             let Some((_, to)) = channel.hole() else {
                 return;
             };
-            if let Err(error) = fetch(&channel, to, &*log, &metrics, cause).await {
-                warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
-                tokio::time::sleep(RETRY_WAIT).await;
+            match fetch(&channel, to, &*log, &metrics, cause).await {
+                Ok(Fetched::All) => {}
+                Ok(Fetched::Gone) => return,
+                Err(error) => {
+                    warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
+                    tokio::time::sleep(RETRY_WAIT).await;
+                }
             }
         }
     });
+}
+
+enum Fetched {
+    /// Everything up to the number that was asked for.
+    All,
+    /// The log has another epoch: what is missing is gone, and so is the channel as this node knew it.
+    Gone,
 }
 
 /// Fetches what the channel has not let pass yet, up to a number. All of it in one go, holes and what is here already
@@ -58,7 +70,7 @@ async fn fetch(
     log: &dyn Log,
     metrics: &Metrics,
     cause: Cause,
-) -> Result<(), LogError> {
+) -> Result<Fetched, LogError> {
     while let Some(Head { seq: after, .. }) = channel.head()
         && after < to
     {
@@ -68,7 +80,11 @@ async fn fetch(
             limit: missing.min(FETCH_MAX),
             direction: Direction::Forward,
         };
-        let publications = log.read(channel.name(), range).await?;
+        let (epoch, publications) =
+            in_one_epoch(log, |log| log.read(channel.name(), range)).await?;
+        if epoch != *channel.epoch() {
+            return Ok(Fetched::Gone);
+        }
         if publications
             .first()
             .is_none_or(|first| first.seq > after.next())
@@ -80,7 +96,7 @@ async fn fetch(
             Cause::Sweep => &metrics.healed_by_sweep,
         };
         healed.add(publications.len() as u64);
-        if let Some(run) = Run::new(channel.name().clone(), log.epoch(), publications) {
+        if let Some(run) = Run::new(channel.name().clone(), epoch, publications) {
             channel.offer(&run);
         }
         if channel.head().is_some_and(|head| head.seq <= after) {
@@ -90,15 +106,16 @@ async fn fetch(
             )));
         }
     }
-    Ok(())
+    Ok(Fetched::All)
 }
 
 /// Retention was faster than healing: what it removed is given up.
 async fn skip_trimmed(channel: &Channel, after: Seq, log: &dyn Log) -> Result<(), LogError> {
-    let name = channel.name().clone();
-    let heads = log.heads(std::slice::from_ref(&name)).await?;
+    let name = channel.name();
+    let names = std::slice::from_ref(name);
+    let (epoch, heads) = in_one_epoch(log, |log| log.heads(names)).await?;
     let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
-    if trimmed <= after {
+    if epoch != *channel.epoch() || trimmed <= after {
         return Err(LogError(format!(
             "{name} has nothing at {}, which it said it had",
             after.next()

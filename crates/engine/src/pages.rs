@@ -9,10 +9,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fanfare_wire::{ChannelName, Run, Seq};
+use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 use tokio::sync::Semaphore;
 
 use crate::{
+    epoch::in_one_epoch,
     hub::{Inbox, Message},
     metrics::Metrics,
     port::{Direction, Log, LogError, ReadRange},
@@ -27,7 +28,7 @@ pub(crate) const PAGE_READS_MAX: usize = 32;
 /// node that serves many readers from far back was seen to level off at three to four times as much.
 pub(crate) const PAGE_CACHE_BYTES_MAX: usize = 32 << 20;
 
-/// The outcome of reading a page: what is in it, or `None` if nothing is.
+/// The outcome of reading a page: what is in it, or `None` if nothing is. The run says of which epoch it is.
 pub(crate) type PageResult = Result<Option<Arc<Run>>, LogError>;
 
 type Key = (ChannelName, u64);
@@ -40,8 +41,9 @@ pub(crate) struct Pages {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
 struct State {
+    /// The epoch of all that is cached.
+    epoch: Epoch,
     cached: HashMap<Key, Arc<Run>>,
     /// The keys of `cached`, the oldest first.
     order: VecDeque<Key>,
@@ -56,12 +58,28 @@ pub(crate) fn page_after(seq: Seq) -> u64 {
 
 impl Pages {
     pub(crate) fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let state = State {
+            epoch: log.epoch(),
+            cached: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            reading: HashMap::new(),
+        };
         Arc::new(Self {
             log,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             permits: Semaphore::new(PAGE_READS_MAX),
             metrics,
         })
+    }
+
+    /// Forgets the pages of all other epochs.
+    pub(crate) fn begin_epoch(&self, epoch: &Epoch) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.epoch = epoch.clone();
+        state.cached.clear();
+        state.order.clear();
+        state.bytes = 0;
     }
 
     /// The page for a reader at `seq`, if it is in memory and leads on from there.
@@ -114,15 +132,19 @@ impl Pages {
             limit: PAGE as usize,
             direction: Direction::Forward,
         };
-        let mut publications = self.log.read(channel, range).await?;
+        let (epoch, mut publications) =
+            in_one_epoch(&*self.log, |log| log.read(channel, range)).await?;
         // When retention has removed the beginning of a page, a read "after" it runs over its end.
         publications.retain(|publication| publication.seq.0 <= (page + 1) * PAGE);
-        Ok(Run::new(channel.clone(), self.log.epoch(), publications))
+        Ok(Run::new(channel.clone(), epoch, publications))
     }
 }
 
 impl State {
     fn put(&mut self, key: Key, run: Arc<Run>) {
+        if *run.epoch() != self.epoch {
+            return;
+        }
         self.bytes += run.weight();
         match self.cached.insert(key.clone(), run) {
             Some(before) => self.bytes -= before.weight(),

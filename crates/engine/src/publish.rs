@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     channels::Channels,
+    epoch::Epochs,
     heal::{self, Cause},
     hub::{Event, Remote},
     metrics::Metrics,
@@ -36,7 +37,7 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub struct Published {
     /// Its number in the channel.
     pub seq: Seq,
-    /// The log's epoch.
+    /// The epoch in which the number counts.
     pub epoch: Epoch,
     /// When it was committed.
     pub time: Millis,
@@ -93,6 +94,7 @@ impl Publisher {
         log: Arc<dyn Log>,
         bus: Arc<dyn Bus>,
         channels: Arc<Channels>,
+        epochs: Arc<Epochs>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
@@ -100,6 +102,7 @@ impl Publisher {
             log,
             bus,
             channels,
+            epochs,
             metrics: Arc::clone(&metrics),
         };
         task::spawn(lane.run(queue));
@@ -150,6 +153,7 @@ struct Lane {
     log: Arc<dyn Log>,
     bus: Arc<dyn Bus>,
     channels: Arc<Channels>,
+    epochs: Arc<Epochs>,
     metrics: Arc<Metrics>,
 }
 
@@ -175,6 +179,8 @@ impl Lane {
             let result = self.log.append(&drafts).await;
             self.metrics.commit_seconds.record(started.elapsed());
             self.metrics.batches.add(1);
+            // Before anything is shown: what was committed may be of another epoch than the one before.
+            self.epochs.check();
             match result {
                 Ok(committed) => self.committed(drafts, replies, &committed),
                 Err(error) => {
@@ -188,8 +194,8 @@ impl Lane {
     }
 
     fn committed(&self, drafts: Vec<Draft>, replies: Vec<Reply>, committed: &Committed) {
-        let epoch = self.log.epoch();
-        let runs = runs(drafts, committed, &epoch);
+        let epoch = &committed.epoch;
+        let runs = runs(drafts, committed);
         for run in &runs {
             if let Some(channel) = self.channels.offer(run) {
                 heal::spawn(channel, &self.log, &self.metrics, Cause::Gap);
@@ -247,7 +253,7 @@ fn gather(
 }
 
 /// The publications that a batch added, a run per channel.
-fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run>> {
+fn runs(drafts: Vec<Draft>, committed: &Committed) -> Vec<Arc<Run>> {
     let mut by_channel: BTreeMap<ChannelName, Vec<Publication>> = BTreeMap::new();
     for (draft, outcome) in drafts.into_iter().zip(&committed.outcomes) {
         if outcome.duplicate {
@@ -269,6 +275,8 @@ fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run
     // Numbers of one batch in one channel follow each other: the log held its lock.
     by_channel
         .into_iter()
-        .filter_map(|(channel, publications)| Run::new(channel, epoch.clone(), publications))
+        .filter_map(|(channel, publications)| {
+            Run::new(channel, committed.epoch.clone(), publications)
+        })
         .collect()
 }

@@ -155,6 +155,11 @@ impl Collector for Snapshot {
                 metrics.publications.value(),
             ),
             (
+                "epoch_changes",
+                "Times that the log's database was restored or replaced",
+                metrics.epoch_changes.value(),
+            ),
+            (
                 "duplicates",
                 "Publishes answered with an earlier position",
                 metrics.duplicates.value(),

@@ -210,14 +210,30 @@ async fn begin(
     claims: Option<&ConnectionClaims>,
     asked: Asked,
 ) -> Result<Beginning, Refusal> {
-    let epoch = gateway.engine.epoch().clone();
-    let mut positions = Positions::new(epoch.clone(), asked.channels);
+    let mut epoch = gateway.engine.epoch();
+    loop {
+        let begun = begin_in(gateway, claims, &asked, &epoch).await;
+        let now = gateway.engine.epoch();
+        if begun.is_ok() || now == epoch {
+            return begun;
+        }
+        epoch = now;
+    }
+}
+
+async fn begin_in(
+    gateway: &Gateway,
+    claims: Option<&ConnectionClaims>,
+    asked: &Asked,
+    epoch: &Epoch,
+) -> Result<Beginning, Refusal> {
+    let mut positions = Positions::new(epoch.clone(), asked.channels.clone());
     let asked_for = asked
         .last_event_id
         .as_deref()
         .map(|id| positions.parse_id(id));
     let resumed: Option<Vec<Seq>> = match &asked_for {
-        Some(Some((of, seqs))) if *of == epoch => Some(seqs.clone()),
+        Some(Some((of, seqs))) if of == epoch => Some(seqs.clone()),
         _ => None,
     };
     let position = |at: usize, name: &ChannelName| {
@@ -232,7 +248,7 @@ async fn begin(
         .enumerate()
         .map(|(at, (name, _))| (name.clone(), position(at, name)))
         .collect();
-    let heads = gateway.engine.heads(&readers).await;
+    let heads = gateway.engine.heads(epoch, &readers).await;
     let heads = heads.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the log is not available"))?;
     let mut notices = Vec::new();
     for ((name, seq), head) in readers.iter().zip(heads) {
@@ -341,6 +357,10 @@ impl Session for StreamSession {
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         match event {
+            // The epoch changed since the stream began: the ids that it gives would be of the one before.
+            Event::Subscribed { epoch, .. } if epoch != *self.positions.epoch() => {
+                cx.request(Request::Close);
+            }
             Event::Subscribed {
                 channel,
                 position,
@@ -374,7 +394,7 @@ impl Session for StreamSession {
                 self.wake(cx);
             }
             // The browser comes back by itself, with its last id, to a node that can serve it.
-            Event::SubscribeFailed { .. } | Event::Stalled | Event::Drain => {
+            Event::SubscribeFailed { .. } | Event::Stalled | Event::Drain | Event::Reset => {
                 cx.request(Request::Close)
             }
             Event::Published { .. } | Event::History { .. } => {}

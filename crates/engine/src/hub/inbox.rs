@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fanfare_wire::{ChannelName, Run};
+use fanfare_wire::{ChannelName, Epoch, Run};
 
 use super::{
     session::{Event, Session},
@@ -35,10 +35,10 @@ pub(crate) enum Message {
         channel: ChannelName,
         error: LogError,
     },
-    /// The head of a channel, read from the log.
+    /// The head of a channel, read from the log, with the epoch that it counts in.
     Refreshed {
         channel: ChannelName,
-        result: Result<Head, LogError>,
+        result: Result<(Epoch, Head), LogError>,
     },
     /// A page of the log.
     Page {
@@ -55,6 +55,8 @@ pub(crate) enum Message {
     Readable(ConnKey),
     /// A pipe's other end is gone.
     Hangup(ConnKey),
+    /// The log has a new epoch: nothing of before counts. Connections are sent away, spread over some seconds.
+    NewEpoch { epoch: Epoch, window_seconds: u32 },
     /// Send all connections away, spread over some seconds.
     Drain { window_seconds: u32 },
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fanfare_wire::{ChannelName, FormId, Seq};
+use fanfare_wire::{ChannelName, Epoch, FormId, Seq};
 
 use super::{
     conn::Sub,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     channels::Attachment,
+    epoch::was_replaced,
     port::{Head, LogError},
 };
 
@@ -79,7 +80,10 @@ impl Shard {
 
     /// The channel is live on this node; its news follow.
     pub(super) fn attached(&mut self, attachment: Attachment) {
-        let Some(channel) = self.by_name.get(attachment.name()).copied() else {
+        let wanted = self.by_name.get(attachment.name()).copied();
+        // One of a later epoch is asked for again when this shard is told of the epoch.
+        let wanted = wanted.filter(|_| *attachment.epoch() == self.epoch);
+        let Some(channel) = wanted else {
             // Everybody who wanted it has left meanwhile.
             self.common.upstream.detach(&attachment, &self.inbox);
             return;
@@ -102,7 +106,11 @@ impl Shard {
     }
 
     /// The channel's head, fresh from the log.
-    pub(super) fn refreshed(&mut self, name: &ChannelName, result: &Result<Head, LogError>) {
+    pub(super) fn refreshed(
+        &mut self,
+        name: &ChannelName,
+        result: &Result<(Epoch, Head), LogError>,
+    ) {
         let Some(channel) = self.by_name.get(name).copied() else {
             return;
         };
@@ -112,10 +120,15 @@ impl Shard {
             // The answer to somebody who has left: those who came since wait for the channel to become live.
             return;
         }
+        let result = match result {
+            Ok((epoch, head)) if *epoch == self.epoch => Ok(*head),
+            Ok(_) => Err(was_replaced()),
+            Err(error) => Err(error.clone()),
+        };
         self.hold(channel, |shard| match result {
-            Ok(head) => shard.refreshed_at(channel, *head),
+            Ok(head) => shard.refreshed_at(channel, head),
             Err(error) => {
-                shard.refuse_joining(channel, error);
+                shard.refuse_joining(channel, &error);
                 shard.retry_behind(channel);
             }
         });
@@ -188,9 +201,8 @@ impl Shard {
         if self.conn(joining.conn).is_none() {
             return;
         }
-        let epoch = self.common.upstream.epoch();
         let found = &mut self.channels[channel as usize];
-        let Some(place) = place(found, &joining.start, fresh, epoch) else {
+        let Some(place) = place(found, &joining.start, fresh, &self.epoch) else {
             joining.late = std::mem::replace(&mut found.refreshing, true);
             if !joining.late {
                 self.common
@@ -227,7 +239,7 @@ impl Shard {
             channel: name,
             position: place.position,
             recovery: place.recovery,
-            epoch: self.common.upstream.epoch().clone(),
+            epoch: self.epoch.clone(),
         };
         self.call(index, |session, cx| session.on_event(event, cx));
         self.queue_resume(index);
@@ -324,12 +336,7 @@ impl Shard {
 }
 
 /// Decides where a cursor begins. `None`: what is known here does not suffice, ask the log.
-fn place(
-    found: &ShardChannel,
-    start: &Start,
-    fresh: Option<Head>,
-    epoch: &fanfare_wire::Epoch,
-) -> Option<Place> {
+fn place(found: &ShardChannel, start: &Start, fresh: Option<Head>, epoch: &Epoch) -> Option<Place> {
     let live = |recovery| {
         Some(Place {
             position: found.head,

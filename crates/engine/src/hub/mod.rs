@@ -13,12 +13,14 @@
 //! | `frames` | bytes of several runs as one write, and where a short write ended |
 //! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
+//! | `epoch` | a new epoch: cursors go, connections are sent to begin anew |
 //! | `reactor` | the thread that drives a shard with epoll |
 //! | `tasks` | the task that drives a shard of a simulated node |
 //! | `inbox` | how other threads talk to a shard |
 
 mod conn;
 mod cursors;
+mod epoch;
 mod frames;
 pub mod inbox;
 mod join;
@@ -47,8 +49,8 @@ use crate::{channels::Attachment, metrics::Metrics};
 
 /// What a shard asks of the floors below it. The engine implements it; so can a simulation.
 pub(crate) trait Upstream: Send + Sync + 'static {
-    /// The log's epoch.
-    fn epoch(&self) -> &Epoch;
+    /// The epoch that a shard begins in; it is told of later ones by [`Message::NewEpoch`].
+    fn epoch(&self) -> Epoch;
     /// Makes a channel live on this node; answers with [`Message::Attached`].
     fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>);
     /// The shard has no more subscribers of the channel.
@@ -95,6 +97,11 @@ impl Hub {
             inboxes,
             next: AtomicUsize::new(0),
         })
+    }
+
+    /// The shards' inboxes.
+    pub(crate) fn inboxes(&self) -> &[Arc<Inbox>] {
+        &self.inboxes
     }
 
     /// Hands a connection over to a shard, with the bytes that were read from it already.

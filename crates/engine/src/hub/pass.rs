@@ -61,7 +61,7 @@ impl Shard {
             return;
         };
         let found = &mut self.channels[channel as usize];
-        if found.attachment.is_none() {
+        if found.attachment.is_none() || *run.epoch() != self.epoch {
             return;
         }
         found.fresh.push(run);
@@ -191,8 +191,8 @@ impl Shard {
             Recent::Nothing => return Advance::Live,
             Recent::Runs(runs) => runs,
             Recent::Gone => match self.common.upstream.cached_page(channel.name(), cursor.seq) {
-                Some(page) => vec![page],
-                None => {
+                Some(page) if *page.epoch() == self.epoch => vec![page],
+                _ => {
                     self.wait_for_page(index, at, channel.name(), cursor.seq);
                     return Advance::Waiting;
                 }
@@ -277,6 +277,11 @@ impl Shard {
             return;
         }
         match result {
+            // A read that was under way when the epoch changed.
+            Ok(Some(run)) if *run.epoch() != self.epoch => {
+                self.conns[index as usize].subs[at].waiting = false;
+                self.retries.push(waiter);
+            }
             Ok(Some(run)) if run.last() > cursor.seq => {
                 let overtaken = run.first() > cursor.seq.next();
                 if overtaken {

@@ -5,13 +5,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use fanfare_wire::{ChannelName, Run, Seq};
+use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 use slab::Slab;
 
 use super::{
     Common,
     conn::{CLOSE_SECONDS_MAX, Conn, STALL_SECONDS_MAX},
     cursors::Cursors,
+    epoch::Leaving,
     inbox::{ConnKey, Inbox, Message},
     join::Joining,
     session::{Call, Event, Request, Session, WAKE_SECONDS_MAX},
@@ -43,6 +44,9 @@ pub(crate) struct Shard {
     /// Connections to resume in a later second, after a failed read of the log.
     pub(super) retries: Vec<ConnKey>,
     pub(super) scratch: Vec<u8>,
+    /// The epoch that everything in this shard counts in; what is of another one is not let in.
+    pub(super) epoch: Epoch,
+    pub(super) leaving: Leaving,
     /// Seconds since the start, from 1.
     pub(super) tick: u32,
     messages: Vec<Message>,
@@ -74,6 +78,8 @@ pub(crate) struct ShardChannel {
 impl Shard {
     pub(crate) fn new(common: Arc<Common>, inbox: Arc<Inbox>) -> Self {
         Self {
+            epoch: common.upstream.epoch(),
+            leaving: Leaving::default(),
             common,
             inbox,
             conns: Slab::new(),
@@ -142,6 +148,10 @@ impl Shard {
                         self.doom(conn.index);
                     }
                 }
+                Message::NewEpoch {
+                    epoch,
+                    window_seconds,
+                } => self.new_epoch(epoch, window_seconds),
                 Message::Drain { window_seconds } => {
                     let ticks = window_seconds.max(1) as usize;
                     self.drain_per_tick = self.conns.len().div_ceil(ticks).max(1);
@@ -235,6 +245,7 @@ impl Shard {
                 self.call(index, |session, cx| session.on_event(Event::Wake, cx));
             }
         }
+        self.leave_some();
         self.drain_some();
     }
 
