@@ -14,8 +14,8 @@ use crate::{
 pub(crate) struct Client {
     who: Who,
     world: Arc<World>,
-    /// Its channels, and the last number of each that it has seen.
-    positions: BTreeMap<String, Option<u64>>,
+    /// Its channels, and the epoch and number of the last publication of each that it has seen.
+    positions: BTreeMap<String, Option<(String, u64)>>,
 }
 
 impl Client {
@@ -73,10 +73,10 @@ impl Client {
     /// Takes what was on its way before the channel was left. Returns whether the connection still lives.
     async fn settle(&mut self, channel: &str, connection: &mut Connection) -> bool {
         // The answer to a ping comes after everything that was written before.
-        connection.send("ping");
+        let pong = connection.ping();
         loop {
             match connection.hear_within(Duration::from_secs(5)).await {
-                Heard::Line(line) if line == "pong" => return true,
+                Heard::Line(line) if line == pong => return true,
                 // An earlier subscribe failed, and was not tried again before the channel was left.
                 Heard::Line(line) if line == format!("! {channel}") => {}
                 Heard::Line(line) => self.take(&line, connection).await,
@@ -86,31 +86,32 @@ impl Client {
     }
 
     fn subscribe(&self, channel: &str, connection: &Connection) {
-        match self.positions.get(channel).copied().flatten() {
-            Some(position) => connection.send(&format!("sub {channel} {position}")),
+        match self.positions.get(channel).and_then(Option::as_ref) {
+            Some((epoch, seq)) => connection.send(&format!("sub {channel} {epoch} {seq}")),
             None => connection.send(&format!("sub {channel} live")),
         }
     }
 
     async fn take(&mut self, line: &str, connection: &Connection) {
         let judge = self.world.judge.clone();
-        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let words: Vec<&str> = line.splitn(5, ' ').collect();
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
         match (words[0], words.get(1), number(2), words.get(3)) {
-            ("pong", None, None, None) => {}
+            ("pong", Some(_), None, None) => {}
             ("m", Some(channel), Some(number), Some(data)) => {
                 let key = crate::session::key(data.as_bytes());
                 judge.received(self.who, channel, number, &key);
-                self.positions.insert((*channel).to_owned(), Some(number));
+                self.moved(channel, number);
             }
             ("=", Some(channel), Some(number), Some(recovery)) => {
-                judge.subscribed(self.who, channel, number, recovery);
-                self.positions.insert((*channel).to_owned(), Some(number));
+                let epoch = words.get(4).copied().unwrap_or_default();
+                judge.subscribed(self.who, channel, number, recovery, epoch);
+                let position = Some((epoch.to_owned(), number));
+                self.positions.insert((*channel).to_owned(), position);
             }
             ("t", Some(channel), Some(oldest), None) => {
                 judge.truncated(self.who, channel, oldest);
-                let position = oldest.saturating_sub(1);
-                self.positions.insert((*channel).to_owned(), Some(position));
+                self.moved(channel, oldest.saturating_sub(1));
             }
             ("!", Some(channel), None, None) => {
                 // The log was away.
@@ -118,6 +119,12 @@ impl Client {
                 self.subscribe(channel, connection);
             }
             _ => judge.strange(format!("client {} was told: {line}", self.who)),
+        }
+    }
+
+    fn moved(&mut self, channel: &str, number: u64) {
+        if let Some(Some((_, seq))) = self.positions.get_mut(channel) {
+            *seq = number;
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Connection {
     end: ClientEnd,
     rest: Vec<u8>,
     lines: VecDeque<String>,
+    pings: u32,
 }
 
 /// What a wait for a line came to.
@@ -52,6 +53,7 @@ impl Connection {
             end,
             rest: Vec::new(),
             lines: VecDeque::new(),
+            pings: 0,
         })
     }
 
@@ -61,24 +63,30 @@ impl Connection {
         self.end.write(b"\n");
     }
 
+    /// Asks for a sign of life, and returns what it will be.
+    pub(crate) fn ping(&mut self) -> String {
+        self.pings += 1;
+        self.send(&format!("ping {}", self.pings));
+        format!("pong {}", self.pings)
+    }
+
     /// Waits for a line that says something. A connection without any sign of life is gone.
     pub(crate) async fn hear(&mut self) -> Heard {
         match self.hear_within(SILENCE).await {
             Heard::Nothing => {}
             heard => return heard,
         }
-        self.send("ping");
+        self.ping();
         match self.hear_within(PATIENCE).await {
             Heard::Nothing => Heard::Gone,
             heard => heard,
         }
     }
 
-    /// Waits for a line for so long. A line that only says that the node lives counts as nothing.
+    /// Waits for a line for so long.
     pub(crate) async fn hear_within(&mut self, time: Duration) -> Heard {
         loop {
             match self.lines.pop_front() {
-                Some(line) if line == "pong" => return Heard::Line(line),
                 Some(line) if line == "bye" => return Heard::Gone,
                 Some(line) => return Heard::Line(line),
                 None => {}

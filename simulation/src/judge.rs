@@ -45,6 +45,8 @@ pub struct Figures {
     pub connections: u64,
     /// Times that a node died or stopped.
     pub interruptions: u64,
+    /// Times that the log was taken back.
+    pub restores: u64,
     /// A digest of everything in its order: the same for the same seed.
     pub digest: u64,
 }
@@ -64,15 +66,28 @@ struct State {
     violations: Vec<Violation>,
     figures: Figures,
     digest: DefaultHasher,
-    channels: BTreeMap<String, Truth>,
+    /// What was committed under each epoch, the present one last.
+    epochs: Vec<(String, Held)>,
     sent: HashMap<String, Sent>,
     streams: BTreeMap<(Who, String), Stream>,
-    /// Per connection of a publisher and channel: how many of its sends were acknowledged, and the highest number.
-    pipelines: HashMap<(u64, String), (u64, u64)>,
+    /// Per connection of a publisher, epoch and channel: the last of its sends that was acknowledged, and its number.
+    pipelines: HashMap<(u64, String, String), (u64, u64)>,
+}
+
+/// A moment of the log, to which it can be taken back.
+#[derive(Clone)]
+pub(crate) struct Mark(Held);
+
+/// What a log holds.
+#[derive(Clone, Default)]
+struct Held {
+    channels: BTreeMap<String, Truth>,
+    /// Where each key was committed.
+    numbers: HashMap<String, u64>,
 }
 
 /// What the log holds of a channel.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Truth {
     /// Keys and times of commit, number 1 first.
     rows: Vec<(String, Instant)>,
@@ -83,14 +98,14 @@ struct Truth {
 
 struct Sent {
     channel: String,
-    /// The highest number that was acknowledged in the channel when it was first sent.
-    floor: u64,
-    number: Option<u64>,
-    acked: Option<u64>,
+    /// The epochs there were, and the highest number that was acknowledged in the channel, when it was first sent.
+    floor: (usize, u64),
 }
 
 #[derive(Default)]
 struct Stream {
+    /// The epoch of its position.
+    epoch: String,
     /// The last number received; `None` before the first subscribe.
     position: Option<u64>,
     /// Since when it is live, if it is.
@@ -106,7 +121,7 @@ impl Judge {
             violations: Vec::new(),
             figures: Figures::default(),
             digest: DefaultHasher::new(),
-            channels: BTreeMap::new(),
+            epochs: vec![("e0".to_owned(), Held::default())],
             sent: HashMap::new(),
             streams: BTreeMap::new(),
             pipelines: HashMap::new(),
@@ -117,12 +132,10 @@ impl Judge {
     pub(crate) fn sent(&self, key: &str, channel: &str) {
         let mut state = self.state();
         state.note(|| format!("send {channel} {key}"));
-        let floor = state.truth(channel).acked;
+        let floor = (state.epochs.len(), state.truth(channel).acked);
         let sent = Sent {
             channel: channel.to_owned(),
             floor,
-            number: None,
-            acked: None,
         };
         state.sent.insert(key.to_owned(), sent);
     }
@@ -138,22 +151,24 @@ impl Judge {
                 format!("{channel}: {number} was given out, {due} was due")
             });
         }
-        let Some(sent) = state.sent.get_mut(key) else {
+        let Some(sent) = state.sent.get(key) else {
             state.violate("phantom", || {
                 format!("{channel} {number}: nobody sent {key}")
             });
             return;
         };
-        let (before, floor, wanted) = (sent.number, sent.floor, sent.channel.clone());
-        sent.number = Some(number);
-        if let Some(before) = before {
+        let (floor, wanted) = (sent.floor, sent.channel.clone());
+        if let Some(before) = state.held().numbers.insert(key.to_owned(), number) {
             state.violate("duplicate", || {
                 format!("{channel}: {key} is committed as {before} and {number}")
             });
         }
-        if number <= floor {
+        if floor.0 == state.epochs.len() && number <= floor.1 {
             state.violate("real-time", || {
-                format!("{channel}: {key} got {number}, sent after {floor} was acknowledged")
+                format!(
+                    "{channel}: {key} got {number}, sent after {} was acknowledged",
+                    floor.1
+                )
             });
         }
         if wanted != channel {
@@ -161,6 +176,38 @@ impl Judge {
         }
         let row = (key.to_owned(), Instant::now());
         state.truth(channel).rows.push(row);
+    }
+
+    /// The log as it is now.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.state().held().clone())
+    }
+
+    /// The log was taken back to a mark, under a new epoch.
+    pub(crate) fn restored(&self, mark: Mark, epoch: &str) {
+        let mut state = self.state();
+        state.figures.restores += 1;
+        state.note(|| format!("restored as {epoch}"));
+        state.epochs.push((epoch.to_owned(), mark.0));
+    }
+
+    /// What the log holds of a channel in the end.
+    pub(crate) fn held(&self, channel: &str, head: u64, trimmed: u64, rows: &[(u64, String)]) {
+        let mut state = self.state();
+        let wanted: Vec<(u64, String)> = state
+            .truth(channel)
+            .rows
+            .iter()
+            .zip(1..)
+            .filter(|(_, number)| *number > trimmed)
+            .map(|((key, _), number)| (number, key.clone()))
+            .collect();
+        let known = state.truth(channel).rows.len() as u64;
+        if head != known || rows != wanted {
+            state.violate("lost-write", || {
+                format!("{channel}: {known} were committed, the log has {head}: {rows:?}")
+            });
+        }
     }
 
     /// The log has removed everything up to a number.
@@ -175,54 +222,67 @@ impl Judge {
     pub(crate) fn acked(
         &self,
         channel: &str,
-        number: u64,
+        (epoch, number): (&str, u64),
         key: &str,
         pipeline: Option<(u64, u64)>,
     ) {
         let mut state = self.state();
-        state.note(|| format!("ack {channel} {number} {key}"));
+        state.note(|| format!("ack {channel} {epoch} {number} {key}"));
         state.figures.acknowledged += 1;
-        let committed = state.truth(channel).row(number).map(|row| row.0.clone());
+        let truth = state.truth_of(epoch, channel);
+        let committed = truth.row(number).map(|row| row.0.clone());
+        truth.acked = truth.acked.max(number);
         if committed.as_deref() != Some(key) {
             state.violate("lost-write", || {
                 format!("{channel} {number}: {key} is acknowledged, the log has {committed:?}")
             });
         }
-        let truth = state.truth(channel);
-        truth.acked = truth.acked.max(number);
-        if let Some(sent) = state.sent.get_mut(key) {
-            sent.acked = Some(number);
-        }
         if let Some((connection, place)) = pipeline {
-            state.pipelined(connection, channel, place, number);
+            let line = (connection, epoch.to_owned(), channel.to_owned());
+            state.pipelined(line, place, number);
         }
     }
 
     /// A client's subscription begins or goes on behind a number.
-    pub(crate) fn subscribed(&self, who: Who, channel: &str, position: u64, recovery: &str) {
+    pub(crate) fn subscribed(
+        &self,
+        who: Who,
+        channel: &str,
+        position: u64,
+        recovery: &str,
+        epoch: &str,
+    ) {
         let mut state = self.state();
-        state.note(|| format!("client {who}: {channel} from {position} ({recovery})"));
-        let trimmed = state.truth(channel).trimmed;
-        let before = state.stream(who, channel).position;
+        state.note(|| format!("client {who}: {channel} from {epoch} {position} ({recovery})"));
+        let truth = state.truth_of(epoch, channel);
+        let (head, trimmed) = (truth.rows.len() as u64, truth.trimmed);
+        let stream = state.stream(who, channel);
+        let before = stream.position;
+        let same = stream.epoch == epoch;
         let fits = match (recovery, before) {
             ("live", None) => true,
-            ("recovered", Some(before)) => before == position,
-            ("truncated", Some(before)) => before < position && position <= trimmed,
+            ("recovered", Some(before)) => same && before == position,
+            ("truncated", Some(before)) => same && before < position && position <= trimmed,
+            ("reset", Some(_)) => !same && position <= head,
             _ => false,
         };
         if !fits {
             state.violate("resume", || {
-                format!("client {who} at {before:?} of {channel}: {recovery}, {position}, trimmed {trimmed}")
+                format!(
+                    "client {who} at {before:?} of {channel}: {recovery} as {epoch}, {position}, trimmed {trimmed}"
+                )
             });
         }
         let stream = state.stream(who, channel);
+        epoch.clone_into(&mut stream.epoch);
         stream.position = Some(position);
         stream.live_since = None;
     }
 
     /// A client was told that retention has overtaken it.
     pub(crate) fn truncated(&self, who: Who, channel: &str, oldest: u64) {
-        self.subscribed(who, channel, oldest.saturating_sub(1), "truncated");
+        let epoch = self.state().stream(who, channel).epoch.clone();
+        self.subscribed(who, channel, oldest.saturating_sub(1), "truncated", &epoch);
     }
 
     /// A client's connection is gone.
@@ -243,7 +303,10 @@ impl Judge {
         state.note(|| format!("client {who}: {channel} {number} {key}"));
         state.figures.received += 1;
         let now = Instant::now();
-        let Some((committed, at)) = state.truth(channel).row(number).cloned() else {
+        let epoch = state.stream(who, channel).epoch.clone();
+        let truth = state.truth_of(&epoch, channel);
+        let head = truth.rows.len() as u64;
+        let Some((committed, at)) = truth.row(number).cloned() else {
             state.violate("commit-first", || {
                 format!("client {who} was shown {channel} {number} {key} before it was committed")
             });
@@ -254,7 +317,6 @@ impl Judge {
                 format!("client {who}: {channel} {number} is {key}, the log has {committed}")
             });
         }
-        let head = state.truth(channel).rows.len() as u64;
         let stream = state.stream(who, channel);
         let due = stream.position.map(|position| position + 1);
         let live_since = stream.live_since;
@@ -281,9 +343,15 @@ impl Judge {
     }
 
     /// A client has read history: what was acknowledged before it asked must be there.
-    pub(crate) fn read(&self, channel: &str, number: u64, wanted: &str, found: Option<&str>) {
+    pub(crate) fn read(
+        &self,
+        channel: &str,
+        (epoch, number): (&str, u64),
+        wanted: &str,
+        found: Option<&str>,
+    ) {
         let mut state = self.state();
-        let trimmed = state.truth(channel).trimmed;
+        let trimmed = state.truth_of(epoch, channel).trimmed;
         if found != Some(wanted) && number > trimmed {
             state.violate("stable-read", || {
                 format!("{channel} {number}: {wanted} was acknowledged, history has {found:?}")
@@ -313,7 +381,9 @@ impl Judge {
         let mut state = self.state();
         channels.iter().all(|channel| {
             let head = state.truth(channel).rows.len() as u64;
-            state.stream(who, channel).position == Some(head)
+            let epoch = state.epoch();
+            let stream = state.stream(who, channel);
+            stream.position == Some(head) && stream.epoch == epoch
         })
     }
 
@@ -322,10 +392,14 @@ impl Judge {
         let mut state = self.state();
         for channel in channels {
             let head = state.truth(channel).rows.len() as u64;
-            let position = state.stream(who, channel).position;
-            if position != Some(head) {
+            let epoch = state.epoch();
+            let stream = state.stream(who, channel);
+            let position = (stream.epoch.clone(), stream.position);
+            if position != (epoch.clone(), Some(head)) {
                 state.violate("unseen", || {
-                    format!("client {who}: {channel} stands at {position:?}, the head is {head}")
+                    format!(
+                        "client {who}: {channel} stands at {position:?}, the head is {epoch} {head}"
+                    )
                 });
             }
         }
@@ -340,19 +414,6 @@ impl Judge {
     /// The verdict.
     pub(crate) fn verdict(&self) -> (Vec<Violation>, Figures) {
         let mut state = self.state();
-        let mut unkept: Vec<String> = Vec::new();
-        for (key, sent) in &state.sent {
-            if sent.acked.is_some() && sent.acked != sent.number {
-                unkept.push(format!(
-                    "{key} was acknowledged as {:?}, the log has it as {:?}",
-                    sent.acked, sent.number
-                ));
-            }
-        }
-        unkept.sort();
-        for what in unkept {
-            state.violate("lost-write", || what);
-        }
         state.figures.digest = state.digest.finish();
         (state.violations.clone(), state.figures)
     }
@@ -363,11 +424,31 @@ impl Judge {
 }
 
 impl State {
+    /// The present epoch.
+    fn epoch(&self) -> String {
+        let last = self.epochs.last();
+        last.map(|(epoch, _)| epoch.clone()).unwrap_or_default()
+    }
+
+    /// What the log holds now.
+    fn held(&mut self) -> &mut Held {
+        let last = self.epochs.len() - 1;
+        &mut self.epochs[last].1
+    }
+
     fn truth(&mut self, channel: &str) -> &mut Truth {
-        if !self.channels.contains_key(channel) {
-            self.channels.insert(channel.to_owned(), Truth::default());
-        }
-        self.channels.entry(channel.to_owned()).or_default()
+        self.held().truth(channel)
+    }
+
+    /// What the log held, or holds, under an epoch; nothing if there was no such epoch.
+    fn truth_of(&mut self, epoch: &str, channel: &str) -> &mut Truth {
+        let known = self.epochs.iter().position(|(known, _)| known == epoch);
+        let at = known.unwrap_or_else(|| {
+            self.violate("protocol", || format!("{epoch} never was"));
+            self.epochs.insert(0, (epoch.to_owned(), Held::default()));
+            0
+        });
+        self.epochs[at].1.truth(channel)
     }
 
     fn stream(&mut self, who: Who, channel: &str) -> &mut Stream {
@@ -375,11 +456,9 @@ impl State {
     }
 
     /// What is sent over one connection is numbered in the order in which it was sent.
-    fn pipelined(&mut self, connection: u64, channel: &str, place: u64, number: u64) {
-        let last = self
-            .pipelines
-            .entry((connection, channel.to_owned()))
-            .or_default();
+    fn pipelined(&mut self, line: (u64, String, String), place: u64, number: u64) {
+        let channel = line.2.clone();
+        let last = self.pipelines.entry(line).or_default();
         let before = *last;
         *last = (*last).max((place, number));
         if (place > before.0) != (number > before.1) {
@@ -410,6 +489,15 @@ impl State {
         if self.violations.len() < VIOLATIONS_MAX {
             self.violations.push(violation);
         }
+    }
+}
+
+impl Held {
+    fn truth(&mut self, channel: &str) -> &mut Truth {
+        if !self.channels.contains_key(channel) {
+            self.channels.insert(channel.to_owned(), Truth::default());
+        }
+        self.channels.entry(channel.to_owned()).or_default()
     }
 }
 

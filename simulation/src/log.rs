@@ -13,10 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use fanfare_engine::{
-    memory::log::MemoryLog,
+    memory::log::{MemoryLog, Snapshot},
     port::{
-        AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, Log, LogError, NodeRecord,
-        Outcome, ReadRange, Retention, Trimmed,
+        AppendError, BoxFuture, Committed, Direction, Head, LaneBatch, LaneCursors, Log, LogError,
+        NodeRecord, Outcome, ReadRange, Retention, Trimmed,
     },
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Seq};
@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     dice::Dice,
-    judge::Judge,
+    judge::{Judge, Mark},
     plan::{Breach, LogFaults, Plan},
 };
 
@@ -48,12 +48,18 @@ struct State {
     faults: LogFaults,
     /// Until when it is away.
     away_until: Option<Instant>,
+    /// The copy that it may be replaced by.
+    copy: Option<(Snapshot, Mark)>,
+    /// How often it was replaced.
+    replaced: u64,
 }
 
 /// One node's way to it.
 pub(crate) struct NodeLog {
     database: Database,
     lane: Mutex<Arc<Lane>>,
+    /// What the node has heard of the log's identity: how often it was replaced, and its epoch.
+    known: Mutex<(u64, Epoch)>,
 }
 
 /// One database session that appends.
@@ -63,16 +69,16 @@ struct Lane {
     retired: AtomicBool,
     /// It is not known what became of its last batch.
     doubtful: AtomicBool,
+    /// How often the log was replaced when it was opened: a log that has taken the place of another does not know it.
+    replaced: u64,
 }
 
 impl Database {
     pub(crate) fn new(dice: Dice, judge: Judge, channels: Vec<ChannelName>, plan: &Plan) -> Self {
         let started = Instant::now();
         let clock = move || Millis::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX);
-        // `named` refuses the empty word only.
-        let epoch = Epoch::named("simulation").unwrap_or_else(|| unreachable!());
         Self(Arc::new(Inner {
-            log: MemoryLog::new(epoch, clock),
+            log: MemoryLog::new(epoch(0), clock),
             dice,
             judge,
             channels,
@@ -80,6 +86,8 @@ impl Database {
             state: Mutex::new(State {
                 faults: plan.log.clone(),
                 away_until: None,
+                copy: None,
+                replaced: 0,
             }),
         }))
     }
@@ -88,6 +96,7 @@ impl Database {
     pub(crate) fn join(&self) -> NodeLog {
         NodeLog {
             lane: Mutex::new(self.open_lane()),
+            known: Mutex::new(self.identity()),
             database: self.clone(),
         }
     }
@@ -106,6 +115,44 @@ impl Database {
             }
             _ => {}
         }
+        if self.0.dice.chance(state.faults.restore) {
+            match state.copy.take() {
+                None => state.copy = Some((self.0.log.snapshot(), self.0.judge.mark())),
+                Some((copy, _)) if self.0.breach == Some(Breach::KeepEpoch) => {
+                    self.0.log.restore(copy, epoch(state.replaced));
+                }
+                Some((copy, mark)) => {
+                    state.replaced += 1;
+                    self.0.log.restore(copy, epoch(state.replaced));
+                    self.0.judge.restored(mark, epoch(state.replaced).as_str());
+                }
+            }
+        }
+    }
+
+    /// Compares what the log holds in the end with what it said it had committed.
+    pub(crate) async fn compare(&self) {
+        let log = &self.0.log;
+        for (name, head) in self
+            .0
+            .channels
+            .iter()
+            .zip(log.heads(&self.0.channels).await.unwrap_or_default())
+        {
+            let all = ReadRange {
+                from: Seq::ZERO,
+                limit: usize::MAX,
+                direction: Direction::Forward,
+            };
+            let rows = log.read(name, all).await.unwrap_or_default();
+            let rows: Vec<(u64, String)> = rows
+                .iter()
+                .map(|row| (row.seq.0, crate::session::key(row.data.as_bytes())))
+                .collect();
+            self.0
+                .judge
+                .held(name.as_str(), head.seq.0, head.trimmed.0, &rows);
+        }
     }
 
     /// Ends all faults.
@@ -121,6 +168,7 @@ impl Database {
             log: self.0.log.open_lane(),
             retired: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
+            replaced: self.state().replaced,
         })
     }
 
@@ -140,30 +188,15 @@ impl Database {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries a question to the log and its answer back.
-    fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(MemoryLog) -> BoxFuture<'static, Result<T, LogError>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, LogError>> {
-        let (sender, answer) = oneshot::channel();
-        let database = self.clone();
-        let (there, back) = (self.one_way(), self.one_way());
-        let fails = self.0.dice.chance(self.faults().fail);
-        tokio::spawn(async move {
-            sleep(there).await;
-            let result = question(database.0.log.clone()).await;
-            sleep(back).await;
-            if !fails {
-                // A node that has died does not wait.
-                let _ = sender.send(result);
-            }
-        });
-        Box::pin(async { answer.await.unwrap_or_else(|_| Err(broken())) })
+    /// Which log this is now.
+    fn identity(&self) -> (u64, Epoch) {
+        (self.state().replaced, self.0.log.epoch())
     }
 
     /// A batch arrives at the log.
     async fn commit(&self, lane: &Lane, batch: &[Draft]) -> Result<Committed, AppendError> {
-        if lane.retired.load(SeqCst) {
+        if lane.retired.load(SeqCst) || lane.replaced != self.state().replaced {
+            lane.doubtful.store(true, SeqCst);
             return Err(AppendError::Unavailable("the lane is retired".to_owned()));
         }
         if self.0.breach == Some(Breach::Uncommitted) && self.0.dice.chance(0.05) {
@@ -212,6 +245,49 @@ impl Database {
 }
 
 impl NodeLog {
+    /// Carries a question to the log and its answer back. Before an answer of another log is given, the node hears of its
+    /// epoch; an answer of a log that is known to be gone is none.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(MemoryLog) -> BoxFuture<'static, Result<T, LogError>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, LogError>> {
+        let (sender, answer) = oneshot::channel();
+        let database = self.database.clone();
+        let (there, back) = (database.one_way(), database.one_way());
+        let fails = database.0.dice.chance(database.faults().fail);
+        tokio::spawn(async move {
+            sleep(there).await;
+            let of = database.identity();
+            let result = question(database.0.log.clone()).await;
+            sleep(back).await;
+            if !fails {
+                // A node that has died does not wait.
+                let _ = sender.send((of, result));
+            }
+        });
+        Box::pin(async move {
+            let Ok((of, result)) = answer.await else {
+                return Err(broken());
+            };
+            self.hear(of).map_err(LogError)?;
+            result
+        })
+    }
+
+    /// Hears of which log an answer is.
+    fn hear(&self, of: (u64, Epoch)) -> Result<(), String> {
+        let mut known = self.known();
+        if of.0 < known.0 {
+            return Err("an answer of a log that is gone".to_owned());
+        }
+        *known = of;
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, (u64, Epoch)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The lane for the next batch: a new one if it is not known what became of the last one. Only then can the old one
     /// no longer commit.
     fn lane(&self) -> Arc<Lane> {
@@ -226,7 +302,7 @@ impl NodeLog {
 
 impl Log for NodeLog {
     fn epoch(&self) -> Epoch {
-        self.database.0.log.epoch()
+        self.known().1.clone()
     }
 
     fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
@@ -245,7 +321,7 @@ impl Log for NodeLog {
                 return;
             }
             if !lost {
-                let result = database.commit(&asked, &batch).await;
+                let result = (database.identity(), database.commit(&asked, &batch).await);
                 sleep(back).await;
                 let _ = sender.send(result);
                 return;
@@ -266,14 +342,16 @@ impl Log for NodeLog {
                 true => database.commit(&asked, &batch).await,
                 false => Err(AppendError::Unavailable("the connection broke".to_owned())),
             };
+            let result = (database.identity(), result);
             asked.retired.store(true, SeqCst);
             sleep(back).await;
             let _ = sender.send(result);
         });
-        Box::pin(async {
-            answer
-                .await
-                .unwrap_or_else(|_| Err(AppendError::Unknown("lost".to_owned())))
+        Box::pin(async move {
+            let lost = AppendError::Unknown("the connection broke".to_owned());
+            let (of, result) = answer.await.map_err(|_| lost)?;
+            self.hear(of).map_err(AppendError::Unknown)?;
+            result
         })
     }
 
@@ -283,8 +361,7 @@ impl Log for NodeLog {
         range: ReadRange,
     ) -> BoxFuture<'a, Result<Vec<Publication>, LogError>> {
         let channel = channel.clone();
-        self.database
-            .ask(move |log| Box::pin(async move { log.read(&channel, range).await }))
+        self.ask(move |log| Box::pin(async move { log.read(&channel, range).await }))
     }
 
     fn heads<'a>(
@@ -292,13 +369,11 @@ impl Log for NodeLog {
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<Head>, LogError>> {
         let channels = channels.to_vec();
-        self.database
-            .ask(move |log| Box::pin(async move { log.heads(&channels).await }))
+        self.ask(move |log| Box::pin(async move { log.heads(&channels).await }))
     }
 
     fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
-        self.database
-            .ask(|log| Box::pin(async move { log.lanes().await }))
+        self.ask(|log| Box::pin(async move { log.lanes().await }))
     }
 
     fn sweep<'a>(
@@ -308,7 +383,7 @@ impl Log for NodeLog {
     ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
         let cursors = cursors.clone();
         let skips = self.database.0.breach == Some(Breach::SkipSweep);
-        self.database.ask(move |log| {
+        self.ask(move |log| {
             Box::pin(async move {
                 let mut batches = log.sweep(&cursors, limit).await?;
                 if skips {
@@ -323,7 +398,7 @@ impl Log for NodeLog {
         let rules = rules.to_vec();
         let judge = self.database.0.judge.clone();
         let channels = self.database.0.channels.clone();
-        self.database.ask(move |log| {
+        self.ask(move |log| {
             Box::pin(async move {
                 let trimmed = log.trim(&rules).await?;
                 for (channel, head) in channels.iter().zip(log.heads(&channels).await?) {
@@ -335,9 +410,13 @@ impl Log for NodeLog {
     }
 
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
-        self.database
-            .ask(|log| Box::pin(async move { log.heartbeat(about).await }))
+        self.ask(|log| Box::pin(async move { log.heartbeat(about).await }))
     }
+}
+
+fn epoch(replaced: u64) -> Epoch {
+    // `named` refuses the empty word only.
+    Epoch::named(&format!("e{replaced}")).unwrap_or_else(|| unreachable!())
 }
 
 fn without_key(mut draft: Draft) -> Draft {

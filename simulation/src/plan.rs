@@ -67,6 +67,9 @@ pub struct LogFaults {
     pub lose_answer: f64,
     /// In each tenth of a second: the log is away for up to three seconds.
     pub away: f64,
+    /// In each tenth of a second: the log is copied, or replaced by its copy under a new epoch. What was committed between
+    /// is lost, and everybody has to be told.
+    pub restore: f64,
 }
 
 /// What happens to a node.
@@ -116,6 +119,8 @@ pub enum Breach {
     SkipSweep,
     /// A repeated idempotency key is committed again.
     ForgetKeys,
+    /// The log is taken back to an earlier state, and keeps its epoch.
+    KeepEpoch,
 }
 
 impl Plan {
@@ -179,6 +184,7 @@ impl Plan {
             fail,
             lose_answer,
             away,
+            restore,
         } = self.log;
         let NodeFaults {
             yields,
@@ -186,7 +192,7 @@ impl Plan {
             crash,
             ..
         } = self.node;
-        let others = [slow, fail, lose_answer, away, yields, pause, crash];
+        let others = [slow, fail, lose_answer, away, restore, yields, pause, crash];
         others.iter().all(|fault| *fault == 0.0) && self.client.slow_ms == 0
     }
 }
@@ -213,6 +219,10 @@ impl LogFaults {
             fail: some(0.05),
             lose_answer: some(0.02),
             away: some(0.01),
+            restore: match dice.chance(0.3) {
+                true => 0.03,
+                false => 0.0,
+            },
         }
     }
 }
@@ -222,9 +232,9 @@ impl NodeFaults {
         let some = |most| if dice.chance(0.5) { most } else { 0.0 };
         Self {
             yields: some(0.1),
-            pause: some(0.0005),
+            pause: some(0.001),
             pause_ms: dice.between(100, 20_000),
-            crash: some(0.0005),
+            crash: some(0.001),
         }
     }
 }

@@ -31,9 +31,17 @@ pub(crate) struct Publisher {
     due: VecDeque<Message>,
     /// Sent over the present connection, by tag.
     under_way: BTreeMap<u32, Message>,
-    /// Asked for in history, by tag: channel, number, key.
-    asked: BTreeMap<u32, (String, u64, String)>,
+    /// Asked for in history, by tag.
+    asked: BTreeMap<u32, Asked>,
     tags: u32,
+}
+
+/// What history must have.
+struct Asked {
+    channel: String,
+    epoch: String,
+    number: u64,
+    key: String,
 }
 
 struct Message {
@@ -150,7 +158,7 @@ impl Publisher {
     }
 
     fn take(&mut self, line: &str, connection: &Connection) {
-        let words: Vec<&str> = line.splitn(3, ' ').collect();
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
         let tag = words.get(1).and_then(|tag| tag.parse::<u32>().ok());
         match (words[0], tag, words.get(2)) {
             ("ok", Some(tag), Some(number)) => {
@@ -161,33 +169,44 @@ impl Publisher {
                     return;
                 };
                 let number = number.parse().unwrap_or(0);
+                let epoch = words.get(3).copied().unwrap_or_default();
                 let key = key(message.data.as_bytes());
                 let pipeline =
                     (message.attempts == 1).then_some((connection.number, message.place));
                 self.world
                     .judge
-                    .acked(&message.channel, number, &key, pipeline);
+                    .acked(&message.channel, (epoch, number), &key, pipeline);
                 if self.world.dice.chance(0.1) {
                     let tag = self.tag();
                     let after = number.saturating_sub(1);
-                    connection.send(&format!("hist {tag} {} {after}", message.channel));
-                    self.asked.insert(tag, (message.channel, number, key));
+                    connection.send(&format!("hist {tag} {} {epoch} {after}", message.channel));
+                    let asked = Asked {
+                        channel: message.channel,
+                        epoch: epoch.to_owned(),
+                        number,
+                        key,
+                    };
+                    self.asked.insert(tag, asked);
                 }
             }
+            ("pong", Some(_), None) => {}
             ("no", Some(tag), None) => {
                 if let Some(message) = self.under_way.remove(&tag) {
                     self.due.push_back(message);
                 }
             }
             ("h", Some(tag), Some(data)) => {
-                let Some((channel, number, wanted)) = self.asked.remove(&tag) else {
+                let Some(asked) = self.asked.remove(&tag) else {
                     return;
                 };
                 let found = (*data != "-").then(|| key(data.as_bytes()));
                 if *data != "!" {
-                    self.world
-                        .judge
-                        .read(&channel, number, &wanted, found.as_deref());
+                    self.world.judge.read(
+                        &asked.channel,
+                        (&asked.epoch, asked.number),
+                        &asked.key,
+                        found.as_deref(),
+                    );
                 }
             }
             _ => self

@@ -2,21 +2,21 @@
 //!
 //! | in | meaning |
 //! | --- | --- |
-//! | `sub CHANNEL live`, `sub CHANNEL SEQ` | subscribe, live or behind a number |
+//! | `sub CHANNEL live`, `sub CHANNEL EPOCH SEQ` | subscribe, live or behind a position |
 //! | `unsub CHANNEL` | leave |
 //! | `pub TAG CHANNEL DATA` | publish, with the payload's key as idempotency key |
-//! | `hist TAG CHANNEL AFTER` | read one publication of history |
-//! | `ping` | say something |
+//! | `hist TAG CHANNEL EPOCH AFTER` | read one publication of history |
+//! | `ping TAG` | say something |
 //!
 //! | out | meaning |
 //! | --- | --- |
-//! | `= CHANNEL SEQ RECOVERY` | the subscription stands there |
+//! | `= CHANNEL SEQ RECOVERY EPOCH` | the subscription stands there |
 //! | `! CHANNEL` | no subscription |
 //! | `t CHANNEL OLDEST` | retention was faster |
 //! | `m CHANNEL SEQ DATA` | a publication |
-//! | `ok TAG SEQ`, `no TAG` | a publish is acknowledged, or may be tried again |
+//! | `ok TAG SEQ EPOCH`, `no TAG` | a publish is acknowledged, or may be tried again |
 //! | `h TAG DATA`, `h TAG -`, `h TAG !` | what history has, that it has nothing, that it cannot be read |
-//! | `pong`, `bye` | an answer to ping; the node goes |
+//! | `pong TAG`, `bye` | an answer to ping; the node goes |
 
 use std::sync::{Mutex, PoisonError};
 
@@ -124,12 +124,19 @@ impl Session for LineSession {
                 channel,
                 position,
                 recovery,
+                epoch,
                 ..
-            } => format!("= {channel} {position} {}\n", word(recovery)),
+            } => format!(
+                "= {channel} {position} {} {}\n",
+                word(recovery),
+                epoch.as_str()
+            ),
             Event::SubscribeFailed { channel, .. } => format!("! {channel}\n"),
             Event::Truncated { channel, oldest } => format!("t {channel} {oldest}\n"),
             Event::Published { tag, result } => match result {
-                Ok(published) => format!("ok {tag} {}\n", published.seq),
+                Ok(published) => {
+                    format!("ok {tag} {} {}\n", published.seq, published.epoch.as_str())
+                }
                 Err(_) => format!("no {tag}\n"),
             },
             Event::History { tag, result } => match result {
@@ -154,13 +161,14 @@ fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
     let mut words = line.splitn(4, ' ');
     let request = match words.next()? {
         "ping" => {
-            cx.out.extend_from_slice(b"pong\n");
+            let tag = words.next()?;
+            cx.out.extend_from_slice(format!("pong {tag}\n").as_bytes());
             return Some(());
         }
         "sub" => Request::Subscribe {
             tag: 0,
             channel: ChannelName::parse(words.next()?).ok()?,
-            start: start(words.next()?)?,
+            start: start(words.next()?, words.next())?,
             form: FORM,
         },
         "unsub" => Request::Unsubscribe(ChannelName::parse(words.next()?).ok()?),
@@ -174,9 +182,11 @@ fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
         }
         "hist" => {
             let tag = words.next()?.parse().ok()?;
+            let channel = ChannelName::parse(words.next()?).ok()?;
+            let (epoch, after) = words.next()?.split_once(' ')?;
             let query = HistoryQuery {
-                channel: ChannelName::parse(words.next()?).ok()?,
-                since: Some((None, Seq(words.next()?.parse().ok()?))),
+                channel,
+                since: Some((Epoch::parse(epoch), Seq(after.parse().ok()?))),
                 limit: 1,
                 direction: Direction::Forward,
             };
@@ -188,13 +198,13 @@ fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
     Some(())
 }
 
-fn start(word: &str) -> Option<Start> {
-    if word == "live" {
+fn start(epoch: &str, seq: Option<&str>) -> Option<Start> {
+    let Some(seq) = seq else {
         return Some(Start::Live);
-    }
+    };
     Some(Start::Resume(Resume {
-        epoch: None,
-        seq: Seq(word.parse().ok()?),
+        epoch: Some(Epoch::parse(epoch)?),
+        seq: Seq(seq.parse().ok()?),
         oldest_if_truncated: true,
     }))
 }

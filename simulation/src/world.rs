@@ -125,6 +125,7 @@ async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) 
     for (who, channels) in &readers {
         world.judge.incomplete(*who, channels);
     }
+    world.database.compare().await;
     world.over.store(true, SeqCst);
     world.places.iter().for_each(|place| place.end());
     world.network.close();
@@ -211,7 +212,8 @@ impl World {
                 if let Some(engine) = self.some_node()
                     && let Ok(published) = engine.publish(draft.clone()).await
                 {
-                    self.judge.acked(channel, published.seq.0, &sent, None);
+                    let position = (published.epoch.as_str(), published.seq.0);
+                    self.judge.acked(channel, position, &sent, None);
                     break;
                 }
                 sleep(TICK).await;

@@ -42,6 +42,21 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
+/// What is meant to happen does happen: a run without faults proves nothing.
+#[test]
+fn every_fault_happens() {
+    let (mut interruptions, mut restores, mut connections) = (0, 0, 0);
+    for seed in 0..200 {
+        let figures = run(seed, |_| {}, false).figures;
+        interruptions += figures.interruptions;
+        restores += figures.restores;
+        connections += figures.connections;
+    }
+    assert!(interruptions > 150, "{interruptions} deaths and pauses");
+    assert!(restores > 20, "{restores} restores");
+    assert!(connections > 2_000, "{connections} connections");
+}
+
 /// Every breach of a promise is noticed, by the rule that is made for it.
 #[test]
 fn whoever_breaks_a_promise_is_caught() {
@@ -53,6 +68,9 @@ fn whoever_breaks_a_promise_is_caught() {
     caught(Breach::Uncommitted, &["lost-write"], |_| {});
     caught(Breach::ForgetKeys, &["duplicate"], |plan| {
         plan.log.lose_answer = 0.1;
+    });
+    caught(Breach::KeepEpoch, &["dense", "lost-write"], |plan| {
+        plan.log.restore = 0.2;
     });
     caught(Breach::SkipSweep, &["unseen", "prompt"], |plan| {
         plan.nodes = 3;
