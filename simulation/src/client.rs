@@ -1,6 +1,10 @@
 //! A client that subscribes: it comes, reads at its own pace, goes without a word, and comes back anywhere.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::sleep;
 
@@ -16,6 +20,11 @@ pub(crate) struct Client {
     world: Arc<World>,
     /// Its channels, and the epoch and number of the last publication of each that it has seen.
     positions: BTreeMap<String, Option<(String, u64)>>,
+    /// The subscribe of each channel whose answer is waited for. Another answer is of one that was taken back.
+    asked: BTreeMap<String, u32>,
+    /// The channels whose subscribe was answered. What others bring is of subscribes that were taken back.
+    live: BTreeSet<String>,
+    tags: u32,
 }
 
 impl Client {
@@ -25,6 +34,9 @@ impl Client {
             who,
             world,
             positions,
+            asked: BTreeMap::new(),
+            live: BTreeSet::new(),
+            tags: 0,
         }
     }
 
@@ -41,7 +53,9 @@ impl Client {
 
     /// Reads until the connection ends, one way or the other.
     async fn read_all(&mut self, mut connection: Connection) {
-        for channel in self.positions.keys() {
+        let channels: Vec<String> = self.positions.keys().cloned().collect();
+        self.live.clear();
+        for channel in &channels {
             self.subscribe(channel, &connection);
         }
         let dice = self.world.dice.clone();
@@ -56,13 +70,14 @@ impl Client {
                 return;
             }
             if dice.chance(faults.resubscribe) {
-                let channels: Vec<&String> = self.positions.keys().collect();
-                let channel = channels[dice.index(channels.len())].clone();
+                let channel = &channels[dice.index(channels.len())];
+                self.asked.remove(channel);
                 connection.send(&format!("unsub {channel}"));
-                if !self.settle(&channel, &mut connection).await {
+                if !self.settle(&mut connection).await {
                     return;
                 }
-                self.subscribe(&channel, &connection);
+                self.live.remove(channel);
+                self.subscribe(channel, &connection);
             }
             if faults.slow_ms > 0 {
                 sleep(dice.millis(0, faults.slow_ms)).await;
@@ -71,33 +86,35 @@ impl Client {
     }
 
     /// Takes what was on its way before the channel was left. Returns whether the connection still lives.
-    async fn settle(&mut self, channel: &str, connection: &mut Connection) -> bool {
+    async fn settle(&mut self, connection: &mut Connection) -> bool {
         // The answer to a ping comes after everything that was written before.
         let pong = connection.ping();
         loop {
             match connection.hear_within(Duration::from_secs(5)).await {
                 Heard::Line(line) if line == pong => return true,
-                // An earlier subscribe failed, and was not tried again before the channel was left.
-                Heard::Line(line) if line == format!("! {channel}") => {}
                 Heard::Line(line) => self.take(&line, connection).await,
                 Heard::Nothing | Heard::Gone => return false,
             }
         }
     }
 
-    fn subscribe(&self, channel: &str, connection: &Connection) {
+    fn subscribe(&mut self, channel: &str, connection: &Connection) {
+        self.tags += 1;
+        let tag = self.tags;
+        self.asked.insert(channel.to_owned(), tag);
         match self.positions.get(channel).and_then(Option::as_ref) {
-            Some((epoch, seq)) => connection.send(&format!("sub {channel} {epoch} {seq}")),
-            None => connection.send(&format!("sub {channel} live")),
+            Some((epoch, seq)) => connection.send(&format!("sub {tag} {channel} {epoch} {seq}")),
+            None => connection.send(&format!("sub {tag} {channel} live")),
         }
     }
 
     async fn take(&mut self, line: &str, connection: &Connection) {
         let judge = self.world.judge.clone();
-        let words: Vec<&str> = line.splitn(5, ' ').collect();
+        let words: Vec<&str> = line.splitn(6, ' ').collect();
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
         match (words[0], words.get(1), number(2), words.get(3)) {
             ("pong", Some(_), None, None) => {}
+            ("m" | "t", Some(channel), Some(_), _) if !self.live.contains(*channel) => {}
             ("m", Some(channel), Some(number), Some(data)) => {
                 let key = crate::session::key(data.as_bytes());
                 judge.received(self.who, channel, number, &key);
@@ -105,21 +122,31 @@ impl Client {
             }
             ("=", Some(channel), Some(number), Some(recovery)) => {
                 let epoch = words.get(4).copied().unwrap_or_default();
+                if !self.is_asked(channel, words.get(5)) {
+                    return;
+                }
                 judge.subscribed(self.who, channel, number, recovery, epoch);
                 let position = Some((epoch.to_owned(), number));
+                self.live.insert((*channel).to_owned());
                 self.positions.insert((*channel).to_owned(), position);
             }
             ("t", Some(channel), Some(oldest), None) => {
                 judge.truncated(self.who, channel, oldest);
                 self.moved(channel, oldest.saturating_sub(1));
             }
-            ("!", Some(channel), None, None) => {
+            ("!", Some(channel), Some(_), None) if self.is_asked(channel, words.get(2)) => {
                 // The log was away.
                 sleep(self.world.dice.millis(10, 300)).await;
                 self.subscribe(channel, connection);
             }
+            ("!", Some(_), Some(_), None) => {}
             _ => judge.strange(format!("client {} was told: {line}", self.who)),
         }
+    }
+
+    fn is_asked(&self, channel: &str, tag: Option<&&str>) -> bool {
+        let tag = tag.and_then(|tag| tag.parse().ok());
+        tag.is_some() && self.asked.get(channel).copied() == tag
     }
 
     fn moved(&mut self, channel: &str, number: u64) {

@@ -6,6 +6,7 @@ use fanfare_engine::hub::Sink;
 use tokio::time::timeout;
 
 use crate::{
+    judge::Judge,
     session::LineSession,
     socket::{self, ClientEnd},
     world::World,
@@ -20,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Connection {
     /// Its number in the run.
     pub(crate) number: u64,
+    judge: Judge,
     end: ClientEnd,
     rest: Vec<u8>,
     lines: VecDeque<String>,
@@ -50,6 +52,7 @@ impl Connection {
         world.judge.connected();
         Some(Self {
             number: world.next_number(),
+            judge: world.judge.clone(),
             end,
             rest: Vec::new(),
             lines: VecDeque::new(),
@@ -59,6 +62,8 @@ impl Connection {
 
     /// Sends a line.
     pub(crate) fn send(&self, line: &str) {
+        self.judge
+            .noted(|| format!("connection {}: {line}", self.number));
         self.end.write(line.as_bytes());
         self.end.write(b"\n");
     }

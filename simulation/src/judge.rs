@@ -364,6 +364,11 @@ impl Judge {
         self.state().violate("protocol", || what);
     }
 
+    /// Something that no rule is about.
+    pub(crate) fn noted(&self, what: impl FnOnce() -> String) {
+        self.state().note(what);
+    }
+
     /// Counts a connection of a client.
     pub(crate) fn connected(&self) {
         self.state().figures.connections += 1;

@@ -2,7 +2,7 @@
 //!
 //! | in | meaning |
 //! | --- | --- |
-//! | `sub CHANNEL live`, `sub CHANNEL EPOCH SEQ` | subscribe, live or behind a position |
+//! | `sub TAG CHANNEL live`, `sub TAG CHANNEL EPOCH SEQ` | subscribe, live or behind a position |
 //! | `unsub CHANNEL` | leave |
 //! | `pub TAG CHANNEL DATA` | publish, with the payload's key as idempotency key |
 //! | `hist TAG CHANNEL EPOCH AFTER` | read one publication of history |
@@ -10,8 +10,8 @@
 //!
 //! | out | meaning |
 //! | --- | --- |
-//! | `= CHANNEL SEQ RECOVERY EPOCH` | the subscription stands there |
-//! | `! CHANNEL` | no subscription |
+//! | `= CHANNEL SEQ RECOVERY EPOCH TAG` | the subscription stands there |
+//! | `! CHANNEL TAG` | no subscription |
 //! | `t CHANNEL OLDEST` | retention was faster |
 //! | `m CHANNEL SEQ DATA` | a publication |
 //! | `ok TAG SEQ EPOCH`, `no TAG` | a publish is acknowledged, or may be tried again |
@@ -121,17 +121,17 @@ impl Session for LineSession {
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         let line = match event {
             Event::Subscribed {
+                tag,
                 channel,
                 position,
                 recovery,
                 epoch,
-                ..
             } => format!(
-                "= {channel} {position} {} {}\n",
+                "= {channel} {position} {} {} {tag}\n",
                 word(recovery),
                 epoch.as_str()
             ),
-            Event::SubscribeFailed { channel, .. } => format!("! {channel}\n"),
+            Event::SubscribeFailed { tag, channel, .. } => format!("! {channel} {tag}\n"),
             Event::Truncated { channel, oldest } => format!("t {channel} {oldest}\n"),
             Event::Published { tag, result } => match result {
                 Ok(published) => {
@@ -158,7 +158,7 @@ impl Session for LineSession {
 }
 
 fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
-    let mut words = line.splitn(4, ' ');
+    let mut words = line.splitn(5, ' ');
     let request = match words.next()? {
         "ping" => {
             let tag = words.next()?;
@@ -166,7 +166,7 @@ fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
             return Some(());
         }
         "sub" => Request::Subscribe {
-            tag: 0,
+            tag: words.next()?.parse().ok()?,
             channel: ChannelName::parse(words.next()?).ok()?,
             start: start(words.next()?, words.next())?,
             form: FORM,
@@ -183,7 +183,7 @@ fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
         "hist" => {
             let tag = words.next()?.parse().ok()?;
             let channel = ChannelName::parse(words.next()?).ok()?;
-            let (epoch, after) = words.next()?.split_once(' ')?;
+            let (epoch, after) = (words.next()?, words.next()?);
             let query = HistoryQuery {
                 channel,
                 since: Some((Epoch::parse(epoch), Seq(after.parse().ok()?))),
