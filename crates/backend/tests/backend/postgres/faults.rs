@@ -245,6 +245,48 @@ async fn a_commit_whose_answer_is_lost_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_no_standby_has_is_not_acknowledged() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("app").unwrap();
+    let log = PostgresLog::connect(&url, "test").await.unwrap();
+    log.append(&[draft("a", None)]).await.unwrap();
+    let standbys = |names: &str| {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        server.execute("postgres", &set).unwrap();
+        server
+            .execute("postgres", "SELECT pg_reload_conf()")
+            .unwrap();
+    };
+    standbys("nobody");
+    let beside = client(&url).await;
+    let breaking_off = tokio::spawn(async move {
+        let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                       WHERE wait_event = 'SyncRep' AND query LIKE '%fanfare.append%'";
+        wait_for(&beside, waiting).await;
+    });
+    let mut committed = 1;
+    let (batch, refusal) = loop {
+        // The server hears of its new settings in its own time.
+        let batch = [draft("a", Some(&format!("key-{committed}")))];
+        match log.append(&batch).await {
+            Ok(_) => committed += 1,
+            Err(refusal) => break (batch, refusal),
+        }
+    };
+    breaking_off.await.unwrap();
+    assert!(
+        matches!(&refusal, AppendError::Unknown(words) if words.contains("standby")),
+        "{refusal}"
+    );
+    standbys("");
+    let again = log.append(&batch).await.unwrap();
+    assert_eq!(
+        (again.outcomes[0].seq, again.outcomes[0].duplicate),
+        (Seq(committed + 1), true)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_dies_waiting_is_tried_again() {
     let database = TestDatabase::new();
     let log = database.open().await;
