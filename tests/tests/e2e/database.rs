@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use fanfare_bench::local::{Node, Postgres};
+use fanfare_bench::local::{Node, Postgres, Session, SmallDisk};
 use fanfare_tests::api::{Api, Published, Refusal};
 use fanfare_tests::expect::{dense, run_over_ws};
 use fanfare_tests::servers;
@@ -16,6 +16,9 @@ use crate::outage::two_nodes;
 
 /// Publications of the node that is awake while the other is stopped.
 const WHILE_STOPPED: u64 = 50;
+
+/// What a new cluster takes, and some room.
+const DISK_MIB: u64 = 128;
 
 /// A node is stopped in the middle of its batches, for so long that the others fence its lane, and wakes.
 #[test]
@@ -183,6 +186,74 @@ fn postgres_standing_still_costs_time_and_nothing_else() {
     }
 }
 
+/// The disk under the database is full, and later it is not.
+#[test]
+fn a_full_disk_refuses_publishes_and_loses_none() {
+    let disk = match SmallDisk::mount(DISK_MIB) {
+        Ok(disk) => disk,
+        Err(error) => {
+            eprintln!("not run: mounting a small file system needs root ({error})");
+            return;
+        }
+    };
+    let mut postgres = Postgres::start_in(&disk.path()).unwrap();
+    let database = postgres.create_database("app").unwrap();
+    let redis = servers::redis();
+    let mut nodes = two_nodes(&database, &redis.url());
+    let mut client = Client::connect(nodes[1].address());
+    client.subscribe("channel");
+    let mut api = Api::new(nodes[0].address());
+    let mut acknowledged = vec![(api.publish("channel", json!("before")), json!("before"))];
+    disk.fill().unwrap();
+    let large = "x".repeat(20_000);
+    let refusal = (0..).find_map(|number| {
+        let data = json!({ "number": number, "large": large });
+        match api.try_publish("channel", data.clone()) {
+            Ok(published) => {
+                acknowledged.push((published, data));
+                None
+            }
+            Err(refusal) => Some(refusal),
+        }
+    });
+    match refusal {
+        Some(Refusal::Api { message, .. }) => assert!(!message.is_empty()),
+        Some(Refusal::Status(500..=599, _)) => {}
+        other => panic!("a publish onto a full disk: {other:?}"),
+    }
+    assert_eq!(api.get("/health/live").unwrap().status, 200);
+    assert!(client.is_open(), "a connected client was sent away");
+
+    disk.relieve().unwrap();
+    if postgres.ended().is_some() {
+        // It gives up when not even its log can be written.
+        postgres.restart().unwrap();
+    }
+    eventually("publishes are taken again", || {
+        let published = api.try_publish("channel", json!("after")).ok()?;
+        acknowledged.push((published, json!("after")));
+        Some(())
+    });
+    let history = api.history("channel");
+    dense(&history);
+    for (published, data) in &acknowledged {
+        assert_eq!(published.epoch, history.epoch);
+        let found = &history.publications[published.offset as usize - 1].data;
+        assert_eq!(found, data, "offset {}", published.offset);
+    }
+    let received = run_over_ws(&mut client, "channel", 1, history.head);
+    assert!(
+        history
+            .publications
+            .iter()
+            .map(|one| &one.data)
+            .eq(&received)
+    );
+    for node in &mut nodes {
+        assert!(node.ended().is_none(), "{}", node.stderr());
+    }
+}
+
 /// Somebody else's transaction holds a channel's row, then a whole table.
 #[test]
 fn locks_of_others_are_not_waited_for_without_end() {
@@ -259,7 +330,7 @@ fn is_held(postgres: &Postgres, mode: &str) {
     });
 }
 
-fn end(postgres: &Postgres, session: fanfare_bench::local::Session) {
+fn end(postgres: &Postgres, session: Session) {
     drop(session);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()";
