@@ -9,7 +9,7 @@ use fanfare_tests::expect::{dense, ready_and, run_over_sse, run_over_ws};
 use fanfare_tests::servers;
 use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
-use fanfare_tests::ws::{Client, End};
+use fanfare_tests::ws::{Client, End, meanwhile};
 use serde_json::{Value, json};
 
 /// Publications that the replica has.
@@ -54,7 +54,8 @@ fn a_replica_that_lagged_takes_over_and_everybody_is_told() {
 
     primary.kill();
     replica.promote().unwrap();
-    let after = publish(&nodes[0], KEPT + 1, KEPT + AFTER, "after");
+    let go_on = || publish(&nodes[0], KEPT + 1, KEPT + AFTER, "after");
+    let after = meanwhile(readers.iter_mut().map(|reader| &mut reader.ws), go_on);
     assert_ne!(after, before, "the epoch did not change");
     for reader in readers {
         reader.end_of_epoch();
@@ -138,6 +139,7 @@ fn comes_back_to_a_reset(node: &Node, before: &str, after: &str) {
         let mut client = Client::connect(node.address());
         let told = client.subscribe_from("channel", offset, before);
         assert_eq!(told["recovered"], Value::Null, "{offset}: {told}");
+        assert_eq!(told["reset"], true, "{offset}: {told}");
         assert_eq!(told["epoch"], *after);
     }
     let head = KEPT + AFTER;

@@ -212,8 +212,8 @@ async fn identity(client: &Client) -> Result<Finding, Error> {
         ),
         false => Finding::warn(
             "the server does not tell its identity and timeline to this user, so a failover or restore may go unnoticed; \
-             run: GRANT EXECUTE ON FUNCTION pg_control_system(), pg_current_wal_insert_lsn(), pg_walfile_name(pg_lsn), \
-             or begin a new epoch by hand afterwards (docs/postgres.md)",
+             let an administrator GRANT it EXECUTE ON FUNCTION pg_control_system(), pg_current_wal_insert_lsn(), \
+             pg_walfile_name(pg_lsn), or begin a new epoch by hand afterwards (docs/postgres.md)",
         ),
     })
 }
