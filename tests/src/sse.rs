@@ -104,6 +104,11 @@ impl Stream {
         }
     }
 
+    /// The event that is first among what has come, without waiting for one.
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
     /// The next event, which must be of this name; gives its data.
     ///
     /// # Panics

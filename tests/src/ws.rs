@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -28,6 +30,23 @@ pub enum End {
     Close(u16, String),
     /// The connection broke without a close frame.
     Broken,
+}
+
+/// Does `work` in another thread; the connections are looked at meanwhile, so that they answer pings however long it takes.
+pub fn meanwhile<'a, T: Send>(
+    clients: impl IntoIterator<Item = &'a mut Client>,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    let mut clients: Vec<_> = clients.into_iter().collect();
+    thread::scope(|scope| {
+        let work = scope.spawn(work);
+        while !work.is_finished() {
+            for client in &mut clients {
+                client.glance();
+            }
+        }
+        work.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// One connection.

@@ -6,6 +6,7 @@
 //!
 //! Everything blocks; there is no runtime to bring along. `process` has what the three have in common.
 
+mod disk;
 mod error;
 mod node;
 mod postgres;
@@ -13,6 +14,7 @@ mod process;
 mod redis;
 mod tempdir;
 
+pub use self::disk::SmallDisk;
 pub use self::error::LocalError;
 pub use self::node::{Node, NodeOptions};
 pub use self::postgres::{Postgres, Session};

@@ -7,6 +7,8 @@ mod bad_input;
 mod browser;
 mod cluster;
 mod crash;
+mod database;
+mod failover;
 mod health;
 mod http_api;
 mod idempotency;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use fanfare_bench::local::{Node, NodeOptions};
+use fanfare_bench::local::{Node, NodeOptions, Postgres};
 use fanfare_tests::api::{Api, Refusal};
 use fanfare_tests::expect::{dense, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
@@ -21,8 +21,12 @@ const RETRYING: u64 = 4;
 /// Keys of each.
 const KEYS_EACH: u64 = 120;
 
-/// How often the database crashes under them.
-const CRASHES: u64 = 2;
+/// The ways in which the database goes down under them: in good order, as in a crash, and without a word.
+const ENDS: [fn(&mut Postgres); 3] = [
+    |postgres| postgres.stop().unwrap(),
+    Postgres::kill,
+    Postgres::kill_first_process,
+];
 
 #[test]
 fn redis_stopped_and_started_again() {
@@ -129,12 +133,12 @@ fn postgres_crashing_under_publishers_that_retry() {
                 scope.spawn(move || publish_with_retries(&addresses, publisher, count))
             })
             .collect();
-        for crash in 1..=CRASHES {
-            let enough = crash * RETRYING * KEYS_EACH / (CRASHES + 1);
+        for (before, end) in (1..).zip(ENDS) {
+            let enough = before * RETRYING * KEYS_EACH / (ENDS.len() as u64 + 1);
             eventually("publishers are at work", || {
                 (count.load(Ordering::Relaxed) >= enough).then_some(())
             });
-            postgres.kill();
+            end(&mut postgres);
             postgres.restart().unwrap();
         }
         publishers
@@ -237,7 +241,7 @@ fn through_an_outage_of_redis(begin: impl Fn(&mut Cluster), end: impl Fn(&mut Cl
 }
 
 /// Two nodes of a cluster.
-fn two_nodes(database: &str, redis: &str) -> [Node; 2] {
+pub(crate) fn two_nodes(database: &str, redis: &str) -> [Node; 2] {
     ["node-1", "node-2"].map(|name| {
         servers::start(NodeOptions {
             postgres: Some(database.to_owned()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::{
     Client, Config, Error, NoTls,
-    config::{Host, SslMode},
+    config::{Host, SslMode, TargetSessionAttrs},
 };
 
 use super::{Finding, judge_flush, measure};
@@ -41,7 +41,7 @@ pub async fn examine_postgres(url: &str) -> Vec<Finding> {
 }
 
 async fn connect(url: &str, findings: &mut Vec<Finding>) -> Option<Client> {
-    let config: Config = match url.parse() {
+    let mut config: Config = match url.parse() {
         Ok(config) => config,
         Err(error) => {
             findings.push(Finding::fail(format!(
@@ -59,6 +59,10 @@ async fn connect(url: &str, findings: &mut Vec<Finding>) -> Option<Client> {
         return None;
     }
     let place = place(&config);
+    if config.get_hosts().len() > 1 {
+        // As a server does: the one that takes writes.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     match tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await {
         Ok(Ok((client, connection))) => {
             // Ends with the client; its errors come out of the client's calls.
@@ -94,8 +98,11 @@ async fn examine(client: &Client, findings: &mut Vec<Finding>) -> Result<(), Err
         ));
         return Ok(());
     }
+    findings.extend(writable(client).await?);
     findings.push(schema(client).await?);
     findings.extend(safety(client).await?);
+    findings.extend(replication(client).await?);
+    findings.push(identity(client).await?);
     findings.push(sessions(client).await?);
     findings.push(flush(client).await);
     Ok(())
@@ -140,6 +147,74 @@ async fn schema(client: &Client) -> Result<Finding, Error> {
         (false, _, false) => Finding::fail(format!(
             "{user} may not make the schema fanfare; run: GRANT CREATE ON DATABASE \"{database}\" TO \"{user}\""
         )),
+    })
+}
+
+async fn writable(client: &Client) -> Result<Option<Finding>, Error> {
+    let sql = "SELECT current_setting('default_transaction_read_only')";
+    let read_only: String = client.query_one(sql, &[]).await?.get(0);
+    Ok((read_only == "on").then(|| {
+        Finding::fail(
+            "default_transaction_read_only is on: nothing can be published; set it off, or use the address of the primary",
+        )
+    }))
+}
+
+/// What a failover would lose.
+async fn replication(client: &Client) -> Result<Option<Finding>, Error> {
+    let row = client
+        .query_one(
+            "SELECT (SELECT count(*) FROM pg_stat_replication),
+                    current_setting('synchronous_standby_names'), current_setting('synchronous_commit')",
+            &[],
+        )
+        .await?;
+    Ok(judge_replication(row.get(0), row.get(1), row.get(2)))
+}
+
+fn judge_replication(
+    standbys: i64,
+    synchronous_names: &str,
+    synchronous_commit: &str,
+) -> Option<Finding> {
+    let finding = match (synchronous_names, synchronous_commit) {
+        ("", _) if standbys == 0 => return None,
+        ("", _) => Finding::warn(format!(
+            "{standbys} standbys follow, none of them synchronously: a failover loses the messages that were acknowledged \
+             last; the log then begins a new epoch and clients are told. To lose none, set synchronous_standby_names"
+        )),
+        (_, "local") => Finding::warn(
+            "synchronous_commit is local: commits do not wait for the synchronous standbys, and a failover can lose \
+             acknowledged messages; set it to on",
+        ),
+        (_, "remote_write") => Finding::warn(
+            "synchronous_commit is remote_write: a failover after a power failure of the standby can lose acknowledged \
+             messages; set it to on",
+        ),
+        (names, _) if standbys == 0 => Finding::warn(format!(
+            "synchronous_standby_names is {names:?}, but no standby follows: commits wait for it, and publishes fail \
+             meanwhile"
+        )),
+        (names, _) => Finding::ok(format!("commits wait for the standbys {names:?}")),
+    };
+    Some(finding)
+}
+
+/// Whether a server can tell that the database behind it was promoted or restored.
+async fn identity(client: &Client) -> Result<Finding, Error> {
+    let sql = "SELECT bool_and(has_function_privilege(name, 'EXECUTE')) FROM unnest(ARRAY[
+                   'pg_control_system()', 'pg_current_wal_insert_lsn()', 'pg_walfile_name(pg_lsn)'
+               ]) AS name";
+    let told: bool = client.query_one(sql, &[]).await?.get(0);
+    Ok(match told {
+        true => Finding::ok(
+            "the server tells its identity and timeline, so that a failover or restore is noticed",
+        ),
+        false => Finding::warn(
+            "the server does not tell its identity and timeline to this user, so a failover or restore may go unnoticed; \
+             let an administrator GRANT it EXECUTE ON FUNCTION pg_control_system(), pg_current_wal_insert_lsn(), \
+             pg_walfile_name(pg_lsn), or begin a new epoch by hand afterwards (docs/postgres.md)",
+        ),
     })
 }
 
@@ -250,6 +325,20 @@ mod tests {
         check(["on", "on", "off"], Grade::Warn);
         check(["on", "off", "on"], Grade::Warn);
         check(["off", "on", "on"], Grade::Fail);
+    }
+
+    #[test]
+    fn what_a_failover_would_lose_is_said() {
+        let grade = |standbys, names, commit| {
+            judge_replication(standbys, names, commit).map(|finding| finding.grade)
+        };
+        assert_eq!(grade(0, "", "on"), None);
+        assert_eq!(grade(2, "", "on"), Some(Grade::Warn));
+        assert_eq!(grade(1, "a", "local"), Some(Grade::Warn));
+        assert_eq!(grade(1, "a", "remote_write"), Some(Grade::Warn));
+        assert_eq!(grade(0, "a", "on"), Some(Grade::Warn));
+        assert_eq!(grade(1, "a", "on"), Some(Grade::Ok));
+        assert_eq!(grade(1, "a", "remote_apply"), Some(Grade::Ok));
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! current epoch is of no use any more, see `epoch`.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,8 +17,9 @@ use fanfare_engine::port::LogError;
 use fanfare_wire::Epoch;
 use futures_util::future::try_join_all;
 use tokio_postgres::{
-    Client, Config, NoTls, Statement,
+    AsyncMessage, Client, Config, NoTls, Statement,
     config::{SslMode, TargetSessionAttrs},
+    error::{DbError, Severity},
 };
 
 use super::{
@@ -71,6 +76,8 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// The epoch of everything that it answers.
     pub(super) epoch: Epoch,
+    /// The server has warned. A commit warns when its wait for a synchronous standby was broken off.
+    pub(super) warned: Arc<AtomicBool>,
     pub(super) statements: Vec<Statement>,
 }
 
@@ -79,7 +86,7 @@ impl Database {
     pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
         let config = configure(url)?;
         let connecting = tokio::time::timeout(CONNECT_PATIENCE, connect(&config));
-        let mut client = match connecting.await {
+        let (mut client, _) = match connecting.await {
             Ok(connected) => connected.map_err(|error| refused(&error))?,
             Err(_) => return Err(OpenError::Unavailable(no_answer())),
         };
@@ -149,7 +156,7 @@ impl Database {
     }
 
     async fn connect(&self, statements: &[&str]) -> Result<Session, LogError> {
-        let client = connect(&self.config)
+        let (client, warned) = connect(&self.config)
             .await
             .map_err(|error| unavailable(&error))?;
         client
@@ -164,6 +171,7 @@ impl Database {
         Ok(Session {
             client,
             epoch,
+            warned,
             statements,
         })
     }
@@ -260,14 +268,35 @@ fn configure(url: &str) -> Result<Config, OpenError> {
     Ok(config)
 }
 
-async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = config.connect(NoTls).await?;
+/// Connects; what the server says beside its answers comes before the answer it belongs to.
+async fn connect(config: &Config) -> Result<(Client, Arc<AtomicBool>), tokio_postgres::Error> {
+    let (client, mut connection) = config.connect(NoTls).await?;
+    let warned = Arc::new(AtomicBool::new(false));
+    let warning = warned.clone();
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = describe(&error), "a PostgreSQL session broke");
+        while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+            match message {
+                Ok(AsyncMessage::Notice(notice)) if is_warning(&notice) => {
+                    tracing::warn!(
+                        message = notice.message(),
+                        detail = notice.detail(),
+                        "PostgreSQL warns"
+                    );
+                    warning.store(true, Ordering::Release);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(error = describe(&error), "a PostgreSQL session broke");
+                    return;
+                }
+            }
         }
     });
-    Ok(client)
+    Ok((client, warned))
+}
+
+fn is_warning(notice: &DbError) -> bool {
+    notice.parsed_severity() == Some(Severity::Warning)
 }
 
 async fn check_version(client: &Client) -> Result<(), OpenError> {

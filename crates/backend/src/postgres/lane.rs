@@ -58,6 +58,10 @@ const OPEN: usize = 1;
 const FIND_ENTRY: usize = 2;
 const FIND_KEYS: usize = 3;
 
+/// What is said when somebody broke off a commit's wait for a synchronous standby: it is visible here, and nowhere else.
+const NOT_REPLICATED: &str =
+    "the server committed with a warning (see its log): a synchronous standby may not have it";
+
 /// This node's lane, opened again whenever it breaks.
 pub(super) struct Lanes {
     database: Arc<Database>,
@@ -150,6 +154,9 @@ impl Lanes {
                 slot.abandoned = None;
             }
             match sent {
+                Sent::Committed(_) if lane.session.warned.load(Ordering::Acquire) => {
+                    return Err(unknown(LogError(NOT_REPLICATED.to_owned())));
+                }
                 // To a server that is no longer the log's.
                 Sent::Committed(_) if !self.database.is_current(&lane.session) => {
                     return Err(unknown(was_replaced()));

@@ -7,6 +7,7 @@
 mod readers;
 mod retention;
 mod schema;
+mod seen;
 mod writer;
 
 use std::{

@@ -12,12 +12,15 @@ use fanfare_wire::Epoch;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use thiserror::Error;
 
-use super::now;
+use super::{
+    now,
+    seen::{self, Seen},
+};
 use crate::epoch;
 
 /// The database in the folder.
 pub(super) const DATABASE_FILE: &str = "fanfare.db";
-/// Held locked by the process that has the folder.
+/// Held locked by the process that has the folder. It also says how far the database has come, see `seen`.
 const LOCK_FILE: &str = "fanfare.lock";
 
 /// How long a connection waits for another one; only while the file is opened and closed do they meet.
@@ -105,7 +108,7 @@ pub(super) struct Opened {
 
 /// Takes the folder, opens the file, migrates it and opens a lane.
 pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
-    let lock = take(dir)?;
+    let (lock, seen) = take(dir)?;
     let path = dir.join(DATABASE_FILE);
     let failed = |source| OpenError::Database {
         path: path.clone(),
@@ -115,7 +118,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     configure(&connection).map_err(failed)?;
     connection.execute_batch(WRITER_SETTINGS).map_err(failed)?;
     migrate(&mut connection, &path)?;
-    let (epoch, lane) = begin(&mut connection).map_err(failed)?;
+    let (epoch, lane) = begin(&mut connection, seen.as_ref()).map_err(failed)?;
     let epoch = epoch::parse(&epoch).map_err(|reason| OpenError::Damaged {
         path: path.clone(),
         reason,
@@ -123,6 +126,10 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     // The new files must be found in the folder after a power cut.
     let synced = File::open(dir).and_then(|folder| folder.sync_all());
     synced.map_err(|source| OpenError::Folder {
+        path: dir.to_owned(),
+        source,
+    })?;
+    seen::note(&lock, epoch.as_str(), lane.0, 0).map_err(|source| OpenError::Folder {
         path: dir.to_owned(),
         source,
     })?;
@@ -142,15 +149,20 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn take(dir: &Path) -> Result<File, OpenError> {
+fn take(dir: &Path) -> Result<(File, Option<Seen>), OpenError> {
     let failed = |source| OpenError::Folder {
         path: dir.to_owned(),
         source,
     };
     fs::create_dir_all(dir).map_err(failed)?;
-    let lock = File::create(dir.join(LOCK_FILE)).map_err(failed)?;
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let lock = options.open(dir.join(LOCK_FILE)).map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            let seen = Seen::read(&lock).map_err(failed)?;
+            Ok((lock, seen))
+        }
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
             path: dir.to_owned(),
         }),
@@ -190,18 +202,24 @@ fn apply(connection: &mut Connection, version: u32, sql: &str) -> rusqlite::Resu
     transaction.commit()
 }
 
-/// Reads the epoch, or makes it, and opens a lane.
-fn begin(connection: &mut Connection) -> rusqlite::Result<(String, LaneId)> {
+/// Reads the epoch, or makes one for a new log and for one that was put back, and opens a lane.
+fn begin(connection: &mut Connection, seen: Option<&Seen>) -> rusqlite::Result<(String, LaneId)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let sql = "SELECT value FROM meta WHERE key = 'epoch'";
-    let epoch = match transaction
+    let mut epoch: Option<String> = transaction
         .query_row(sql, [], |row| row.get(0))
-        .optional()?
+        .optional()?;
+    if let (Some(before), Some(seen)) = (&epoch, seen)
+        && seen.is_ahead_of(&transaction, before)?
     {
+        tracing::warn!(%before, "the database was put back to an earlier state: the log begins a new epoch");
+        epoch = None;
+    }
+    let epoch = match epoch {
         Some(epoch) => epoch,
         None => {
             let epoch = epoch::random();
-            let sql = "INSERT INTO meta (key, value) VALUES ('epoch', ?1)";
+            let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('epoch', ?1)";
             transaction.execute(sql, params![epoch])?;
             epoch
         }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     integer, now,
     retention::{self, Reached, Step},
-    unavailable, unsigned,
+    seen, unavailable, unsigned,
 };
 
 /// Channels whose heads are kept in memory.
@@ -43,8 +43,8 @@ pub(super) struct Writer {
     /// The last batch of the lane.
     n: u64,
     heads: HashMap<ChannelName, Known>,
-    /// Held, never read: the folder is ours until the connection is closed. Fields are dropped in order.
-    _lock: File,
+    /// Held: the folder is ours until the connection is closed. Fields are dropped in order.
+    lock: File,
 }
 
 /// What is known of a channel between two batches.
@@ -77,7 +77,7 @@ impl Writer {
             lane,
             n: 0,
             heads: HashMap::new(),
-            _lock: lock,
+            lock,
         }
     }
 
@@ -94,6 +94,20 @@ impl Writer {
                     let _ = reply.send(step.map_err(|error| unavailable(&error)));
                 }
             }
+        }
+    }
+
+    /// Notes how far the log has come. Without the note a file that is put back may go unnoticed; nothing else depends on
+    /// it, so a batch that is committed is not refused for it.
+    fn note(&self) {
+        let noted = seen::note(
+            &self.lock,
+            self.epoch.as_str(),
+            self.lane.0,
+            integer(self.n),
+        );
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the lock file cannot be written");
         }
     }
 
@@ -137,6 +151,7 @@ impl Writer {
         advance(&transaction, &touched, (self.lane, n), time).map_err(Failed::BeforeCommit)?;
         transaction.commit().map_err(Failed::InCommit)?;
         self.n = n;
+        self.note();
         if self.heads.len() + touched.len() > HEADS_MAX {
             self.heads.clear();
         }

@@ -57,6 +57,36 @@ async fn postgres_is_examined() {
     assert_found(&missing, Grade::Fail, "missing");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failover_would_lose_is_found() {
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.create_database("app").unwrap();
+    assert_found(&examine_postgres(&url).await, Grade::Ok, "is noticed");
+    let replica = postgres.start_replica().unwrap();
+    let standby = examine_postgres(&replica.url("app")).await;
+    assert_found(&standby, Grade::Fail, "is a standby");
+    let one_of_both = format!(
+        "postgres://fanfare@{},{}/app",
+        replica.address(),
+        postgres.address()
+    );
+    let followed = examine_postgres(&one_of_both).await;
+    assert_found(&followed, Grade::Warn, "none of them synchronously");
+    let hidden =
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC; CREATE ROLE guest LOGIN";
+    postgres.execute("app", hidden).unwrap();
+    let guest = examine_postgres(&url.replace("//fanfare@", "//guest@")).await;
+    assert_found(&guest, Grade::Warn, "may go unnoticed");
+    postgres
+        .execute(
+            "app",
+            "ALTER ROLE fanfare SET default_transaction_read_only = on",
+        )
+        .unwrap();
+    let fenced = examine_postgres(&url).await;
+    assert_found(&fenced, Grade::Fail, "nothing can be published");
+}
+
 #[tokio::test]
 async fn a_postgres_that_is_not_there_is_a_failure() {
     let address = free_address().unwrap();

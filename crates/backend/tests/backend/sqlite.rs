@@ -41,6 +41,38 @@ async fn it_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_put_back_begins_a_new_epoch() {
+    let dir = TempDir::new().unwrap();
+    let (file, backup) = (dir.path().join("fanfare.db"), dir.path().join("backup"));
+    let log = SqliteLog::open(dir.path()).unwrap();
+    log.append(&[draft("a", None)]).await.unwrap();
+    let first = log.epoch();
+    drop(log);
+    fs::copy(&file, &backup).unwrap();
+    assert_eq!(SqliteLog::open(dir.path()).unwrap().epoch(), first);
+    // A run that committed nothing is missing.
+    fs::copy(&backup, &file).unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    let second = log.epoch();
+    assert_ne!(second, first);
+    // A batch of this very run is missing.
+    log.append(&[draft("a", None)]).await.unwrap();
+    database(dir.path())
+        .execute("VACUUM INTO ?1", [dir.path().join("hot").to_str().unwrap()])
+        .unwrap();
+    log.append(&[draft("a", None)]).await.unwrap();
+    drop(log);
+    fs::copy(dir.path().join("hot"), &file).unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    assert!(![first, second].contains(&log.epoch()));
+    let committed = log.append(&[draft("a", None)]).await.unwrap();
+    assert_eq!(
+        (committed.outcomes[0].seq, &committed.epoch),
+        (Seq(3), &log.epoch())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn opened_again_it_has_everything() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("made/by/the/log");

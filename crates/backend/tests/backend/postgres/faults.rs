@@ -155,6 +155,50 @@ async fn killed_sessions_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_anywhere_lose_and_double_nothing() {
+    let database = TestDatabase::new();
+    let (proxy, url) = Proxy::start(&database.url).await;
+    let logs = [
+        Arc::new(PostgresLog::connect(&url, "one").await.unwrap()),
+        Arc::new(PostgresLog::connect(&url, "other").await.unwrap()),
+    ];
+    let mut writers = JoinSet::new();
+    for seed in 0..4 {
+        writers.spawn(write(logs[seed as usize % 2].clone(), 40, seed));
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let (beside, stop) = (database.client().await, done.clone());
+    let cutter = tokio::spawn(async move {
+        let (mut cuts, mut seen) = (0_u64, 0);
+        while !stop.load(Ordering::Acquire) {
+            let batches = super::count(&beside, "SELECT count(*) FROM fanfare.lane_log").await;
+            if std::mem::replace(&mut seen, batches) == batches {
+                // Both are still at making sessions.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            }
+            cuts += 1;
+            // Every other time the server has heard the question, and its answer is lost.
+            if cuts.is_multiple_of(2) {
+                proxy.deafen();
+                tokio::time::sleep(Duration::from_millis(cuts % 7)).await;
+            }
+            proxy.cut();
+        }
+        cuts
+    });
+    let told: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
+    done.store(true, Ordering::Release);
+    assert!(cutter.await.unwrap() > 10);
+    let unknown = |(_, told): &(Draft, Told)| matches!(told, Told::Unknown);
+    assert!(
+        !told.iter().any(unknown),
+        "the server was always there to be asked"
+    );
+    check(&database.open().await, &told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_found() {
     let database = TestDatabase::new();
     let (proxy, url) = Proxy::start(&database.url).await;
@@ -198,6 +242,48 @@ async fn a_commit_whose_answer_is_lost_is_found() {
     let next = log.append(&[draft("a", None)]).await.unwrap();
     assert!(next.lane > first.lane);
     assert_eq!((next.n, next.outcomes[0].seq), (1, Seq(4)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_no_standby_has_is_not_acknowledged() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("app").unwrap();
+    let log = PostgresLog::connect(&url, "test").await.unwrap();
+    log.append(&[draft("a", None)]).await.unwrap();
+    let standbys = |names: &str| {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        server.execute("postgres", &set).unwrap();
+        server
+            .execute("postgres", "SELECT pg_reload_conf()")
+            .unwrap();
+    };
+    standbys("nobody");
+    let beside = client(&url).await;
+    let breaking_off = tokio::spawn(async move {
+        let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                       WHERE wait_event = 'SyncRep' AND query LIKE '%fanfare.append%'";
+        wait_for(&beside, waiting).await;
+    });
+    let mut committed = 1;
+    let (batch, refusal) = loop {
+        // The server hears of its new settings in its own time.
+        let batch = [draft("a", Some(&format!("key-{committed}")))];
+        match log.append(&batch).await {
+            Ok(_) => committed += 1,
+            Err(refusal) => break (batch, refusal),
+        }
+    };
+    breaking_off.await.unwrap();
+    assert!(
+        matches!(&refusal, AppendError::Unknown(words) if words.contains("standby")),
+        "{refusal}"
+    );
+    standbys("");
+    let again = log.append(&batch).await.unwrap();
+    assert_eq!(
+        (again.outcomes[0].seq, again.outcomes[0].duplicate),
+        (Seq(committed + 1), true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
