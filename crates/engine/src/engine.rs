@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::{
     channels::{Attachment, Channels},
+    heads::Heads,
     heal::{self, Cause},
     hub::{
         Common, Event, HistoryQuery, Hub, Inbox, Message, Remote, Upstream,
@@ -23,7 +24,10 @@ use crate::{
     },
     metrics::Metrics,
     pages::Pages,
-    port::{Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange, Retention},
+    port::{
+        AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange,
+        Retention,
+    },
     publish::{PublishError, Published, Publisher, Reply},
     sweep::Sweeper,
 };
@@ -47,6 +51,8 @@ pub struct EngineConfig {
     pub retention: Vec<Retention>,
     /// How often retention is applied.
     pub retention_interval: Duration,
+    /// A connection whose peer takes nothing for so many seconds is closed; at least 1.
+    pub stall_seconds: u32,
     /// What the node tells about itself to the others: a JSON object.
     pub about: Arc<dyn Fn() -> Bytes + Send + Sync>,
     /// Where the engine counts.
@@ -74,6 +80,7 @@ struct Core {
     epoch: Epoch,
     channels: Arc<Channels>,
     publisher: Publisher,
+    heads: Heads,
     pages: Arc<Pages>,
     metrics: Arc<Metrics>,
     nodes: Mutex<Vec<NodeRecord>>,
@@ -96,6 +103,7 @@ impl Engine {
             shards,
             retention,
             retention_interval,
+            stall_seconds,
             about,
             metrics,
         } = config;
@@ -114,6 +122,7 @@ impl Engine {
         );
         let core = Arc::new(Core {
             epoch: log.epoch(),
+            heads: Heads::start(Arc::clone(&log), Arc::clone(&metrics)),
             pages: Pages::new(Arc::clone(&log), Arc::clone(&metrics)),
             log,
             bus,
@@ -128,6 +137,7 @@ impl Engine {
             upstream,
             forms: forms.into(),
             metrics,
+            stall_seconds: stall_seconds.max(1),
         });
         let hub = Hub::start(shards.max(1), &common)?;
         tokio::spawn(Arc::clone(&core).beat(about));
@@ -160,7 +170,7 @@ impl Engine {
     pub async fn publish(&self, draft: Draft) -> Result<Published, PublishError> {
         let (sender, answer) = oneshot::channel();
         self.core.publisher.publish(draft, Reply::Waiting(sender));
-        answer.await.unwrap_or(Err(PublishError::Closed))
+        answer.await.unwrap_or_else(unanswered)
     }
 
     /// Commits messages together, as far as they fit into one batch; one result for each.
@@ -173,7 +183,7 @@ impl Engine {
         }
         let mut results = Vec::with_capacity(answers.len());
         for answer in answers {
-            results.push(answer.await.unwrap_or(Err(PublishError::Closed)));
+            results.push(answer.await.unwrap_or_else(unanswered));
         }
         results
     }
@@ -233,10 +243,23 @@ impl Engine {
         }
     }
 
+    /// How many publishes wait for their batch, and what they weigh in bytes.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        let publisher = &self.core.publisher;
+        (publisher.waiting(), publisher.waiting_bytes())
+    }
+
     /// Waits until every publish that was taken is committed or refused.
     pub async fn flushed(&self) {
         self.core.publisher.flushed().await;
     }
+}
+
+/// A publish that was taken, and whose lane ended without a word.
+fn unanswered<T>(_: oneshot::error::RecvError) -> Result<T, PublishError> {
+    let reason = "the node stopped before the answer".to_owned();
+    Err(AppendError::Unknown(reason).into())
 }
 
 impl Core {
@@ -308,7 +331,7 @@ impl Core {
         let unknown: Vec<usize> = (0..heads.len()).filter(|at| heads[*at].is_none()).collect();
         let names: Vec<ChannelName> = unknown.iter().map(|at| readers[*at].0.clone()).collect();
         if !names.is_empty() {
-            for (at, head) in unknown.into_iter().zip(self.log.heads(&names).await?) {
+            for (at, head) in unknown.into_iter().zip(self.heads.read(names).await?) {
                 heads[at] = Some(head);
             }
         }
@@ -316,7 +339,7 @@ impl Core {
     }
 
     async fn head(&self, channel: &ChannelName) -> Result<Head, LogError> {
-        let heads = self.log.heads(std::slice::from_ref(channel)).await?;
+        let heads = self.heads.read(vec![channel.clone()]).await?;
         heads
             .first()
             .copied()
@@ -371,7 +394,7 @@ impl Upstream for Shards {
             if let Ok(head) = result
                 && let Some(channel) = core.channels.hear(&channel, head)
             {
-                heal::spawn(channel, &core.log, &core.metrics, Cause::Gap);
+                heal::spawn(channel, &core.log, &core.metrics, Cause::Audit);
             }
             inbox.send(Message::Refreshed { channel, result });
         });

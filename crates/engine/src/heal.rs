@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_wire::Run;
+use tokio::time::Instant;
 use tracing::warn;
 
+pub(crate) use crate::metrics::Cause;
 use crate::{
     channels::Channel,
     metrics::Metrics,
@@ -18,16 +20,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// Publications fetched at once.
 const FETCH_MAX: usize = 512;
 
-/// What showed that something is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// A later publication came first.
-    Gap,
-    /// The lane log knows more.
-    Sweep,
-}
-
-/// Fetches the channel's holes until there are none.
+/// Fetches the channel's holes until there are none. Called in the moment in which the first one was noticed.
 pub(crate) fn spawn(
     channel: Arc<Channel>,
     log: &Arc<dyn Log>,
@@ -35,12 +28,23 @@ pub(crate) fn spawn(
     cause: Cause,
 ) {
     let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
+    let mut known_since = Instant::now();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(REORDER_WAIT).await;
-            match heal_once(&channel, &*log, &metrics, cause).await {
-                Ok(true) => {}
-                Ok(false) => return,
+            let looked = Instant::now();
+            match heal_once(&channel, &*log).await {
+                Ok(Some(0)) => {}
+                Ok(Some(publications)) => {
+                    let healed = metrics.healed(cause);
+                    healed.publications.add(publications);
+                    healed.seconds.record(known_since.elapsed());
+                    if publications < FETCH_MAX as u64 {
+                        // What this piece did not hold has become known after it was asked for.
+                        known_since = looked;
+                    }
+                }
+                Ok(None) => return,
                 Err(error) => {
                     warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
                     tokio::time::sleep(RETRY_WAIT).await;
@@ -50,15 +54,10 @@ pub(crate) fn spawn(
     });
 }
 
-/// Fetches one piece of the first hole. Returns whether there was one.
-async fn heal_once(
-    channel: &Channel,
-    log: &dyn Log,
-    metrics: &Metrics,
-    cause: Cause,
-) -> Result<bool, LogError> {
+/// Fetches one piece of the first hole. Returns how many publications that brought; `None` if there was no hole.
+async fn heal_once(channel: &Channel, log: &dyn Log) -> Result<Option<u64>, LogError> {
     let Some((after, to)) = channel.hole() else {
-        return Ok(false);
+        return Ok(None);
     };
     let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
     let range = ReadRange {
@@ -76,13 +75,9 @@ async fn heal_once(
         let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
         channel.skip_trimmed(trimmed);
     }
-    let healed = match cause {
-        Cause::Gap => &metrics.healed_gaps,
-        Cause::Sweep => &metrics.healed_by_sweep,
-    };
-    healed.add(publications.len() as u64);
+    let count = publications.len() as u64;
     if let Some(run) = Run::new(channel.name().clone(), log.epoch(), publications) {
         channel.offer(&run);
     }
-    Ok(true)
+    Ok(Some(count))
 }

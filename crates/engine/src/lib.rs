@@ -17,9 +17,11 @@ mod channels;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod engine;
+mod heads;
 mod heal;
 pub mod hub;
 mod intake;
+pub mod load;
 pub mod memory;
 pub mod metrics;
 mod pages;

@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_wire::ChannelName;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -58,7 +61,9 @@ impl Sweeper {
 
     async fn run(self: Arc<Self>) {
         let mut cursors = None;
+        let mut looked = Instant::now();
         loop {
+            self.count_down(&mut looked);
             let more = match self.sweep(&mut cursors).await {
                 Ok(more) => more,
                 Err(error) => {
@@ -80,6 +85,20 @@ impl Sweeper {
         }
     }
 
+    /// Counts the time since it was last looked at as down, if the bus is.
+    fn count_down(&self, looked: &mut Instant) {
+        let now = Instant::now();
+        if self.bus.health() != BusHealth::Down {
+            *looked = now;
+            return;
+        }
+        let since = now.saturating_duration_since(*looked);
+        let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.metrics.bus_down_ms.add(ms);
+        // What is left of a millisecond counts the next time.
+        *looked += Duration::from_millis(ms);
+    }
+
     /// One sweep. Returns whether there may be more to read at once.
     async fn sweep(&self, cursors: &mut Option<LaneCursors>) -> Result<bool, LogError> {
         let Some(known) = cursors else {
@@ -88,6 +107,10 @@ impl Sweeper {
             self.audit().await?;
             *cursors = Some(lanes);
             return Ok(false);
+        };
+        let cause = match self.bus.health() {
+            BusHealth::Down => Cause::Down,
+            BusHealth::Up | BusHealth::Local => Cause::Sweep,
         };
         let batches = self.log.sweep(known, ENTRIES_MAX).await?;
         self.metrics.sweeps.add(1);
@@ -98,13 +121,11 @@ impl Sweeper {
             let cursor = known.insert(batch.lane, batch.n);
             slept |= cursor.is_some_and(|cursor| cursor + 1 != batch.n);
             for (name, _, last) in &batch.channels {
-                self.hear(
-                    name,
-                    Head {
-                        seq: *last,
-                        ..Head::default()
-                    },
-                );
+                let head = Head {
+                    seq: *last,
+                    ..Head::default()
+                };
+                self.hear(name, head, cause);
             }
         }
         if slept {
@@ -120,15 +141,15 @@ impl Sweeper {
     async fn audit(&self) -> Result<(), LogError> {
         for names in self.channels.names().chunks(ATTACH_BATCH_MAX) {
             for (name, head) in names.iter().zip(self.log.heads(names).await?) {
-                self.hear(name, head);
+                self.hear(name, head, Cause::Audit);
             }
         }
         Ok(())
     }
 
-    fn hear(&self, name: &ChannelName, head: Head) {
+    fn hear(&self, name: &ChannelName, head: Head, cause: Cause) {
         if let Some(channel) = self.channels.hear(name, head) {
-            heal::spawn(channel, &self.log, &self.metrics, Cause::Sweep);
+            heal::spawn(channel, &self.log, &self.metrics, cause);
         }
     }
 }
@@ -144,10 +165,12 @@ impl BusEvents for Sweeper {
             }
             BusEvent::Gap => self.at_once.notify_one(),
             BusEvent::Down => {
+                self.metrics.bus_downs.add(1);
                 warn!("the bus is down: the sweep of the lane log delivers");
                 self.at_once.notify_one();
             }
             BusEvent::Up => {
+                self.metrics.bus_ups.add(1);
                 info!("the bus is up");
                 self.at_once.notify_one();
             }

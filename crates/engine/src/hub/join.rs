@@ -200,6 +200,13 @@ impl Shard {
             found.joining.push(joining);
             return;
         };
+        if let Start::Resume(_) = joining.start {
+            let metrics = &self.common.metrics;
+            match fresh {
+                None => metrics.resumed_from_memory.add(1),
+                Some(_) => metrics.resumed_from_log.add(1),
+            }
+        }
         self.place(channel, &joining, &place);
     }
 

@@ -14,10 +14,13 @@
 //! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
 //! | `reactor` | the thread that drives a shard with epoll |
+//! | `stall`, `drain` | connections that take nothing; the end of all of them, in slices |
+//! | `socket` | what the kernel knows about a socket |
 //! | `inbox` | how other threads talk to a shard |
 
 mod conn;
 mod cursors;
+mod drain;
 mod frames;
 pub mod inbox;
 mod join;
@@ -26,11 +29,16 @@ mod reactor;
 pub mod session;
 pub mod shard;
 pub mod sink;
+pub mod socket;
+mod stall;
 mod wheel;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use fanfare_wire::{ChannelName, Epoch, Form, Run, Seq};
@@ -65,7 +73,12 @@ pub(crate) struct Common {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) forms: Box<[Box<dyn Form>]>,
     pub(crate) metrics: Arc<Metrics>,
+    /// A connection whose peer takes nothing for so many seconds is closed.
+    pub(crate) stall_seconds: u32,
 }
+
+/// Between two slices of a drain.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A node's local subscribers.
 pub struct Hub {
@@ -95,10 +108,25 @@ impl Hub {
         });
     }
 
-    /// Sends all connections away, spread over `window_seconds`.
-    pub fn drain(&self, window_seconds: u32) {
+    /// Sends away at once whoever is left, answered or not.
+    pub fn drain_rest(&self) {
         for inbox in &self.inboxes {
-            inbox.send(Message::Drain { window_seconds });
+            inbox.send(Message::Drain { slices: 0 });
+        }
+    }
+
+    /// Sends all connections away, in even slices spread over `window`. Those that wait for the answer to a call get it
+    /// first. Returns when the last slice has been told; new connections are the caller's to keep away.
+    pub async fn drain(&self, window: Duration) {
+        let slices = window.as_millis().div_ceil(DRAIN_INTERVAL.as_millis());
+        let slices = u32::try_from(slices).unwrap_or(u32::MAX).max(1);
+        for left in (1..=slices).rev() {
+            for inbox in &self.inboxes {
+                inbox.send(Message::Drain { slices: left });
+            }
+            if left > 1 {
+                tokio::time::sleep(DRAIN_INTERVAL).await;
+            }
         }
     }
 }

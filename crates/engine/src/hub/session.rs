@@ -238,7 +238,7 @@ pub enum Event {
     },
     /// The time asked for has come.
     Wake,
-    /// No byte could be written for too long: the session says good-bye.
+    /// The peer has taken nothing for as long as the node waits: the session says good-bye.
     Stalled,
     /// The node is shutting down: the session says good-bye.
     Drain,

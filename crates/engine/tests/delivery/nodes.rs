@@ -131,6 +131,7 @@ fn start_node(
         shards,
         retention: Vec::new(),
         retention_interval: Duration::from_secs(3600),
+        stall_seconds: 60,
         about: Arc::new(|| Bytes::from_static(b"{}")),
         metrics: Arc::new(Metrics::default()),
     };

@@ -50,6 +50,11 @@ impl<'a> Reply<'a> {
 
     /// An error.
     pub fn error(self, error: ErrorCode) {
+        self.error_with_retry(error, None);
+    }
+
+    /// An error, and in how many milliseconds it is worth trying again, if that is known.
+    pub fn error_with_retry(self, error: ErrorCode, retry_after_ms: Option<u32>) {
         let ErrorCode {
             code,
             message,
@@ -59,10 +64,17 @@ impl<'a> Reply<'a> {
         put(
             self.out,
             format_args!(
-                "{{\"id\":{},\"error\":{{\"code\":{code},\"message\":\"{message}\"{temporary}}}}}",
+                "{{\"id\":{},\"error\":{{\"code\":{code},\"message\":\"{message}\"{temporary}",
                 self.id
             ),
         );
+        if let Some(retry_after_ms) = retry_after_ms {
+            put(
+                self.out,
+                format_args!(",\"retry_after_ms\":{retry_after_ms}"),
+            );
+        }
+        self.out.extend_from_slice(b"}}");
     }
 
     /// An empty result.
