@@ -5,9 +5,12 @@
 
 mod bad_input;
 mod browser;
+mod busy;
 mod cluster;
 mod crash;
+mod drain;
 mod health;
+mod herd;
 mod http_api;
 mod idempotency;
 mod limits;
@@ -15,5 +18,6 @@ mod outage;
 mod position;
 mod retention;
 mod slow_reader;
+mod stall;
 mod start;
 mod tokens;
