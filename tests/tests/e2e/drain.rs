@@ -1,15 +1,20 @@
 //! SIGTERM: who is there is sent away in slices and told to come back, what was taken is finished and answered, and
 //! newcomers are told that the node is about to end.
 
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::api::Api;
 use fanfare_tests::hold::Hold;
 use fanfare_tests::http::Http;
+use fanfare_tests::repository;
 use fanfare_tests::servers;
 use fanfare_tests::sse::Stream;
-use fanfare_tests::wait::eventually;
+use fanfare_tests::wait::{eventually, patience};
 use fanfare_tests::ws::{Client, End};
 use serde_json::json;
 
@@ -124,4 +129,84 @@ fn a_node_without_clients_ends_at_once() {
     // Far sooner than its window, or this would wait in vain.
     let status = node.stop().unwrap();
     assert!(status.success(), "{status}: {}", node.stderr());
+}
+
+/// Two nodes are restarted one after the other under an official client and somebody who publishes: nobody notices.
+#[test]
+fn the_official_client_misses_nothing_while_all_servers_are_restarted() {
+    let redis = servers::redis();
+    let database = servers::database();
+    let mut nodes = ["node-1", "node-2"].map(|name| {
+        servers::start(NodeOptions {
+            postgres: Some(database.clone()),
+            redis: Some(redis.url()),
+            name: Some(name.to_owned()),
+            config: Some("drain_seconds = 1\n".to_owned()),
+            ..servers::dev()
+        })
+    });
+    let addresses = nodes.each_ref().map(Node::address);
+    let mut client = Command::new("node")
+        .arg("rolling.mjs")
+        .args(["--url", &nodes[0].url(), "--other", &nodes[1].url()])
+        .args(["--channel", "rolling"])
+        .args(["--patience", &patience().as_secs().to_string()])
+        .current_dir(repository().join("tests/browser"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(client.stdout.take().unwrap()).lines();
+    let subscribed = said.find(|line| line.as_ref().unwrap().contains("subscribed"));
+
+    let over = AtomicBool::new(subscribed.is_none());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                publish_anywhere(&addresses, &format!("{number}"));
+            }
+        });
+        // However this ends, the publisher does too.
+        let _end = SetOnDrop(&over);
+        if subscribed.is_some() {
+            // Back and forth: wherever the client is, it is sent away.
+            for turn in 0..4 {
+                let node = &mut nodes[turn % 2];
+                let status = node.stop().unwrap();
+                assert!(status.success(), "{status}: {}", node.stderr());
+                node.restart().unwrap();
+            }
+        }
+    });
+    publish_anywhere(&addresses, "end");
+    let rest: Vec<String> = said.map_while(Result::ok).collect();
+    let mut error = String::new();
+    let stderr = client.stderr.as_mut().unwrap();
+    stderr.read_to_string(&mut error).unwrap();
+    let status = client.wait().unwrap();
+    assert!(status.success(), "{status}\n{}\n{error}", rest.join("\n"));
+}
+
+/// Publishes through whichever node takes it, once.
+fn publish_anywhere(addresses: &[SocketAddr; 2], data: &str) {
+    let request = json!({ "channel": "rolling", "data": data, "idempotency_key": data });
+    let mut turn = 0;
+    eventually("a publish is acknowledged", || {
+        turn += 1;
+        let mut api = Api::new(addresses[turn % 2]);
+        api.try_publish_request(&request).ok()
+    });
+}
+
+/// Sets a flag when it is dropped, in good order or in a panic.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
