@@ -396,3 +396,43 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
         }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_taken_is_told_from_what_nobody_knows() {
+        let told = |error| {
+            let (error, retry_after_ms) = refused_publish(&error);
+            assert!(error.temporary, "{error:?}");
+            (error.code, retry_after_ms)
+        };
+        let (busy, retry_after_ms) = told(PublishError::Busy { retry_ms: 400 });
+        assert_eq!(busy, 111);
+        assert!((400..=600).contains(&retry_after_ms.unwrap()));
+        let words = || "gone".to_owned();
+        let unavailable = PublishError::Append(AppendError::Unavailable(words()));
+        assert_eq!(told(unavailable), (1001, None));
+        assert_eq!(told(PublishError::Closed), (1001, None));
+        let unknown = PublishError::Append(AppendError::Unknown(words()));
+        assert_eq!(told(unknown), (1002, None));
+    }
+
+    #[test]
+    fn an_error_says_only_what_is_known() {
+        let text = |error: ErrorBody| serde_json::to_string(&Body::of(Err(error))).unwrap();
+        assert_eq!(
+            text(errors::BAD_REQUEST.into()),
+            r#"{"error":{"code":107,"message":"bad request"}}"#
+        );
+        let busy = ErrorBody {
+            retry_after_ms: Some(70),
+            ..errors::BUSY.into()
+        };
+        assert_eq!(
+            text(busy),
+            r#"{"error":{"code":111,"message":"busy: nothing was taken","temporary":true,"retry_after_ms":70}}"#
+        );
+    }
+}

@@ -256,6 +256,10 @@ mod tests {
         );
         assert!(subscribed(7, Some(false), None).contains(r#""reset":true"#));
         assert_eq!(
+            written(|out| Reply::new(3, out).error_with_retry(errors::BUSY, Some(70))),
+            r#"{"id":3,"error":{"code":111,"message":"busy: nothing was taken","temporary":true,"retry_after_ms":70}}"#
+        );
+        assert_eq!(
             written(|out| Reply::new(3, out).error(errors::TOO_MANY_REQUESTS)),
             r#"{"id":3,"error":{"code":111,"message":"too many requests","temporary":true}}"#
         );
