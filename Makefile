@@ -12,7 +12,7 @@ WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: tools web ## Build what is missing and serve at 127.0.0.1:8000, open to everybody on this machine
@@ -54,6 +54,11 @@ bench: web ## Measure a private cluster on this machine
 	@./scripts/install.sh build test
 	cargo build --release --locked -p fanfare-server
 	target/release/fanfare bench cluster $(ARGS)
+
+# SEEDS=FROM..TO runs a stretch of seeds, SEED=N one of them with everything it does.
+.PHONY: simulation
+simulation: ## Run whole clusters under a virtual clock, a seed each
+	cargo run --release --locked -p fanfare-simulation -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),0..10000))
 
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept

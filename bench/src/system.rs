@@ -238,7 +238,7 @@ fn observe(pid: u32) -> io::Result<Process> {
 }
 
 /// Children of every process.
-fn children() -> HashMap<u32, Vec<u32>> {
+pub(crate) fn children() -> HashMap<u32, Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry

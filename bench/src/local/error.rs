@@ -65,6 +65,12 @@ impl LocalError {
         }
     }
 
+    /// True when PostgreSQL ended because processes of an earlier one still use its data.
+    pub(crate) fn is_data_in_use(&self) -> bool {
+        matches!(self, Self::Ended { output, .. }
+            if output.contains("pre-existing shared memory block is still in use"))
+    }
+
     /// True when the program ended because its port was taken, so that another port may do.
     pub(crate) fn is_port_taken(&self) -> bool {
         match self {

@@ -15,7 +15,7 @@ mod tempdir;
 
 pub use self::error::LocalError;
 pub use self::node::{Node, NodeOptions};
-pub use self::postgres::Postgres;
+pub use self::postgres::{Postgres, Session};
 pub use self::redis::Redis;
 pub use self::tempdir::TempDir;
 

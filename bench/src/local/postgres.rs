@@ -1,20 +1,30 @@
 //! A private PostgreSQL: a fresh cluster with durable commits, one loopback port, gone with its handle.
 
+mod replica;
+mod session;
+
+pub use self::session::Session;
+
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Instant;
 
-use crate::local::process::{Process, find_program, read_log, run_tool};
-use crate::local::{LocalError, PORT_ATTEMPTS_MAX, TempDir, free_address};
+use crate::local::process::{POLL_INTERVAL, Process, find_program, read_log, run_tool};
+use crate::local::{LocalError, PATIENCE, PORT_ATTEMPTS_MAX, TempDir, free_address};
 
 /// The account inside the database server; a superuser without a password.
 const USER: &str = "fanfare";
 
 /// Connections the server takes. Several tests or nodes share it, each with a handful.
 const CONNECTIONS_MAX: usize = 300;
+
+/// Where it keeps its data, in its folder.
+const DATA_FOLDER: &str = "data";
 
 /// Where it writes its log, in its folder.
 const LOG_FILE: &str = "postgres.log";
@@ -29,6 +39,7 @@ pub struct Postgres {
     account: Option<Account>,
     address: SocketAddr,
     process: Process,
+    data: PathBuf,
     dir: TempDir,
 }
 
@@ -40,24 +51,48 @@ impl Postgres {
     /// # Errors
     /// [`LocalError::Missing`] and [`LocalError::NoAccount`] when it is not installed; the others as their names say.
     pub fn start() -> Result<Self, LocalError> {
+        Self::start_with(None)
+    }
+
+    /// As [`start`](Self::start), with its data in `folder`, which must be there and empty: a file system that is small,
+    /// for example. The folder is not removed at the end.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_in(folder: &Path) -> Result<Self, LocalError> {
+        Self::start_with(Some(folder))
+    }
+
+    fn start_with(folder: Option<&Path>) -> Result<Self, LocalError> {
         let programs = find_programs()?;
         let account = Account::needed()?;
         let dir = TempDir::new()?;
-        if let Some(account) = &account {
-            chown(dir.path(), Some(account.uid), Some(account.gid))
-                .map_err(|source| LocalError::io("hand a folder to `postgres`", source))?;
+        let data = folder.map_or_else(|| dir.path().join(DATA_FOLDER), Path::to_owned);
+        for path in [dir.path()].into_iter().chain(folder) {
+            Account::give(account.as_ref(), path)?;
         }
-        make_cluster(&programs, account.as_ref(), dir.path())?;
+        make_cluster(&programs, account.as_ref(), dir.path(), &data)?;
+        Self::launch_anywhere(programs, account, dir, data)
+    }
+
+    /// Starts a server on data that is there already, on a free port.
+    fn launch_anywhere(
+        programs: PathBuf,
+        account: Option<Account>,
+        dir: TempDir,
+        data: PathBuf,
+    ) -> Result<Self, LocalError> {
         let mut attempt = 1;
         loop {
             let address = free_address()?;
-            match launch(&programs, account.as_ref(), address, dir.path()) {
+            match launch(&programs, account.as_ref(), address, dir.path(), &data) {
                 Ok(process) => {
                     return Ok(Self {
                         programs,
                         account,
                         address,
                         process,
+                        data,
                         dir,
                     });
                 }
@@ -143,6 +178,12 @@ impl Postgres {
         }
     }
 
+    /// Kills the first process as the kernel's memory killer would; the others end when they notice. The next start
+    /// recovers, once they have.
+    pub fn kill_first_process(&mut self) {
+        self.process.kill();
+    }
+
     /// Makes the first process hang: new connections are not answered. Open sessions go on.
     pub fn pause(&mut self) {
         self.process.signal(libc::SIGSTOP);
@@ -153,19 +194,43 @@ impl Postgres {
         self.process.signal(libc::SIGCONT);
     }
 
+    /// Makes all of it hang, open sessions too.
+    pub fn pause_all(&mut self) {
+        self.process.signal_family(libc::SIGSTOP);
+    }
+
+    /// Ends a [`pause_all`](Self::pause_all).
+    pub fn resume_all(&mut self) {
+        self.process.signal_family(libc::SIGCONT);
+    }
+
     /// Starts it again on the same port with the same data; ends it as a crash first when it still runs.
     ///
     /// # Errors
     /// As [`start`](Self::start), and when the port has been taken by another in the meantime.
     pub fn restart(&mut self) -> Result<(), LocalError> {
         self.kill();
-        self.process = launch(
-            &self.programs,
-            self.account.as_ref(),
-            self.address,
-            self.dir.path(),
-        )?;
-        Ok(())
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let launched = launch(
+                &self.programs,
+                self.account.as_ref(),
+                self.address,
+                self.dir.path(),
+                &self.data,
+            );
+            match launched {
+                Ok(process) => {
+                    self.process = process;
+                    return Ok(());
+                }
+                // Sessions of a first process that was killed have not all noticed yet.
+                Err(error) if error.is_data_in_use() && Instant::now() < deadline => {
+                    thread::sleep(POLL_INTERVAL);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -188,6 +253,15 @@ impl Account {
         find_account(&accounts, "postgres")
             .map(Some)
             .ok_or(LocalError::NoAccount)
+    }
+
+    /// Makes the account the owner of a folder.
+    fn give(account: Option<&Self>, folder: &Path) -> Result<(), LocalError> {
+        let Some(account) = account else {
+            return Ok(());
+        };
+        chown(folder, Some(account.uid), Some(account.gid))
+            .map_err(|source| LocalError::io("hand a folder to `postgres`", source))
     }
 
     fn apply(account: Option<&Self>, command: &mut Command) {
@@ -242,12 +316,17 @@ fn debian_folders() -> Vec<PathBuf> {
     versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
-fn make_cluster(programs: &Path, account: Option<&Account>, dir: &Path) -> Result<(), LocalError> {
+fn make_cluster(
+    programs: &Path,
+    account: Option<&Account>,
+    dir: &Path,
+    data: &Path,
+) -> Result<(), LocalError> {
     let mut command = Command::new(programs.join("initdb"));
     Account::apply(account, &mut command);
     command
         .arg("--pgdata")
-        .arg(dir.join("data"))
+        .arg(data)
         .args(["--username", USER, "--auth", "trust"])
         .args([
             "--encoding",
@@ -266,6 +345,7 @@ fn launch(
     account: Option<&Account>,
     address: SocketAddr,
     dir: &Path,
+    data: &Path,
 ) -> Result<Process, LocalError> {
     let log_path = dir.join(LOG_FILE);
     let log = File::create(&log_path)
@@ -274,7 +354,7 @@ fn launch(
     Account::apply(account, &mut command);
     command
         .arg("-D")
-        .arg(dir.join("data"))
+        .arg(data)
         .args(["-p", &address.port().to_string()]);
     let settings = [
         format!("listen_addresses={}", address.ip()),
@@ -341,6 +421,14 @@ mod tests {
         );
         assert!(postgres.create_database("first").is_err());
         assert!(postgres.ended().is_none());
+        postgres.pause_all();
+        postgres.resume_all();
+        postgres.kill_first_process();
+        postgres.restart().unwrap();
+        assert_eq!(
+            postgres.execute("first", "SELECT n FROM t").unwrap().trim(),
+            "7"
+        );
         postgres.stop().unwrap();
         assert!(postgres.ended().is_some() && postgres.log().contains("shut down"));
         assert!(postgres.execute("first", "SELECT 1").is_err());

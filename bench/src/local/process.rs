@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::local::{LocalError, PATIENCE};
+use crate::system::children;
 
 /// How often a condition is looked at while waiting for it.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -82,6 +83,21 @@ impl Process {
         if let Ok(id) = i32::try_from(self.child.id()) {
             // SAFETY: plain system call; the id is of a child not yet reaped, so it cannot be of anything else.
             unsafe { libc::kill(id, signal) };
+        }
+    }
+
+    /// Sends a signal to the process and then to its children; does nothing once the process has ended.
+    pub(crate) fn signal_family(&mut self, signal: i32) {
+        if self.ended().is_some() {
+            return;
+        }
+        // Stopped first, it has no time to replace a child whose turn is still to come.
+        self.signal(signal);
+        for child in children().remove(&self.id()).unwrap_or_default() {
+            if let Ok(id) = i32::try_from(child) {
+                // SAFETY: plain system call; the id was that of a child a moment ago, and ids are not reused so soon.
+                unsafe { libc::kill(id, signal) };
+            }
         }
     }
 

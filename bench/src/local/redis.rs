@@ -1,7 +1,7 @@
 //! A private Redis: no persistence, one loopback port, gone with its handle.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -15,6 +15,12 @@ const LOG_FILE: &str = "redis.log";
 
 /// How long one probe may take to connect and be answered.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a command may take to be answered.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A running `redis-server`.
 #[derive(Debug)]
@@ -64,6 +70,15 @@ impl Redis {
     /// Where it listens, or did.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Sends one command and gives the answer as Redis wrote it, without its first mark: `OK`, a number, a text.
+    ///
+    /// # Errors
+    /// [`LocalError::Io`] when it does not answer, or answers with an error, which is told.
+    pub fn execute(&self, words: &[&str]) -> Result<String, LocalError> {
+        ask(self.address, words)
+            .map_err(|source| LocalError::io(format!("tell Redis `{}`", words.join(" ")), source))
     }
 
     /// The process id, for reading its CPU time and memory.
@@ -164,6 +179,33 @@ fn answers(address: SocketAddr) -> bool {
     probe().unwrap_or(false)
 }
 
+/// One command on a connection of its own.
+fn ask(address: SocketAddr, words: &[&str]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(command.as_bytes())?;
+    let mut answer = BufReader::new(stream);
+    let mut line = String::new();
+    answer.read_line(&mut line)?;
+    let (kind, rest) = line.trim_end().split_at_checked(1).unwrap_or_default();
+    match (kind, rest.parse::<usize>()) {
+        ("-", _) => Err(std::io::Error::other(rest.to_owned())),
+        ("$", Ok(length)) => {
+            let mut text = vec![0; length.min(ANSWER_BYTES_MAX)];
+            answer.read_exact(&mut text)?;
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        }
+        ("+" | ":" | "$", _) => Ok(rest.to_owned()),
+        _ => Err(std::io::Error::other(
+            "an answer of a kind that is not read here",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +215,10 @@ mod tests {
         let mut redis = Redis::start().unwrap();
         let address = redis.address();
         assert!(answers(address));
+        assert_eq!(redis.execute(&["SET", "a", "b c"]).unwrap(), "OK");
+        assert_eq!(redis.execute(&["GET", "a"]).unwrap(), "b c");
+        assert_eq!(redis.execute(&["DBSIZE"]).unwrap(), "1");
+        assert!(redis.execute(&["NO"]).is_err());
         redis.pause();
         assert!(!answers(address));
         redis.resume();

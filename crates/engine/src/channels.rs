@@ -7,19 +7,21 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fanfare_wire::{ChannelName, Epoch, Run, Seq};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    epoch::in_one_epoch,
     heal::{self, Cause},
     hub::{Inbox, Message},
     intake::Intake,
     metrics::Metrics,
     port::{Bus, Head, Log, LogError},
     ring::Recent,
+    task,
 };
 
 /// Independently locked parts of the table of channels.
@@ -35,7 +37,8 @@ const REAP_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Channels {
     stripes: [Mutex<HashMap<ChannelName, Arc<Channel>>>; STRIPES],
     hasher: RandomState,
-    epoch: Epoch,
+    /// The epoch of channels that are made from now on. Read under the lock of the stripe that they are put into.
+    epoch: Mutex<Epoch>,
     commands: mpsc::UnboundedSender<Command>,
     metrics: Arc<Metrics>,
 }
@@ -44,6 +47,8 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 pub(crate) struct Channel {
     name: ChannelName,
+    /// What is of another epoch is not let in.
+    epoch: Epoch,
     state: Mutex<State>,
 }
 
@@ -85,17 +90,17 @@ impl Channels {
         let channels = Arc::new(Self {
             stripes: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            epoch: log.epoch(),
+            epoch: Mutex::new(log.epoch()),
             commands,
             metrics: Arc::clone(metrics),
         });
-        tokio::spawn(attach_all(
+        task::spawn(attach_all(
             Arc::clone(&channels),
             queue,
             Arc::clone(log),
             Arc::clone(bus),
         ));
-        tokio::spawn(reap(Arc::clone(&channels)));
+        task::spawn(reap(Arc::clone(&channels)));
         channels
     }
 
@@ -106,7 +111,7 @@ impl Channels {
             self.metrics.channels.add(1);
             // The receiver lives as long as the node.
             let _ = self.commands.send(Command::Attach(name.clone()));
-            Channel::new(name)
+            Channel::new(name, self.epoch())
         });
         let mut state = channel.lock();
         if !state
@@ -137,25 +142,51 @@ impl Channels {
 
     /// Takes publications from anywhere. Returns the channel if it has a hole to be fetched and nobody does it yet.
     pub(crate) fn offer(&self, run: &Arc<Run>) -> Option<Arc<Channel>> {
-        if *run.epoch() != self.epoch {
-            return None;
-        }
         let channel = self.get(run.channel())?;
         channel.offer(run).then_some(channel)
     }
 
-    /// Hears how far a channel reaches. Returns the channel if it has a hole to be fetched and nobody does it yet.
-    pub(crate) fn hear(&self, name: &ChannelName, head: Head) -> Option<Arc<Channel>> {
+    /// Hears how far a channel reaches in an epoch. Returns the channel if it has a hole to be fetched and nobody does it
+    /// yet.
+    pub(crate) fn hear(
+        &self,
+        name: &ChannelName,
+        epoch: &Epoch,
+        head: Head,
+    ) -> Option<Arc<Channel>> {
         let channel = self.get(name)?;
-        channel.hear(head).then_some(channel)
+        (channel.epoch == *epoch && channel.hear(head)).then_some(channel)
     }
 
-    /// The names of all of them.
+    /// The epoch of channels that are made now.
+    pub(crate) fn epoch(&self) -> Epoch {
+        lock(&self.epoch).clone()
+    }
+
+    /// Forgets the channels of all other epochs. Shards that want one of them have to ask again.
+    pub(crate) fn begin_epoch(&self, epoch: &Epoch) {
+        *lock(&self.epoch) = epoch.clone();
+        for stripe in &self.stripes {
+            lock(stripe).retain(|name, channel| {
+                let stays = channel.epoch == *epoch;
+                if !stays {
+                    self.metrics.channels.add(-1);
+                    let _ = self.commands.send(Command::Release(name.clone()));
+                }
+                stays
+            });
+        }
+    }
+
+    /// The names of all of them, sorted.
     pub(crate) fn names(&self) -> Vec<ChannelName> {
-        self.stripes
+        let mut names: Vec<ChannelName> = self
+            .stripes
             .iter()
             .flat_map(|stripe| lock(stripe).keys().cloned().collect::<Vec<_>>())
-            .collect()
+            .collect();
+        names.sort_unstable();
+        names
     }
 
     /// How many there are.
@@ -208,7 +239,7 @@ impl Channels {
 }
 
 impl Channel {
-    fn new(name: ChannelName) -> Arc<Self> {
+    fn new(name: ChannelName, epoch: Epoch) -> Arc<Self> {
         let state = State {
             intake: None,
             before: Vec::new(),
@@ -219,8 +250,14 @@ impl Channel {
         };
         Arc::new(Self {
             name,
+            epoch,
             state: Mutex::new(state),
         })
+    }
+
+    /// The epoch that its numbers count in.
+    pub(crate) fn epoch(&self) -> &Epoch {
+        &self.epoch
     }
 
     /// Its name.
@@ -241,8 +278,11 @@ impl Channel {
             .map_or(Recent::Nothing, |intake| intake.recent(seq, bytes_max))
     }
 
-    /// Delivers what may pass. Returns whether the caller has to fetch a hole.
+    /// Delivers what may pass, if it is of the channel's epoch. Returns whether the caller has to fetch a hole.
     pub(crate) fn offer(&self, run: &Arc<Run>) -> bool {
+        if *run.epoch() != self.epoch {
+            return false;
+        }
         let mut state = self.lock();
         let Some(intake) = &mut state.intake else {
             state.keep_before(run);
@@ -286,7 +326,7 @@ impl Channel {
             let channel = self.name.clone();
             inbox.send(Message::Refreshed {
                 channel,
-                result: Ok(head),
+                result: Ok((self.epoch.clone(), head)),
             });
         }
     }
@@ -336,6 +376,11 @@ impl Attachment {
         &self.channel.name
     }
 
+    /// The epoch that the channel's numbers count in.
+    pub(crate) fn epoch(&self) -> &Epoch {
+        &self.channel.epoch
+    }
+
     /// The head at the moment from which the shard gets all news.
     pub(crate) fn head_when_attached(&self) -> Seq {
         self.head
@@ -377,6 +422,7 @@ async fn attach_all(
         }
         names.sort_unstable();
         names.dedup();
+        released.sort_unstable();
         released.retain(|name| names.binary_search(name).is_err());
         if !released.is_empty() {
             bus.unsubscribe(released);
@@ -395,10 +441,11 @@ async fn attach(
 ) {
     // Without the bus the channel is live all the same: the sweep of the lane log brings its news.
     bus.subscribe(names.clone()).await;
-    match log.heads(&names).await {
-        Ok(heads) => {
+    match in_one_epoch(&**log, |log| log.heads(&names)).await {
+        Ok((epoch, heads)) => {
             for (name, head) in names.iter().zip(heads) {
-                let Some(channel) = channels.get(name) else {
+                // One of another epoch has gone, or will at once: its shards ask again when they are told.
+                let Some(channel) = channels.get(name).filter(|it| it.epoch == epoch) else {
                     continue;
                 };
                 if channel.begin(head) {

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::{
     channels::{Attachment, Channels},
+    epoch::{Epochs, in_one_epoch, was_replaced},
     heads::Heads,
     heal::{self, Cause},
     hub::{
@@ -30,6 +31,7 @@ use crate::{
     },
     publish::{PublishError, Published, Publisher, Reply},
     sweep::Sweeper,
+    task,
 };
 
 /// Most publications that one history query returns.
@@ -77,11 +79,11 @@ pub struct Readiness {
 struct Core {
     log: Arc<dyn Log>,
     bus: Arc<dyn Bus>,
-    epoch: Epoch,
     channels: Arc<Channels>,
     publisher: Publisher,
     heads: Heads,
     pages: Arc<Pages>,
+    epochs: Arc<Epochs>,
     metrics: Arc<Metrics>,
     nodes: Mutex<Vec<NodeRecord>>,
     history_reads: Semaphore,
@@ -108,26 +110,35 @@ impl Engine {
             metrics,
         } = config;
         let channels = Channels::start(&log, &bus, &metrics);
+        let pages = Pages::new(Arc::clone(&log), Arc::clone(&metrics));
+        let epochs = Epochs::new(
+            Arc::clone(&log),
+            Arc::clone(&channels),
+            Arc::clone(&pages),
+            Arc::clone(&metrics),
+        );
         let publisher = Publisher::start(
             Arc::clone(&log),
             Arc::clone(&bus),
             Arc::clone(&channels),
+            Arc::clone(&epochs),
             Arc::clone(&metrics),
         );
         Sweeper::start(
             Arc::clone(&log),
             Arc::clone(&bus),
             Arc::clone(&channels),
+            Arc::clone(&epochs),
             Arc::clone(&metrics),
         );
         let core = Arc::new(Core {
-            epoch: log.epoch(),
             heads: Heads::start(Arc::clone(&log), Arc::clone(&metrics)),
-            pages: Pages::new(Arc::clone(&log), Arc::clone(&metrics)),
             log,
             bus,
             channels,
             publisher,
+            pages,
+            epochs,
             metrics: Arc::clone(&metrics),
             nodes: Mutex::default(),
             history_reads: Semaphore::new(HISTORY_READS_MAX),
@@ -140,15 +151,16 @@ impl Engine {
             stall_seconds: stall_seconds.max(1),
         });
         let hub = Hub::start(shards.max(1), &common)?;
-        tokio::spawn(Arc::clone(&core).beat(about));
-        tokio::spawn(Arc::clone(&core).trim(retention, retention_interval));
+        core.epochs.tell(hub.inboxes());
+        task::spawn(Arc::clone(&core).beat(about));
+        task::spawn(Arc::clone(&core).trim(retention, retention_interval));
         Ok(Arc::new(Self { core, hub }))
     }
 
-    /// The log's epoch.
+    /// The log's epoch now. It changes when the database was restored or replaced.
     #[must_use]
-    pub fn epoch(&self) -> &Epoch {
-        &self.core.epoch
+    pub fn epoch(&self) -> Epoch {
+        self.core.log.epoch()
     }
 
     /// The node's subscribers.
@@ -196,17 +208,18 @@ impl Engine {
         self.core.history(query).await
     }
 
-    /// The heads of some channels, for readers that have seen up to the given numbers: what this node knows where that
-    /// suffices to go on from there, otherwise what the log says. A reader ahead of a returned head does not belong to
-    /// this log.
+    /// The heads of some channels in an epoch, for readers that have seen up to the given numbers of it: what this node
+    /// knows where that suffices to go on from there, otherwise what the log says. A reader ahead of a returned head does
+    /// not belong to this log.
     ///
     /// # Errors
-    /// [`LogError`] if the log has to be asked and does not answer.
+    /// [`LogError`] if the log has to be asked and does not answer, or has another epoch by now.
     pub async fn heads(
         &self,
+        epoch: &Epoch,
         readers: &[(ChannelName, Option<Seq>)],
     ) -> Result<Vec<Head>, LogError> {
-        self.core.heads(readers).await
+        self.core.heads(epoch, readers).await
     }
 
     /// The nodes that were heard of lately.
@@ -270,14 +283,14 @@ impl Core {
             limit,
             direction,
         } = query;
-        if let Some((Some(epoch), _)) = &since
-            && *epoch != self.epoch
-        {
-            return Err(HistoryError::OtherEpoch(self.epoch.clone()));
+        let asked_in = since.as_ref().and_then(|(epoch, _)| epoch.clone());
+        let is_other = |epoch: &Epoch| asked_in.as_ref().is_some_and(|asked| asked != epoch);
+        let epoch = self.log.epoch();
+        if is_other(&epoch) {
+            return Err(HistoryError::OtherEpoch(epoch));
         }
         let closed = |_| LogError("the node is shutting down".to_owned());
         let _permit = self.history_reads.acquire().await.map_err(closed)?;
-        let head = self.head(&channel).await?;
         let limit = limit.min(HISTORY_LIMIT_MAX);
         let from = match (&since, direction) {
             (Some((_, seq)), _) => *seq,
@@ -286,21 +299,26 @@ impl Core {
         // Nothing is before the first; the port would take 0 for "from the head".
         let nothing =
             limit == 0 || (since.is_some() && direction == Direction::Backward && from.0 <= 1);
-        let mut publications = match nothing {
-            true => Vec::new(),
-            false => {
-                self.log
-                    .read(
-                        &channel,
-                        ReadRange {
-                            from,
-                            limit,
-                            direction,
-                        },
-                    )
-                    .await?
-            }
+        let range = ReadRange {
+            from,
+            limit,
+            direction,
         };
+        let asking = in_one_epoch(&*self.log, |log| {
+            let channel = &channel;
+            Box::pin(async move {
+                let head = head_of(log, channel).await?;
+                let publications = match nothing {
+                    true => Vec::new(),
+                    false => log.read(channel, range).await?,
+                };
+                Ok((head, publications))
+            })
+        });
+        let (epoch, (head, mut publications)) = asking.await?;
+        if is_other(&epoch) {
+            return Err(HistoryError::OtherEpoch(epoch));
+        }
         let mut bytes = 0;
         let fitting = publications.iter().take_while(|publication| {
             let fits = bytes <= HISTORY_BYTES_MAX;
@@ -317,13 +335,18 @@ impl Core {
             publications,
             head: head.seq.max(seen),
             trimmed: head.trimmed,
-            epoch: self.epoch.clone(),
+            epoch,
         })
     }
 
-    async fn heads(&self, readers: &[(ChannelName, Option<Seq>)]) -> Result<Vec<Head>, LogError> {
+    async fn heads(
+        &self,
+        epoch: &Epoch,
+        readers: &[(ChannelName, Option<Seq>)],
+    ) -> Result<Vec<Head>, LogError> {
         let known = |(name, seq): &(ChannelName, Option<Seq>)| {
-            let head = self.channels.get(name)?.head()?;
+            let channel = self.channels.get(name).filter(|it| it.epoch() == epoch)?;
+            let head = channel.head()?;
             let suffices = seq.is_none_or(|seq| seq <= head.seq && seq >= head.trimmed);
             suffices.then_some(head)
         };
@@ -331,19 +354,20 @@ impl Core {
         let unknown: Vec<usize> = (0..heads.len()).filter(|at| heads[*at].is_none()).collect();
         let names: Vec<ChannelName> = unknown.iter().map(|at| readers[*at].0.clone()).collect();
         if !names.is_empty() {
-            for (at, head) in unknown.into_iter().zip(self.heads.read(names).await?) {
+            let (answered_in, found) = self.heads.read(names).await?;
+            if answered_in != *epoch {
+                return Err(was_replaced());
+            }
+            for (at, head) in unknown.into_iter().zip(found) {
                 heads[at] = Some(head);
             }
         }
         Ok(heads.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    async fn head(&self, channel: &ChannelName) -> Result<Head, LogError> {
-        let heads = self.heads.read(vec![channel.clone()]).await?;
-        heads
-            .first()
-            .copied()
-            .ok_or_else(|| LogError("it returned no head".to_owned()))
+    async fn head(&self, channel: &ChannelName) -> Result<(Epoch, Head), LogError> {
+        let (epoch, heads) = self.heads.read(vec![channel.clone()]).await?;
+        Ok((epoch, heads.first().copied().unwrap_or_default()))
     }
 
     async fn beat(self: Arc<Self>, about: Arc<dyn Fn() -> Bytes + Send + Sync>) {
@@ -351,7 +375,10 @@ impl Core {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.log.heartbeat(about()).await {
+            let answer = self.log.heartbeat(about()).await;
+            // Whatever it is: the log may have become another one.
+            self.epochs.check();
+            match answer {
                 Ok(nodes) => *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes,
                 Err(error) => debug!(%error, "no heartbeat"),
             }
@@ -371,12 +398,20 @@ impl Core {
     }
 }
 
+async fn head_of(log: &dyn Log, channel: &ChannelName) -> Result<Head, LogError> {
+    let heads = log.heads(std::slice::from_ref(channel)).await?;
+    heads
+        .first()
+        .copied()
+        .ok_or_else(|| LogError("it returned no head".to_owned()))
+}
+
 /// The engine, as the shards see it.
 struct Shards(Arc<Core>);
 
 impl Upstream for Shards {
-    fn epoch(&self) -> &Epoch {
-        &self.0.epoch
+    fn epoch(&self) -> Epoch {
+        self.0.channels.epoch()
     }
 
     fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
@@ -389,10 +424,10 @@ impl Upstream for Shards {
 
     fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
         let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
-        tokio::spawn(async move {
+        task::spawn(async move {
             let result = core.head(&channel).await;
-            if let Ok(head) = result
-                && let Some(channel) = core.channels.hear(&channel, head)
+            if let Ok((epoch, head)) = &result
+                && let Some(channel) = core.channels.hear(&channel, epoch, *head)
             {
                 heal::spawn(channel, &core.log, &core.metrics, Cause::Audit);
             }
@@ -404,8 +439,8 @@ impl Upstream for Shards {
         self.0.pages.cached(channel, seq)
     }
 
-    fn page(&self, channel: ChannelName, page: u64, inbox: &Arc<Inbox>) {
-        self.0.pages.request(channel, page, Arc::clone(inbox));
+    fn page(&self, channel: ChannelName, seq: Seq, inbox: &Arc<Inbox>) {
+        self.0.pages.request(channel, seq, Arc::clone(inbox));
     }
 
     fn request(&self, call: Call, reply: Remote) {
@@ -417,7 +452,7 @@ impl Upstream for Shards {
             }
             Call::History { tag, query } => {
                 let core = Arc::clone(&self.0);
-                tokio::spawn(async move {
+                task::spawn(async move {
                     let result = core.history(query).await.map(Arc::new);
                     reply.send(Event::History { tag, result });
                 });

@@ -6,12 +6,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use fanfare_wire::ChannelName;
+use fanfare_wire::{ChannelName, Epoch};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    epoch::{in_one_epoch, was_replaced},
     metrics::Metrics,
     port::{Head, Log, LogError},
+    task,
 };
 
 /// Askers that may wait to be taken along; more wait to be let in.
@@ -19,7 +21,7 @@ const ASKS_MAX: usize = 1024;
 /// Channels in one statement.
 const NAMES_MAX: usize = 512;
 
-type Answer = Result<Vec<Head>, LogError>;
+type Answer = Result<(Epoch, Vec<Head>), LogError>;
 
 struct Ask {
     names: Vec<ChannelName>,
@@ -35,11 +37,11 @@ impl Heads {
     /// Starts the reader. It ends when the `Heads` is dropped.
     pub(crate) fn start(log: Arc<dyn Log>, metrics: Arc<Metrics>) -> Self {
         let (asks, queue) = mpsc::channel(ASKS_MAX);
-        tokio::spawn(run(queue, log, metrics));
+        task::spawn(run(queue, log, metrics));
         Self { asks }
     }
 
-    /// The heads of some channels, in the order asked, as committed when this was called or later.
+    /// The heads of some channels, in the order asked, as committed when this was called or later, and their epoch.
     pub(crate) async fn read(&self, names: Vec<ChannelName>) -> Answer {
         let closed = || LogError("the node is shutting down".to_owned());
         let (answer, answered) = oneshot::channel();
@@ -55,7 +57,10 @@ async fn run(mut queue: mpsc::Receiver<Ask>, log: Arc<dyn Log>, metrics: Arc<Met
         let read = read_all(&asks, &*log, &metrics).await;
         for Ask { names, answer } in asks.drain(..) {
             let heads = match &read {
-                Ok(known) => Ok(names.iter().map(|name| head(known, name)).collect()),
+                Ok((epoch, known)) => {
+                    let heads = names.iter().map(|name| head(known, name));
+                    Ok((epoch.clone(), heads.collect()))
+                }
                 Err(error) => Err(error.clone()),
             };
             // Who no longer waits does not want to know.
@@ -68,17 +73,22 @@ async fn read_all(
     asks: &[Ask],
     log: &dyn Log,
     metrics: &Metrics,
-) -> Result<HashMap<ChannelName, Head>, LogError> {
+) -> Result<(Epoch, HashMap<ChannelName, Head>), LogError> {
     let mut names: Vec<ChannelName> = asks.iter().flat_map(|ask| ask.names.clone()).collect();
     names.sort_unstable();
     names.dedup();
     let mut known = HashMap::with_capacity(names.len());
-    for names in names.chunks(NAMES_MAX) {
+    let mut read_in = log.epoch();
+    for (number, names) in names.chunks(NAMES_MAX).enumerate() {
         metrics.head_reads.add(1);
-        let heads = log.heads(names).await?;
+        let (epoch, heads) = in_one_epoch(log, |log| log.heads(names)).await?;
+        if number > 0 && epoch != read_in {
+            return Err(was_replaced());
+        }
+        read_in = epoch;
         known.extend(names.iter().cloned().zip(heads));
     }
-    Ok(known)
+    Ok((read_in, known))
 }
 
 fn head(known: &HashMap<ChannelName, Head>, name: &ChannelName) -> Head {

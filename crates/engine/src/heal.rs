@@ -2,15 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare_wire::Run;
+use fanfare_wire::{Run, Seq};
 use tokio::time::Instant;
 use tracing::warn;
 
 pub(crate) use crate::metrics::Cause;
 use crate::{
     channels::Channel,
-    metrics::Metrics,
+    epoch::in_one_epoch,
+    metrics::{Counter, Metrics},
     port::{Direction, Head, Log, LogError, ReadRange},
+    task,
 };
 
 /// How long a hint that is merely late may take before the log is asked.
@@ -28,23 +30,23 @@ pub(crate) fn spawn(
     cause: Cause,
 ) {
     let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
-    let mut known_since = Instant::now();
-    tokio::spawn(async move {
+    let known_since = Instant::now();
+    task::spawn(async move {
+        let mut known_since = known_since;
         loop {
             tokio::time::sleep(REORDER_WAIT).await;
             let looked = Instant::now();
-            match heal_once(&channel, &*log).await {
-                Ok(Some(0)) => {}
-                Ok(Some(publications)) => {
-                    let healed = metrics.healed(cause);
-                    healed.publications.add(publications);
+            let Some((_, to)) = channel.hole() else {
+                return;
+            };
+            let healed = metrics.healed(cause);
+            match fetch(&channel, to, &*log, &healed.publications).await {
+                Ok(Fetched::All) => {
                     healed.seconds.record(known_since.elapsed());
-                    if publications < FETCH_MAX as u64 {
-                        // What this piece did not hold has become known after it was asked for.
-                        known_since = looked;
-                    }
+                    // What has become known since was not part of it.
+                    known_since = looked;
                 }
-                Ok(None) => return,
+                Ok(Fetched::Gone) => return,
                 Err(error) => {
                     warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
                     tokio::time::sleep(RETRY_WAIT).await;
@@ -54,30 +56,67 @@ pub(crate) fn spawn(
     });
 }
 
-/// Fetches one piece of the first hole. Returns how many publications that brought; `None` if there was no hole.
-async fn heal_once(channel: &Channel, log: &dyn Log) -> Result<Option<u64>, LogError> {
-    let Some((after, to)) = channel.hole() else {
-        return Ok(None);
-    };
-    let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
-    let range = ReadRange {
-        from: after,
-        limit: missing.min(FETCH_MAX),
-        direction: Direction::Forward,
-    };
-    let publications = log.read(channel.name(), range).await?;
-    if publications
-        .first()
-        .is_none_or(|first| first.seq > after.next())
+enum Fetched {
+    /// Everything up to the number that was asked for.
+    All,
+    /// The log has another epoch: what is missing is gone, and so is the channel as this node knew it.
+    Gone,
+}
+
+/// Fetches what the channel has not let pass yet, up to a number. All of it in one go, holes and what is here already
+/// alike: when much is lost, a wait for each hole would be overtaken by new ones.
+async fn fetch(
+    channel: &Channel,
+    to: Seq,
+    log: &dyn Log,
+    fetched: &Counter,
+) -> Result<Fetched, LogError> {
+    while let Some(Head { seq: after, .. }) = channel.head()
+        && after < to
     {
-        let name = channel.name().clone();
-        let heads = log.heads(std::slice::from_ref(&name)).await?;
-        let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
-        channel.skip_trimmed(trimmed);
+        let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
+        let range = ReadRange {
+            from: after,
+            limit: missing.min(FETCH_MAX),
+            direction: Direction::Forward,
+        };
+        let (epoch, publications) =
+            in_one_epoch(log, |log| log.read(channel.name(), range)).await?;
+        if epoch != *channel.epoch() {
+            return Ok(Fetched::Gone);
+        }
+        if publications
+            .first()
+            .is_none_or(|first| first.seq > after.next())
+        {
+            skip_trimmed(channel, after, log).await?;
+        }
+        fetched.add(publications.len() as u64);
+        if let Some(run) = Run::new(channel.name().clone(), epoch, publications) {
+            channel.offer(&run);
+        }
+        if channel.head().is_some_and(|head| head.seq <= after) {
+            return Err(LogError(format!(
+                "it has a hole in {} after {after}",
+                channel.name()
+            )));
+        }
     }
-    let count = publications.len() as u64;
-    if let Some(run) = Run::new(channel.name().clone(), log.epoch(), publications) {
-        channel.offer(&run);
+    Ok(Fetched::All)
+}
+
+/// Retention was faster than healing: what it removed is given up.
+async fn skip_trimmed(channel: &Channel, after: Seq, log: &dyn Log) -> Result<(), LogError> {
+    let name = channel.name();
+    let names = std::slice::from_ref(name);
+    let (epoch, heads) = in_one_epoch(log, |log| log.heads(names)).await?;
+    let Head { trimmed, .. } = heads.first().copied().unwrap_or_default();
+    if epoch != *channel.epoch() || trimmed <= after {
+        return Err(LogError(format!(
+            "{name} has nothing at {}, which it said it had",
+            after.next()
+        )));
     }
-    Ok(Some(count))
+    channel.skip_trimmed(trimmed);
+    Ok(())
 }

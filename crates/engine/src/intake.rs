@@ -4,9 +4,10 @@
 //! publication pass only if it is the one after the head; it drops what it has seen, keeps what comes too early, and
 //! says which hole has to be fetched from the log. No IO and no clock: the simulation runs this code.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_wire::{Run, Seq};
+use tokio::time::Instant;
 
 use crate::{
     port::Head,
@@ -81,12 +82,16 @@ impl Intake {
         self.known > self.head
     }
 
-    /// The hole that keeps the head from moving: after the first number, up to and including the second.
+    /// What has to be fetched: everything that is missing lies after the first number, up to and including the second.
+    /// Publications in between may be here already: one read of all is cheaper than a read for each hole.
     pub(crate) fn hole(&self) -> Option<(Seq, Seq)> {
-        let end = match self.early.first_key_value() {
-            Some((first, _)) => Seq(first.0 - 1),
-            None => self.known,
-        };
+        let mut end = self.known;
+        for run in self.early.values().rev() {
+            if run.last() < end {
+                break;
+            }
+            end = Seq(run.first().0 - 1);
+        }
         (end > self.head).then_some((self.head, end))
     }
 
@@ -167,7 +172,11 @@ mod tests {
         assert_eq!(intake.hole(), Some((Seq(4), Seq(6))));
         assert_eq!(offer(&mut intake, 5, 5), [(5, 5)]);
         assert_eq!(intake.hole(), Some((Seq(5), Seq(6))));
+        assert_eq!(offer(&mut intake, 11, 11), []);
+        assert_eq!(intake.hole(), Some((Seq(5), Seq(10))));
         assert_eq!(offer(&mut intake, 4, 6), [(6, 6), (7, 8)]);
+        assert_eq!(intake.hole(), Some((Seq(8), Seq(10))));
+        assert_eq!(offer(&mut intake, 9, 10), [(9, 10), (11, 11)]);
         assert_eq!(intake.hole(), None);
     }
 

@@ -8,6 +8,7 @@
 //! | commit | [`port::log`] | the log numbers and stores them: the only truth |
 //! | fan out | `channels`, `intake`, `ring` | whatever the news came by, each publication passes once and in order |
 //! | heal | `sweep`, `heal` | what the bus lost is found in the lane log and fetched from the log |
+//! | start anew | `epoch` | a database that was restored is another log: nothing of before is mixed with it |
 //! | deliver | [`hub`] | cursors move forward over ring and log; every socket is given the same bytes |
 //!
 //! The engine names no HTTP, SQL or Redis: those stand behind the [ports](port) or in front of the [`Engine`]. Nothing
@@ -17,6 +18,7 @@ mod channels;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod engine;
+mod epoch;
 mod heads;
 mod heal;
 pub mod hub;
@@ -28,7 +30,10 @@ mod pages;
 pub mod port;
 pub mod publish;
 mod ring;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod sweep;
+mod task;
 #[cfg(test)]
 mod testing;
 

@@ -121,6 +121,8 @@ pub struct Metrics {
     pub sweeps: Counter,
     /// Sweeps that failed.
     pub sweep_errors: Counter,
+    /// Times that the log took another epoch: its database was restored or replaced.
+    pub epoch_changes: Counter,
     /// Subscribes refused for any reason.
     pub subscribe_errors: Counter,
 }

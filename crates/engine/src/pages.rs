@@ -12,13 +12,15 @@ use std::{
     },
 };
 
-use fanfare_wire::{ChannelName, Run, Seq};
+use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 use tokio::sync::Semaphore;
 
 use crate::{
+    epoch::in_one_epoch,
     hub::{Inbox, Message},
     metrics::Metrics,
     port::{Direction, Log, LogError, ReadRange},
+    task,
 };
 
 /// Publications in a page.
@@ -34,7 +36,7 @@ pub(crate) const PAGE_CACHE_BYTES_MAX: usize = 32 << 20;
 /// What one of the permits to read stands for.
 const PERMIT_BYTES: usize = PAGE_READ_BYTES_MAX / PAGE_READS_MAX as usize;
 
-/// The outcome of reading a page: what is in it, or `None` if nothing is.
+/// The outcome of reading a page: what is in it, or `None` if nothing is. The run says of which epoch it is.
 pub(crate) type PageResult = Result<Option<Arc<Run>>, LogError>;
 
 type Key = (ChannelName, u64);
@@ -49,8 +51,9 @@ pub(crate) struct Pages {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
 struct State {
+    /// The epoch of all that is cached.
+    epoch: Epoch,
     cached: HashMap<Key, Arc<Run>>,
     /// The keys of `cached`, the oldest first.
     order: VecDeque<Key>,
@@ -64,31 +67,53 @@ pub(crate) fn page_after(seq: Seq) -> u64 {
 
 impl Pages {
     pub(crate) fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let state = State {
+            epoch: log.epoch(),
+            cached: HashMap::new(),
+            order: VecDeque::new(),
+            reading: HashMap::new(),
+        };
         Arc::new(Self {
             log,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             permits: Semaphore::new(PAGE_READS_MAX as usize),
             expected_bytes: AtomicUsize::new(0),
             metrics,
         })
     }
 
+    /// Forgets the pages of all other epochs.
+    pub(crate) fn begin_epoch(&self, epoch: &Epoch) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.epoch = epoch.clone();
+        state.cached.clear();
+        state.order.clear();
+    }
+
     /// The page for a reader at `seq`, if it is in memory and leads on from there.
     pub(crate) fn cached(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = state.cached.get(&(channel.clone(), page_after(seq)))?;
-        // A page from which retention took the beginning must not hide that it did.
-        (run.last() > seq && run.first() <= seq.next()).then(|| Arc::clone(run))
+        state.leads_on(channel, seq)
     }
 
-    /// Reads a page and tells `inbox`; joins a read of the same page that is under way.
-    pub(crate) fn request(self: &Arc<Self>, channel: ChannelName, page: u64, inbox: Arc<Inbox>) {
+    /// Reads the page for a reader at `seq` and tells `inbox`; joins a read of the same page that is under way.
+    pub(crate) fn request(self: &Arc<Self>, channel: ChannelName, seq: Seq, inbox: Arc<Inbox>) {
+        let page = page_after(seq);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have come since the reader looked.
+        if let Some(run) = state.leads_on(&channel, seq) {
+            let result = Ok(Some(run));
+            return inbox.send(Message::Page {
+                channel,
+                page,
+                result,
+            });
+        }
         match state.reading.entry((channel.clone(), page)) {
             Entry::Occupied(mut waiting) => waiting.get_mut().push(inbox),
             Entry::Vacant(nobody) => {
                 nobody.insert(vec![inbox]);
-                tokio::spawn(Arc::clone(self).read(channel, page));
+                task::spawn(Arc::clone(self).read(channel, page));
             }
         }
     }
@@ -124,10 +149,11 @@ impl Pages {
             limit: PAGE as usize,
             direction: Direction::Forward,
         };
-        let mut publications = self.log.read(channel, range).await?;
+        let (epoch, mut publications) =
+            in_one_epoch(&*self.log, |log| log.read(channel, range)).await?;
         // When retention has removed the beginning of a page, a read "after" it runs over its end.
         publications.retain(|publication| publication.seq.0 <= (page + 1) * PAGE);
-        let run = Run::new(channel.clone(), self.log.epoch(), publications);
+        let run = Run::new(channel.clone(), epoch, publications);
         if let Some(run) = &run {
             // A heavy page is remembered for the next few dozen; a lost update would only be one of them.
             let expected = self.expected_bytes.load(Relaxed);
@@ -145,7 +171,17 @@ fn permits_for(expected_bytes: usize) -> u32 {
 }
 
 impl State {
+    /// A cached page on which a reader at `seq` can go on.
+    fn leads_on(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>> {
+        let run = self.cached.get(&(channel.clone(), page_after(seq)))?;
+        // A page from which retention took the beginning must not hide that it did.
+        (run.last() > seq && run.first() <= seq.next()).then(|| Arc::clone(run))
+    }
+
     fn put(&mut self, key: Key, run: Arc<Run>) {
+        if *run.epoch() != self.epoch {
+            return;
+        }
         if self.cached.insert(key.clone(), run).is_none() {
             self.order.push_back(key);
         }
@@ -196,7 +232,12 @@ mod tests {
 
     #[test]
     fn encoded_pages_count_for_what_they_have_become() {
-        let mut state = State::default();
+        let mut state = State {
+            epoch: Epoch::parse("e").unwrap(),
+            cached: HashMap::new(),
+            order: VecDeque::new(),
+            reading: HashMap::new(),
+        };
         let pages: Vec<_> = (0..31).map(page).collect();
         for (key, run) in &pages {
             state.put(key.clone(), Arc::clone(run));

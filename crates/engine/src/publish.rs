@@ -4,7 +4,7 @@
 //! under load hundreds share one flush. What is committed goes to the node's own subscribers first, then to the
 //! publisher, then to the other nodes as a hint; none of these steps can undo the one before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Run, Seq, hint::Hint};
 use thiserror::Error;
@@ -15,11 +15,13 @@ use tokio::{
 
 use crate::{
     channels::Channels,
+    epoch::Epochs,
     heal::{self, Cause},
     hub::{Event, Remote},
     load::Load,
     metrics::Metrics,
     port::{AppendError, Bus, BusHealth, Committed, Log},
+    task,
 };
 
 /// Publishes that may wait for their batch on a node. Beyond it they are refused before they are taken.
@@ -34,7 +36,7 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub struct Published {
     /// Its number in the channel.
     pub seq: Seq,
-    /// The log's epoch.
+    /// The epoch in which the number counts.
     pub epoch: Epoch,
     /// When it was committed.
     pub time: Millis,
@@ -95,6 +97,7 @@ impl Publisher {
         log: Arc<dyn Log>,
         bus: Arc<dyn Bus>,
         channels: Arc<Channels>,
+        epochs: Arc<Epochs>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
@@ -103,10 +106,11 @@ impl Publisher {
             log,
             bus,
             channels,
+            epochs,
             load: Arc::clone(&load),
             metrics: Arc::clone(&metrics),
         };
-        tokio::spawn(lane.run(queue));
+        task::spawn(lane.run(queue));
         Self {
             queue: sender,
             load,
@@ -169,6 +173,7 @@ struct Lane {
     log: Arc<dyn Log>,
     bus: Arc<dyn Bus>,
     channels: Arc<Channels>,
+    epochs: Arc<Epochs>,
     load: Arc<Load>,
     metrics: Arc<Metrics>,
 }
@@ -199,6 +204,8 @@ impl Lane {
             self.load.batch_ends(Instant::now());
             self.metrics.commit_seconds.record(started.elapsed());
             self.metrics.batches.add(1);
+            // Before anything is shown: what was committed may be of another epoch than the one before.
+            self.epochs.check();
             match result {
                 Ok(committed) => self.committed(drafts, replies, &committed),
                 Err(error) => {
@@ -215,8 +222,8 @@ impl Lane {
     }
 
     fn committed(&self, drafts: Vec<Draft>, replies: Vec<Reply>, committed: &Committed) {
-        let epoch = self.log.epoch();
-        let runs = runs(drafts, committed, &epoch);
+        let epoch = &committed.epoch;
+        let runs = runs(drafts, committed);
         for run in &runs {
             if let Some(channel) = self.channels.offer(run) {
                 heal::spawn(channel, &self.log, &self.metrics, Cause::Gap);
@@ -274,8 +281,8 @@ fn gather(
 }
 
 /// The publications that a batch added, a run per channel.
-fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run>> {
-    let mut by_channel: HashMap<ChannelName, Vec<Publication>> = HashMap::new();
+fn runs(drafts: Vec<Draft>, committed: &Committed) -> Vec<Arc<Run>> {
+    let mut by_channel: BTreeMap<ChannelName, Vec<Publication>> = BTreeMap::new();
     for (draft, outcome) in drafts.into_iter().zip(&committed.outcomes) {
         if outcome.duplicate {
             continue;
@@ -296,6 +303,8 @@ fn runs(drafts: Vec<Draft>, committed: &Committed, epoch: &Epoch) -> Vec<Arc<Run
     // Numbers of one batch in one channel follow each other: the log held its lock.
     by_channel
         .into_iter()
-        .filter_map(|(channel, publications)| Run::new(channel, epoch.clone(), publications))
+        .filter_map(|(channel, publications)| {
+            Run::new(channel, committed.epoch.clone(), publications)
+        })
         .collect()
 }

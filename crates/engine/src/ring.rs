@@ -1,12 +1,9 @@
 //! The ring: the recent publications of a live channel, by reference.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use fanfare_wire::{Run, Seq};
+use tokio::time::Instant;
 
 /// A ring keeps at most this many runs (a run is a batch of at least one publication).
 pub(crate) const RING_RUNS_MAX: usize = 256;

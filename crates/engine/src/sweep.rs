@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare_wire::ChannelName;
+use fanfare_wire::{ChannelName, Epoch};
 use tokio::{
     sync::Notify,
     time::{self, Instant},
@@ -15,9 +15,11 @@ use tracing::{info, warn};
 
 use crate::{
     channels::{ATTACH_BATCH_MAX, Channels},
+    epoch::{Epochs, in_one_epoch},
     heal::{self, Cause},
     metrics::Metrics,
     port::{Bus, BusEvent, BusEvents, BusHealth, Head, LaneCursors, Log, LogError},
+    task,
 };
 
 /// Between two sweeps while hints travel.
@@ -32,8 +34,15 @@ pub(crate) struct Sweeper {
     log: Arc<dyn Log>,
     bus: Arc<dyn Bus>,
     channels: Arc<Channels>,
+    epochs: Arc<Epochs>,
     metrics: Arc<Metrics>,
     at_once: Notify,
+}
+
+/// How far the lanes of one epoch have been read.
+struct Cursors {
+    epoch: Epoch,
+    lanes: LaneCursors,
 }
 
 impl Sweeper {
@@ -42,12 +51,14 @@ impl Sweeper {
         log: Arc<dyn Log>,
         bus: Arc<dyn Bus>,
         channels: Arc<Channels>,
+        epochs: Arc<Epochs>,
         metrics: Arc<Metrics>,
     ) {
         let sweeper = Arc::new(Self {
             log,
             bus,
             channels,
+            epochs,
             metrics,
             at_once: Notify::new(),
         });
@@ -55,7 +66,7 @@ impl Sweeper {
             .bus
             .start(Arc::clone(&sweeper) as Arc<dyn BusEvents>);
         if sweeper.bus.health() != BusHealth::Local {
-            tokio::spawn(sweeper.run());
+            task::spawn(sweeper.run());
         }
     }
 
@@ -64,7 +75,10 @@ impl Sweeper {
         let mut looked = Instant::now();
         loop {
             self.count_down(&mut looked);
-            let more = match self.sweep(&mut cursors).await {
+            let swept = self.sweep(&mut cursors).await;
+            // Whatever the answer: the log may have become another one.
+            self.epochs.check();
+            let more = match swept {
                 Ok(more) => more,
                 Err(error) => {
                     self.metrics.sweep_errors.add(1);
@@ -100,19 +114,30 @@ impl Sweeper {
     }
 
     /// One sweep. Returns whether there may be more to read at once.
-    async fn sweep(&self, cursors: &mut Option<LaneCursors>) -> Result<bool, LogError> {
-        let Some(known) = cursors else {
-            let lanes = self.log.lanes().await?;
+    async fn sweep(&self, cursors: &mut Option<Cursors>) -> Result<bool, LogError> {
+        let Some(Cursors {
+            epoch,
+            lanes: known,
+        }) = cursors
+        else {
+            let (epoch, lanes) = in_one_epoch(&*self.log, Log::lanes).await?;
             // Channels that became live before this moment may have missed what the lane log no longer will show.
             self.audit().await?;
-            *cursors = Some(lanes);
+            *cursors = Some(Cursors { epoch, lanes });
             return Ok(false);
         };
         let cause = match self.bus.health() {
             BusHealth::Down => Cause::Down,
             BusHealth::Up | BusHealth::Local => Cause::Sweep,
         };
-        let batches = self.log.sweep(known, ENTRIES_MAX).await?;
+        let read: &LaneCursors = known;
+        let asking = in_one_epoch(&*self.log, |log| log.sweep(read, ENTRIES_MAX));
+        let (answered_in, batches) = asking.await?;
+        if answered_in != *epoch {
+            // The lanes of another log.
+            *cursors = None;
+            return Ok(true);
+        }
         self.metrics.sweeps.add(1);
         let more = batches.len() >= ENTRIES_MAX;
         let mut slept = false;
@@ -125,7 +150,7 @@ impl Sweeper {
                     seq: *last,
                     ..Head::default()
                 };
-                self.hear(name, head, cause);
+                self.hear(name, epoch, head, cause);
             }
         }
         if slept {
@@ -140,15 +165,16 @@ impl Sweeper {
     /// Compares all live channels with their heads in the log.
     async fn audit(&self) -> Result<(), LogError> {
         for names in self.channels.names().chunks(ATTACH_BATCH_MAX) {
-            for (name, head) in names.iter().zip(self.log.heads(names).await?) {
-                self.hear(name, head, Cause::Audit);
+            let (epoch, heads) = in_one_epoch(&*self.log, |log| log.heads(names)).await?;
+            for (name, head) in names.iter().zip(heads) {
+                self.hear(name, &epoch, head, Cause::Audit);
             }
         }
         Ok(())
     }
 
-    fn hear(&self, name: &ChannelName, head: Head, cause: Cause) {
-        if let Some(channel) = self.channels.hear(name, head) {
+    fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head, cause: Cause) {
+        if let Some(channel) = self.channels.hear(name, epoch, head) {
             heal::spawn(channel, &self.log, &self.metrics, cause);
         }
     }

@@ -227,6 +227,11 @@ fn read(metrics: &Metrics) -> Vec<Named<u64>> {
             "Hints that arrived over the bus",
             metrics.hints.value(),
         ),
+        (
+            "epoch_changes",
+            "Times that the log's database was restored or replaced",
+            metrics.epoch_changes.value(),
+        ),
         ("sweeps", "Sweeps of the lane log", metrics.sweeps.value()),
         (
             "sweep_errors",

@@ -280,14 +280,30 @@ async fn begin(
     claims: Option<&ConnectionClaims>,
     asked: Asked,
 ) -> Result<Beginning, Wrong> {
-    let epoch = gateway.engine.epoch().clone();
-    let mut positions = Positions::new(epoch.clone(), asked.channels);
+    let mut epoch = gateway.engine.epoch();
+    loop {
+        let begun = begin_in(gateway, claims, &asked, &epoch).await;
+        let now = gateway.engine.epoch();
+        if begun.is_ok() || now == epoch {
+            return begun;
+        }
+        epoch = now;
+    }
+}
+
+async fn begin_in(
+    gateway: &Gateway,
+    claims: Option<&ConnectionClaims>,
+    asked: &Asked,
+    epoch: &Epoch,
+) -> Result<Beginning, Wrong> {
+    let mut positions = Positions::new(epoch.clone(), asked.channels.clone());
     let asked_for = asked
         .last_event_id
         .as_deref()
         .map(|id| positions.parse_id(id));
     let resumed: Option<Vec<Seq>> = match &asked_for {
-        Some(Some((of, seqs))) if *of == epoch => Some(seqs.clone()),
+        Some(Some((of, seqs))) if of == epoch => Some(seqs.clone()),
         _ => None,
     };
     let position = |at: usize, name: &ChannelName| {
@@ -302,7 +318,7 @@ async fn begin(
         .enumerate()
         .map(|(at, (name, _))| (name.clone(), position(at, name)))
         .collect();
-    let heads = gateway.engine.heads(&readers).await;
+    let heads = gateway.engine.heads(epoch, &readers).await;
     let heads = heads.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the log is not available"))?;
     let mut notices = Vec::new();
     for ((name, seq), head) in readers.iter().zip(heads) {
@@ -411,6 +427,10 @@ impl Session for StreamSession {
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
         match event {
+            // The epoch changed since the stream began: the ids that it gives would be of the one before.
+            Event::Subscribed { epoch, .. } if epoch != *self.positions.epoch() => {
+                cx.request(Request::Close);
+            }
             Event::Subscribed {
                 channel,
                 position,
@@ -444,7 +464,7 @@ impl Session for StreamSession {
                 self.wake(cx);
             }
             // The browser comes back by itself, with its last id, to a node that can serve it.
-            Event::SubscribeFailed { .. } | Event::Drain => {
+            Event::SubscribeFailed { .. } | Event::Drain | Event::Reset => {
                 put_retry(cx.out);
                 cx.request(Request::Close);
             }

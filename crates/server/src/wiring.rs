@@ -18,6 +18,7 @@ use fanfare_engine::{
     port::{Bus, Log},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
+use fanfare_wire::Epoch;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -78,9 +79,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
-    let log = open_log(&config).await?;
+    let (log, origin) = open_log(&config).await?;
     info!(epoch = %log.epoch(), "the log is open");
-    let (bus, counters) = open_bus(&config, &*log)?;
+    let (bus, counters) = open_bus(&config, &origin)?;
     let engine = start_engine(&config, log, bus)?;
     let drain = config.drain;
     let gateway = Gateway::new(gateway_config(config, counters), Arc::clone(&engine));
@@ -100,19 +101,26 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-async fn open_log(config: &Config) -> Result<Arc<dyn Log>, ServeError> {
+/// The log, and its first epoch, which stays for as long as the log does.
+async fn open_log(config: &Config) -> Result<(Arc<dyn Log>, Epoch), ServeError> {
     match &config.postgres {
-        Some(url) => Ok(Arc::new(
-            PostgresLog::connect(url.reveal(), &config.node_name).await?,
-        )),
-        None => Ok(Arc::new(SqliteLog::open(&config.data)?)),
+        Some(url) => {
+            let log = PostgresLog::connect(url.reveal(), &config.node_name).await?;
+            let origin = log.origin();
+            Ok((Arc::new(log), origin))
+        }
+        None => {
+            let log = SqliteLog::open(&config.data)?;
+            let origin = log.epoch();
+            Ok((Arc::new(log), origin))
+        }
     }
 }
 
-fn open_bus(config: &Config, log: &dyn Log) -> Result<OpenBus, ServeError> {
+fn open_bus(config: &Config, origin: &Epoch) -> Result<OpenBus, ServeError> {
     match (&config.postgres, &config.redis) {
         (Some(_), Some(url)) => {
-            let bus = RedisBus::connect(url.reveal(), &log.epoch(), REDIS_PREFIX)?;
+            let bus = RedisBus::connect(url.reveal(), origin, REDIS_PREFIX)?;
             let counters = bus.counters();
             Ok((Arc::new(bus), Some(counters)))
         }

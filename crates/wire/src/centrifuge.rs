@@ -88,6 +88,7 @@ disconnects! {
     SHUTDOWN = 3001 "shutdown";
     CONNECTION_EXPIRED = 3005 "connection expired";
     SLOW = 3008 "slow";
+    INSUFFICIENT_STATE = 3010 "insufficient state";
     NO_PONG = 3012 "no pong";
     INVALID_TOKEN = 3500 "invalid token";
     BAD_REQUEST = 3501 "bad request";

@@ -10,7 +10,7 @@ use fanfare_tests::repository;
 const LINES_MAX: usize = 600;
 
 /// Which crates of this workspace each may name: floors below its own only.
-const FLOORS: [(&str, &[&str]); 7] = [
+const FLOORS: [(&str, &[&str]); 8] = [
     ("crates/wire", &[]),
     ("crates/engine", &["wire"]),
     ("crates/backend", &["wire", "engine"]),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
         "crates/server",
         &["wire", "engine", "backend", "gateway", "bench"],
     ),
+    ("simulation", &["wire", "engine"]),
     ("bench", &[]),
     ("tests", &["bench"]),
 ];

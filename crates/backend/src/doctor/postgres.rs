@@ -8,7 +8,7 @@ use tokio_postgres::{
 };
 
 use super::{Finding, judge_flush, measure};
-use crate::postgres::{MAJOR_VERSION_MIN, describe};
+use crate::postgres::{MAJOR_VERSION_MIN, SESSIONS_MAX, describe};
 
 /// How long the server may take to let a session in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sessions that should be free: two servers' worth.
-const FREE_SESSIONS_MIN: i64 = 12;
+const FREE_SESSIONS_MIN: i64 = 2 * SESSIONS_MAX as i64;
 
 /// Examines the PostgreSQL behind a URL: reachable, recent, writable, with room for our schema, safe, and quick to commit.
 pub async fn examine_postgres(url: &str) -> Vec<Finding> {
@@ -193,7 +193,7 @@ async fn sessions(client: &Client) -> Result<Finding, Error> {
         return Ok(Finding::ok(text));
     }
     Ok(Finding::warn(format!(
-        "{text}; each server takes up to 6, so raise max_connections"
+        "{text}; each server takes up to {SESSIONS_MAX}, so raise max_connections"
     )))
 }
 

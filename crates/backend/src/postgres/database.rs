@@ -1,11 +1,11 @@
 //! Makes sessions: connects, sets them up, and knows when not to try.
 //!
 //! After a failure further attempts are refused for a moment that doubles up to [`BACKOFF_MAX`], so that a database that
-//! is down or just coming up is not flooded. It never hands out a session on another database than the first one: when
-//! the epoch differs, every attempt fails until the operator restarts the node.
+//! is down or just coming up is not flooded. Every session says of which epoch of the log it is; one that is not of the
+//! current epoch is of no use any more, see `epoch`.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,8 @@ use tokio_postgres::{
 };
 
 use super::{
-    error::{OpenError, describe, refused, unavailable},
+    epoch::{MeetError, Memory, meet},
+    error::{OpenError, describe, refused, unavailable, was_replaced},
     migrate,
 };
 use crate::epoch;
@@ -60,13 +61,16 @@ const SETTINGS: &str = "
 /// One database, and the way to it.
 pub(super) struct Database {
     config: Config,
-    epoch: Epoch,
+    origin: Epoch,
+    memory: Mutex<Memory>,
     backoff: Mutex<Backoff>,
 }
 
 /// A connection with its prepared statements.
 pub(super) struct Session {
     pub(super) client: Client,
+    /// The epoch of everything that it answers.
+    pub(super) epoch: Epoch,
     pub(super) statements: Vec<Statement>,
 }
 
@@ -80,17 +84,50 @@ impl Database {
             Err(_) => return Err(OpenError::Unavailable(no_answer())),
         };
         check_version(&client).await?;
-        let epoch = migrate::migrate(&mut client).await?;
-        let epoch = epoch::parse(&epoch).map_err(OpenError::Unavailable)?;
+        migrate::migrate(&mut client).await?;
+        let met = meet(&client, None).await.map_err(|error| match error {
+            MeetError::Failed(error) => refused(&error),
+            MeetError::Refused(words) => OpenError::Unavailable(words),
+        })?;
         Ok(Self {
             config,
-            epoch,
+            origin: epoch::parse(&met.origin).map_err(OpenError::Unavailable)?,
+            memory: Mutex::new(met.memory),
             backoff: Mutex::default(),
         })
     }
 
+    /// The epoch that the log was in when this node last made a session, or was told.
     pub(super) fn epoch(&self) -> Epoch {
-        self.epoch.clone()
+        self.memory().epoch.clone()
+    }
+
+    /// The first epoch of the log; it stays when others follow.
+    pub(super) fn origin(&self) -> Epoch {
+        self.origin.clone()
+    }
+
+    /// Whether a session is of the current epoch.
+    pub(super) fn is_current(&self, session: &Session) -> bool {
+        self.memory().epoch == session.epoch
+    }
+
+    /// Remembers something that a session has seen, if it is of the current epoch.
+    pub(super) fn remember(&self, session: &Session, note: impl FnOnce(&mut Memory)) {
+        let mut memory = self.memory();
+        if memory.epoch == session.epoch {
+            note(&mut memory);
+        }
+    }
+
+    /// A session has read that the log has this epoch now. Another one than its own was agreed on by other nodes.
+    pub(super) fn told(&self, session: &Session, epoch: &str) -> Result<(), LogError> {
+        let epoch = epoch::parse(epoch).map_err(LogError)?;
+        if epoch == session.epoch {
+            return Ok(());
+        }
+        self.remember(session, |memory| memory.follow(epoch));
+        Err(was_replaced())
     }
 
     /// A new session with some statements prepared; an error at once while the last failure is fresh.
@@ -119,24 +156,49 @@ impl Database {
             .batch_execute(SETTINGS)
             .await
             .map_err(|error| unavailable(&error))?;
-        let epoch = migrate::read_epoch(&client)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        if epoch.as_deref() != Some(self.epoch.as_str()) {
-            return Err(LogError(format!(
-                "the database behind the URL was replaced (its epoch was {}, now it is {}): restart the node",
-                self.epoch,
-                epoch.as_deref().unwrap_or("missing"),
-            )));
-        }
+        let epoch = self.meet(&client).await?;
         let preparing = statements.iter().map(|sql| client.prepare(sql));
         let statements = try_join_all(preparing)
             .await
             .map_err(|error| unavailable(&error))?;
-        Ok(Session { client, statements })
+        Ok(Session {
+            client,
+            epoch,
+            statements,
+        })
     }
 
-    fn backoff(&self) -> std::sync::MutexGuard<'_, Backoff> {
+    /// Finds out of which epoch a new session is, which becomes that of the node.
+    async fn meet(&self, client: &Client) -> Result<Epoch, LogError> {
+        loop {
+            let before = self.memory().clone();
+            let met = meet(client, Some(&before)).await;
+            let met = met.map_err(|error| match error {
+                MeetError::Failed(error) => unavailable(&error),
+                MeetError::Refused(words) => LogError(words),
+            })?;
+            let mut memory = self.memory();
+            if memory.epoch != before.epoch {
+                // Another session was quicker, and what was compared is out of date.
+                continue;
+            }
+            if met.memory.epoch != before.epoch {
+                tracing::warn!(
+                    before = %before.epoch,
+                    now = %met.memory.epoch,
+                    "the database was restored, promoted or replaced: the log begins a new epoch"
+                );
+            }
+            memory.learn(met.memory);
+            return Ok(memory.epoch.clone());
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

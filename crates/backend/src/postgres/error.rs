@@ -65,6 +65,9 @@ pub enum OpenError {
     },
 }
 
+/// What the client library says of a server that is not what `target_session_attrs=read-write` asks for.
+const NOT_WRITABLE: &str = "database does not allow writes";
+
 /// Sorts an error of the first connection by who can help.
 pub(super) fn refused(error: &tokio_postgres::Error) -> OpenError {
     let operator = [
@@ -86,6 +89,12 @@ pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     }
     let mut text = error.to_string();
     let mut cause = error.source();
+    if cause.is_some_and(|cause| cause.to_string() == NOT_WRITABLE) {
+        return format!(
+            "{NOT_WRITABLE}: it is a standby, or set to read only; give the address of the primary, or of all servers \
+             (postgres://user@one:5432,other:5432/database), so that the one that takes writes is found"
+        );
+    }
     while let Some(error) = cause {
         let words = error.to_string();
         if !text.contains(&words) {
@@ -106,6 +115,16 @@ pub(super) fn malformed(error: tokio_postgres::Error) -> LogError {
         "PostgreSQL gave an unexpected answer: {}",
         describe(&error)
     ))
+}
+
+/// What the answer of a session is worth once the log is in another epoch.
+pub(super) fn was_replaced() -> LogError {
+    LogError("the database was restored, promoted or replaced meanwhile: ask again".to_owned())
+}
+
+/// The session has become one that takes no commits: the server was fenced or demoted.
+pub(super) fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 /// The statement failed, the session goes on: nothing of it was committed, and nothing ever will be.

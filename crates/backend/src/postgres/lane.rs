@@ -2,7 +2,7 @@
 //!
 //! A batch whose answer was lost is looked up before anything else happens: the broken lane is retired first, which waits
 //! for the batch if it is still running and keeps it from starting if it has not. After that its entry in the lane log
-//! is there or will never be.
+//! is there or will never be. If the log is in another epoch by then, the entry proves nothing: the outcome is unknown.
 
 use std::{
     sync::{
@@ -17,15 +17,16 @@ use fanfare_engine::port::{
     AppendError, Committed, LaneId, LogError, NodeRecord,
     log::{LANE_LOG_KEPT, NODE_SILENCE_MAX},
 };
-use fanfare_wire::{Draft, Millis};
+use fanfare_wire::{Draft, Epoch, Millis};
 use tokio::sync::MutexGuard;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     batch::{Answer, Entry, Plan},
-    bigint,
+    bigint, collect,
     database::{Database, Session},
-    error::{describe, malformed, unavailable, was_rolled_back},
+    epoch::Memory,
+    error::{describe, is_read_only, malformed, unavailable, was_replaced, was_rolled_back},
     pool::{Call, Pool},
 };
 
@@ -86,9 +87,17 @@ enum Sent {
     /// Nothing was committed.
     RolledBack(LogError),
     /// Nothing was committed, nor can be in this lane.
-    Fenced,
+    Fenced(LogError),
     /// Not known.
     Lost(LogError),
+}
+
+/// A batch on its way.
+struct BatchId {
+    epoch: Epoch,
+    lane: LaneId,
+    n: u64,
+    sent: Instant,
 }
 
 /// What was found out about a call that was lost.
@@ -121,6 +130,7 @@ impl Lanes {
         let mut slot = self.slot.lock().await;
         if batch.is_empty() {
             return Ok(Committed {
+                epoch: self.database.epoch(),
                 lane: self.current(),
                 n: 0,
                 outcomes: Vec::new(),
@@ -129,15 +139,29 @@ impl Lanes {
         let mut last = LogError(String::new());
         for _ in 0..ATTEMPTS_MAX {
             let mut lane = self.take_lane(&mut slot).await.map_err(not_committed)?;
-            let (id, n, started) = (lane.id, lane.next, Instant::now());
+            let batch = BatchId {
+                epoch: lane.session.epoch.clone(),
+                lane: lane.id,
+                n: lane.next,
+                sent: Instant::now(),
+            };
             let sent = lane.send(&plan).await;
-            if let Sent::Committed(_) | Sent::RolledBack(_) | Sent::Fenced = sent {
+            if !matches!(sent, Sent::Lost(_)) {
                 slot.abandoned = None;
             }
             match sent {
+                // To a server that is no longer the log's.
+                Sent::Committed(_) if !self.database.is_current(&lane.session) => {
+                    return Err(unknown(was_replaced()));
+                }
                 Sent::Committed(answer) => {
-                    let committed = finish(&plan, &answer, id, n).map_err(unknown)?;
-                    lane.next = n + u64::from(committed.n > 0);
+                    let committed = finish(&plan, &answer, &batch).map_err(unknown)?;
+                    if committed.n > 0 {
+                        let (lane_id, n) = (batch.lane.0, bigint(batch.n));
+                        let seen = |memory: &mut Memory| memory.saw(lane_id, n, answer.time);
+                        self.database.remember(&lane.session, seen);
+                        lane.next += 1;
+                    }
                     slot.open = Some(lane);
                     return Ok(committed);
                 }
@@ -145,17 +169,15 @@ impl Lanes {
                     slot.open = Some(lane);
                     return Err(not_committed(error));
                 }
-                Sent::Fenced => last = LogError("the lane was retired".to_owned()),
+                Sent::Fenced(error) => last = error,
                 Sent::Lost(error) => {
-                    tracing::warn!(%error, lane = id.0, n, "looking for the outcome of a commit");
+                    let (lane_id, n) = (batch.lane.0, batch.n);
+                    tracing::warn!(%error, lane = lane_id, n, "looking for the outcome of a commit");
                     drop(lane);
-                    match self
-                        .resolve(&mut slot, id, n, &plan, started)
-                        .await
-                        .map_err(unknown)?
-                    {
+                    let resolving = self.resolve(&mut slot, &batch, &plan);
+                    match resolving.await.map_err(unknown)? {
                         Found::Committed(answer) => {
-                            return finish(&plan, &answer, id, n).map_err(unknown);
+                            return finish(&plan, &answer, &batch).map_err(unknown);
                         }
                         Found::NotCommitted => last = error,
                     }
@@ -197,9 +219,6 @@ impl Lanes {
     ) -> Result<(Vec<NodeRecord>, LaneId), LogError> {
         let own = self.current();
         let silence = bigint(NODE_SILENCE_MAX.as_millis() as u64);
-        let rows = pool
-            .query(Call::Heartbeat, &[&own.0, &about.as_ref(), &silence])
-            .await?;
         let record = |row: &Row| {
             let about = Bytes::copy_from_slice(row.try_get(1)?);
             Ok(NodeRecord {
@@ -207,12 +226,29 @@ impl Lanes {
                 about,
             })
         };
-        let records = rows
-            .iter()
-            .map(record)
-            .collect::<Result<_, _>>()
-            .map_err(malformed)?;
-        Ok((records, own))
+        let params: &[&(dyn ToSql + Sync)] = &[&own.0, &about.as_ref(), &silence];
+        let asking = pool.query(Call::Heartbeat, params, |session, rows| {
+            let records: Vec<NodeRecord> = collect(&rows, record)?;
+            if let Some(row) = rows.first() {
+                self.learn(session, row, records.iter().any(|it| it.lane == own))?;
+            }
+            Ok(records)
+        });
+        Ok((asking.await?, own))
+    }
+
+    /// What a heartbeat says about the log. It was a commit if our lane is alive.
+    fn learn(&self, session: &Session, row: &Row, committed: bool) -> Result<(), LogError> {
+        let epoch: Option<&str> = row.try_get(2).map_err(malformed)?;
+        if let Some(epoch) = epoch {
+            self.database.told(session, epoch)?;
+        }
+        let lsn: Option<i64> = row.try_get(3).map_err(malformed)?;
+        if let (true, Some(lsn)) = (committed, lsn) {
+            self.database
+                .remember(session, |memory| memory.reached(lsn));
+        }
+        Ok(())
     }
 
     /// The open lane, taken out of the slot. Whoever does not put it back leaves it to be retired.
@@ -228,7 +264,7 @@ impl Lanes {
 
     async fn ensure_open(&self, slot: &mut MutexGuard<'_, Slot>) -> Result<(), LogError> {
         if let Some(lane) = &slot.open {
-            if !lane.session.client.is_closed() {
+            if !lane.session.client.is_closed() && self.database.is_current(&lane.session) {
                 return Ok(());
             }
             slot.abandoned = Some(lane.id);
@@ -259,24 +295,26 @@ impl Lanes {
         Ok(())
     }
 
-    /// Finds out what became of batch `n` of a broken lane, and leaves a new lane open.
+    /// Finds out what became of a batch of a broken lane, and leaves a new lane open.
     async fn resolve(
         &self,
         slot: &mut MutexGuard<'_, Slot>,
-        broken: LaneId,
-        n: u64,
+        batch: &BatchId,
         plan: &Plan<'_>,
-        started: Instant,
     ) -> Result<Found, LogError> {
         let deadline = Instant::now() + RESOLVE_PATIENCE;
         loop {
-            let found = match self.ensure_open(slot).await {
-                Ok(()) => find(slot, broken, n, plan).await,
+            let opened = self.ensure_open(slot).await;
+            if self.database.epoch() != batch.epoch {
+                return Err(was_replaced());
+            }
+            let found = match opened {
+                Ok(()) => find(slot, batch, plan).await,
                 Err(error) => Err(error),
             };
             match found {
                 // A process that was stopped for long may look for an entry that retention has removed.
-                Ok(Found::NotCommitted) if started.elapsed() > LANE_LOG_KEPT / 2 => {
+                Ok(Found::NotCommitted) if batch.sent.elapsed() > LANE_LOG_KEPT / 2 => {
                     return Err(LogError("its entry may have been removed".to_owned()));
                 }
                 Ok(found) => return Ok(found),
@@ -315,14 +353,17 @@ impl Lane {
                 Ok(answer) => Sent::Committed(answer),
                 Err(error) => Sent::Lost(malformed(error)),
             },
-            Ok(Err(error)) if error.code().is_some_and(|code| code.code() == RETIRED) => {
-                Sent::Fenced
-            }
+            Ok(Err(error)) if is_fence(&error) => Sent::Fenced(unavailable(&error)),
             Ok(Err(error)) if was_rolled_back(&error) => Sent::RolledBack(unavailable(&error)),
             Ok(Err(error)) => Sent::Lost(LogError(describe(&error))),
             Err(_) => Sent::Lost(no_answer()),
         }
     }
+}
+
+/// The lane was retired, or its server takes no commits any more; another session may be let in.
+fn is_fence(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == RETIRED) || is_read_only(error)
 }
 
 fn answer(row: &Row) -> Result<Answer, tokio_postgres::Error> {
@@ -343,18 +384,20 @@ fn answer(row: &Row) -> Result<Answer, tokio_postgres::Error> {
 /// Looks for a batch of a lane that was retired before.
 async fn find(
     slot: &mut MutexGuard<'_, Slot>,
-    lane: LaneId,
-    n: u64,
+    batch: &BatchId,
     plan: &Plan<'_>,
 ) -> Result<Found, LogError> {
     let Some(Lane { session, .. }) = &slot.open else {
         return Err(LogError("no lane".to_owned()));
     };
+    if session.epoch != batch.epoch {
+        return Err(was_replaced());
+    }
     let looking = async {
         let statement = &session.statements[FIND_ENTRY];
         let entry = session
             .client
-            .query_opt(statement, &[&lane.0, &bigint(n)])
+            .query_opt(statement, &[&batch.lane.0, &bigint(batch.n)])
             .await?;
         let keys = match (&entry, &plan.keys) {
             (Some(_), Some(keys)) => {
@@ -397,14 +440,15 @@ async fn find(
         .ok_or_else(|| LogError("its entry is of another batch".to_owned()))
 }
 
-fn finish(plan: &Plan<'_>, answer: &Answer, lane: LaneId, n: u64) -> Result<Committed, LogError> {
+fn finish(plan: &Plan<'_>, answer: &Answer, batch: &BatchId) -> Result<Committed, LogError> {
     let outcomes = plan
         .outcomes(answer)
         .ok_or_else(|| LogError("PostgreSQL answered for another batch".to_owned()))?;
     let fresh = outcomes.iter().any(|outcome| !outcome.duplicate);
     Ok(Committed {
-        lane,
-        n: if fresh { n } else { 0 },
+        epoch: batch.epoch.clone(),
+        lane: batch.lane,
+        n: if fresh { batch.n } else { 0 },
         outcomes,
     })
 }

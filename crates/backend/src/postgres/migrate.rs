@@ -7,10 +7,9 @@
 use tokio_postgres::Client;
 
 use super::error::{OpenError, describe, refused};
-use crate::epoch;
 
 /// The files: version, name, text.
-const MIGRATIONS: [(i32, &str, &str); 3] = [
+const MIGRATIONS: [(i32, &str, &str); 4] = [
     (
         1,
         "log",
@@ -25,6 +24,11 @@ const MIGRATIONS: [(i32, &str, &str); 3] = [
         3,
         "trim",
         include_str!("../../migrations/postgres/0003_trim.sql"),
+    ),
+    (
+        4,
+        "epoch",
+        include_str!("../../migrations/postgres/0004_epoch.sql"),
     ),
 ];
 
@@ -41,8 +45,8 @@ const CREATE_TABLE: &str = "
     );
 ";
 
-/// Migrates, and gives the epoch. The session is of no use for anything else afterwards: it may hold a lock.
-pub(super) async fn migrate(client: &mut Client) -> Result<String, OpenError> {
+/// Migrates. When it fails the session is of no use for anything else: it may hold a lock.
+pub(super) async fn migrate(client: &mut Client) -> Result<(), OpenError> {
     // Another node may be at a long migration; it is waited for.
     let lock = format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({MIGRATION_LOCK})");
     client
@@ -66,38 +70,11 @@ pub(super) async fn migrate(client: &mut Client) -> Result<String, OpenError> {
         apply(client, *version, text, &note).await?;
         tracing::info!(version, name, "database schema migrated");
     }
-    let epoch = ensure_epoch(client)
-        .await
-        .map_err(|error| OpenError::Migration {
-            version: MIGRATIONS.len() as i32,
-            reason: describe(&error),
-        })?;
     let unlock = format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})");
     client
         .batch_execute(&unlock)
         .await
-        .map_err(|error| refused(&error))?;
-    Ok(epoch)
-}
-
-/// The epoch of a migrated database.
-pub(super) async fn read_epoch(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
-    let sql = "SELECT value FROM fanfare.meta WHERE key = 'epoch'";
-    client
-        .query_opt(sql, &[])
-        .await?
-        .map(|row| row.try_get(0))
-        .transpose()
-}
-
-async fn ensure_epoch(client: &Client) -> Result<String, tokio_postgres::Error> {
-    if let Some(epoch) = read_epoch(client).await? {
-        return Ok(epoch);
-    }
-    let epoch = epoch::random();
-    let sql = "INSERT INTO fanfare.meta (key, value) VALUES ('epoch', $1)";
-    client.execute(sql, &[&epoch]).await?;
-    Ok(epoch)
+        .map_err(|error| refused(&error))
 }
 
 /// Compares what was applied with what is known; gives how many of the known were.

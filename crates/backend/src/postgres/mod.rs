@@ -9,6 +9,7 @@
 
 mod batch;
 mod database;
+mod epoch;
 mod error;
 mod lane;
 mod migrate;
@@ -22,12 +23,12 @@ use fanfare_engine::port::{
     AppendError, BoxFuture, Committed, Direction, Head, LaneBatch, LaneCursors, LaneId, Log,
     LogError, NodeRecord, ReadRange, Retention, Trimmed,
 };
-use fanfare_wire::{ChannelName, Draft, Epoch, Json, Publication, Seq};
-use tokio_postgres::Row;
+use fanfare_wire::{ChannelName, Draft, Epoch, Json, Millis, Publication, Seq};
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use self::{
-    database::Database,
+    database::{Database, Session},
     error::malformed,
     lane::Lanes,
     pool::{Call, Pool},
@@ -39,11 +40,18 @@ pub(crate) use self::{database::MAJOR_VERSION_MIN, error::describe};
 /// Sessions that read. Reads beyond it wait for one of them.
 pub const READERS: usize = 4;
 
+/// Sessions for the sweep and the heartbeat: neither waits behind a read, nor behind the other.
+const PULSES: usize = 2;
+
+/// Sessions that a node may have at once: its lane, those that read, the pulse, and one that trims.
+pub(crate) const SESSIONS_MAX: usize = 1 + READERS + PULSES + 1;
+
 /// The log in a PostgreSQL database.
 pub struct PostgresLog {
     database: Arc<Database>,
     lanes: Lanes,
-    pool: Pool,
+    readers: Pool,
+    pulse: Pool,
 }
 
 impl PostgresLog {
@@ -56,7 +64,8 @@ impl PostgresLog {
     /// operator, and says what to do.
     pub async fn connect(url: &str, node_name: &str) -> Result<Self, OpenError> {
         let database = Arc::new(Database::open(url).await?);
-        let pool = Pool::new(database.clone());
+        let readers = Pool::new(database.clone(), READERS);
+        let pulse = Pool::new(database.clone(), PULSES);
         let lanes = Lanes::new(database.clone(), node_name.to_owned());
         lanes
             .open_first()
@@ -65,8 +74,27 @@ impl PostgresLog {
         Ok(Self {
             database,
             lanes,
-            pool,
+            readers,
+            pulse,
         })
+    }
+
+    /// Keeps in mind what a sweep has shown, so that a database that lost it is noticed.
+    fn remember(&self, session: &Session, rows: &[Row]) -> Result<(), LogError> {
+        let entry = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(5)?));
+        let entries: Vec<(i64, i64, Millis)> = collect(rows, entry)?;
+        self.database.remember(session, |memory| {
+            for (lane, n, time) in entries {
+                memory.saw(lane, n, time);
+            }
+        });
+        Ok(())
+    }
+
+    /// The first epoch of this log. It stays when others follow, so it can stand in names that outlive them.
+    #[must_use]
+    pub fn origin(&self) -> Epoch {
+        self.database.origin()
     }
 }
 
@@ -91,14 +119,11 @@ impl Log for PostgresLog {
                 Direction::Backward => (Call::ReadBackward, bigint(range.from.0)),
             };
             let limit = row_limit(range.limit);
-            let rows = self
-                .pool
-                .query(call, &[&channel.as_str(), &from, &limit])
-                .await?;
-            rows.iter()
-                .map(publication)
-                .collect::<Result<_, _>>()
-                .map_err(malformed)
+            let params: &[&(dyn ToSql + Sync)] = &[&channel.as_str(), &from, &limit];
+            let asking = self
+                .readers
+                .query(call, params, |_, rows| collect(&rows, publication));
+            asking.await
         })
     }
 
@@ -108,22 +133,21 @@ impl Log for PostgresLog {
     ) -> BoxFuture<'a, Result<Vec<Head>, LogError>> {
         Box::pin(async move {
             let names: Vec<_> = channels.iter().map(ChannelName::as_str).collect();
-            let rows = self.pool.query(Call::Heads, &[&names]).await?;
-            rows.iter()
-                .map(head)
-                .collect::<Result<_, _>>()
-                .map_err(malformed)
+            let params: &[&(dyn ToSql + Sync)] = &[&names];
+            let asking = self
+                .readers
+                .query(Call::Heads, params, |_, rows| collect(&rows, head));
+            asking.await
         })
     }
 
     fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
         Box::pin(async {
-            let rows = self.pool.query(Call::Lanes, &[]).await?;
             let lane = |row: &Row| Ok((LaneId(row.try_get(0)?), unsigned(row.try_get(1)?)));
-            rows.iter()
-                .map(lane)
-                .collect::<Result<_, _>>()
-                .map_err(malformed)
+            let asking = self
+                .pulse
+                .query(Call::Lanes, &[], |_, rows| collect(&rows, lane));
+            asking.await
         })
     }
 
@@ -136,11 +160,12 @@ impl Log for PostgresLog {
             let lanes: Vec<_> = cursors.keys().map(|lane| lane.0).collect();
             let read: Vec<_> = cursors.values().map(|n| bigint(*n)).collect();
             let limit = row_limit(limit);
-            let rows = self
-                .pool
-                .query(Call::Sweep, &[&lanes, &read, &limit])
-                .await?;
-            rows.iter().map(lane_batch).collect()
+            let params: &[&(dyn ToSql + Sync)] = &[&lanes, &read, &limit];
+            let asking = self.pulse.query(Call::Sweep, params, |session, rows| {
+                self.remember(session, &rows)?;
+                rows.iter().map(lane_batch).collect()
+            });
+            asking.await
         })
     }
 
@@ -149,7 +174,7 @@ impl Log for PostgresLog {
     }
 
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
-        Box::pin(self.lanes.heartbeat(&self.pool, about))
+        Box::pin(self.lanes.heartbeat(&self.pulse, about))
     }
 }
 
@@ -164,6 +189,16 @@ fn unsigned(number: i64) -> u64 {
 
 fn row_limit(limit: usize) -> i64 {
     i64::from(i32::try_from(limit).unwrap_or(i32::MAX))
+}
+
+fn collect<T, C: FromIterator<T>>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+) -> Result<C, LogError> {
+    rows.iter()
+        .map(read)
+        .collect::<Result<C, _>>()
+        .map_err(malformed)
 }
 
 fn publication(row: &Row) -> Result<Publication, tokio_postgres::Error> {

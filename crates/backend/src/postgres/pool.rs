@@ -1,4 +1,4 @@
-//! The sessions that read.
+//! The sessions that read, and those that keep a node in touch with the others.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,9 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
-    READERS,
     database::{Database, Session},
-    error::{unavailable, was_rolled_back},
+    error::{is_read_only, unavailable, was_replaced, was_rolled_back},
 };
 
 /// How long the server may take to answer; longer than its own statement timeout.
@@ -48,16 +47,18 @@ const STATEMENTS: [&str; 6] = [
      ORDER BY asked.place",
     "SELECT id, coalesce((SELECT max(n) FROM fanfare.lane_log WHERE lane = id), 0)
      FROM fanfare.lanes",
-    "SELECT news.lane, news.n, news.channels, news.firsts, news.lasts
+    "SELECT news.lane, news.n, news.channels, news.firsts, news.lasts, news.time
      FROM fanfare.lanes
      LEFT JOIN unnest($1::bigint[], $2::bigint[]) AS reader (lane, n) ON reader.lane = lanes.id
      CROSS JOIN LATERAL (
-         SELECT lane, n, channels, firsts, lasts FROM fanfare.lane_log
+         SELECT lane, n, channels, firsts, lasts, time FROM fanfare.lane_log
          WHERE lane = lanes.id AND n > coalesce(reader.n, 0)
          ORDER BY n LIMIT $3
      ) AS news
      ORDER BY news.lane, news.n LIMIT $3",
-    "SELECT lane, words FROM fanfare.heartbeat($1, $2, $3)",
+    // The columns behind the first two say what the log is now, as of this commit.
+    "SELECT beat.lane, beat.words, (SELECT value FROM fanfare.meta WHERE key = 'epoch'), here.lsn
+     FROM fanfare.heartbeat($1, $2, $3) AS beat CROSS JOIN fanfare.identity() AS here",
 ];
 
 /// A few sessions, made when they are needed and kept while they work.
@@ -68,8 +69,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(database: Arc<Database>) -> Self {
-        let permits = Semaphore::new(READERS);
+    pub(super) fn new(database: Arc<Database>, sessions: usize) -> Self {
+        let permits = Semaphore::new(sessions);
         Self {
             database,
             permits,
@@ -78,18 +79,19 @@ impl Pool {
     }
 
     /// Asks. A session that broke while it lay idle is not the caller's problem: the next one is tried, the last
-    /// of them new.
-    pub(super) async fn query(
+    /// of them new. `read` makes something of the rows while the log is known to be in the epoch that they are of.
+    pub(super) async fn query<T>(
         &self,
         call: Call,
         params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, LogError> {
+        read: impl FnOnce(&Session, Vec<Row>) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let closed = |_| LogError("the log is closed".to_owned());
         let _permit = self.permits.acquire().await.map_err(closed)?;
         loop {
             let kept = self.idle().pop();
             let was_idle = kept.is_some();
-            let session = match kept {
+            let session = match kept.filter(|session| self.database.is_current(session)) {
                 Some(session) => session,
                 None => self.database.session(&STATEMENTS).await?,
             };
@@ -97,11 +99,14 @@ impl Pool {
                 .client
                 .query(&session.statements[call as usize], params);
             match tokio::time::timeout(CALL_PATIENCE, asking).await {
+                Ok(Ok(_)) if !self.database.is_current(&session) => return Err(was_replaced()),
                 Ok(Ok(rows)) => {
+                    let answer = read(&session, rows);
                     self.idle().push(session);
-                    return Ok(rows);
+                    return answer;
                 }
-                Ok(Err(error)) if was_rolled_back(&error) => {
+                Ok(Err(error)) if is_read_only(&error) && was_idle => {}
+                Ok(Err(error)) if was_rolled_back(&error) && !is_read_only(&error) => {
                     self.idle().push(session);
                     return Err(unavailable(&error));
                 }

@@ -11,7 +11,7 @@ pub struct BusCounters {
     pub received: AtomicU64,
     /// Hints given up before Redis took them: the queue was full, or they had waited too long.
     pub dropped: AtomicU64,
-    /// Messages that were no hint of this version, epoch or topic.
+    /// Messages that were no hint of this version or topic.
     pub decode_errors: AtomicU64,
     /// Times that a connection to Redis was made again after it had been lost, publisher and subscriber together.
     pub reconnects: AtomicU64,

@@ -77,12 +77,12 @@ pub enum RedisBusError {
 impl RedisBus {
     /// Makes a bus for the nodes of one database. Nothing is connected before [`start`](Bus::start).
     ///
-    /// `url` is `redis://[user:password@]host:port[/database]`, `epoch` that of the log, and `prefix` the first part
+    /// `url` is `redis://[user:password@]host:port[/database]`, `origin` the first epoch of the log, and `prefix` the first part
     /// of every topic ([`PREFIX_DEFAULT`]): nodes hear each other if all three agree.
     ///
     /// # Errors
     /// [`RedisBusError`] if the URL or the prefix cannot be used; it never repeats the URL.
-    pub fn connect(url: &str, epoch: &Epoch, prefix: &str) -> Result<Self, RedisBusError> {
+    pub fn connect(url: &str, origin: &Epoch, prefix: &str) -> Result<Self, RedisBusError> {
         let address = Address::parse(url)?;
         let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
         if !fits || !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -90,7 +90,7 @@ impl RedisBus {
         }
         let shared = Shared {
             address,
-            topics: Topics::new(prefix, epoch, Uuid::new_v4()),
+            topics: Topics::new(prefix, origin, Uuid::new_v4()),
             queue: Queue::default(),
             registry: Registry::default(),
             delivery: Delivery::default(),

@@ -1,7 +1,8 @@
 //! The names under which nodes meet in Redis.
 //!
-//! `{prefix}:{epoch}:c:{channel}` carries the hints of a channel, `{prefix}:{epoch}:h:{node}` a node's own heartbeat.
-//! The epoch keeps clusters on different databases apart that share a Redis.
+//! `{prefix}:{origin}:c:{channel}` carries the hints of a channel, `{prefix}:{origin}:h:{node}` a node's own heartbeat.
+//! The origin is the first epoch of the log: it keeps clusters on different databases apart that share a Redis, and stays
+//! when the log takes another epoch. Hints say themselves of which epoch they are.
 
 use fanfare_wire::{ChannelName, Epoch};
 use uuid::Uuid;
@@ -9,23 +10,16 @@ use uuid::Uuid;
 /// The topics of one node.
 #[derive(Debug)]
 pub(super) struct Topics {
-    epoch: Epoch,
     channels: String,
     heartbeat: String,
 }
 
 impl Topics {
-    pub(super) fn new(prefix: &str, epoch: &Epoch, node: Uuid) -> Self {
+    pub(super) fn new(prefix: &str, origin: &Epoch, node: Uuid) -> Self {
         Self {
-            epoch: epoch.clone(),
-            channels: format!("{prefix}:{epoch}:c:"),
-            heartbeat: format!("{prefix}:{epoch}:h:{node}"),
+            channels: format!("{prefix}:{origin}:c:"),
+            heartbeat: format!("{prefix}:{origin}:h:{node}"),
         }
-    }
-
-    /// The epoch that all hints here belong to.
-    pub(super) fn epoch(&self) -> &Epoch {
-        &self.epoch
     }
 
     /// Where the hints of a channel go.
@@ -50,8 +44,8 @@ mod tests {
 
     #[test]
     fn every_channel_has_its_own_topic() {
-        let epoch = Epoch::parse("e1").unwrap();
-        let topics = Topics::new("app", &epoch, Uuid::nil());
+        let origin = Epoch::parse("e1").unwrap();
+        let topics = Topics::new("app", &origin, Uuid::nil());
         let channel = ChannelName::parse("chat:general").unwrap();
         assert_eq!(topics.of(&channel), "app:e1:c:chat:general");
         assert!(topics.is_of(b"app:e1:c:chat:general", &channel));

@@ -57,7 +57,12 @@ impl SqliteLog {
         let opened = schema::open(dir)?;
         let readers = Arc::new(Readers::open(&opened.path)?);
         let (commands, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(opened.connection, opened.lane, opened.lock);
+        let writer = Writer::new(
+            opened.connection,
+            opened.epoch.clone(),
+            opened.lane,
+            opened.lock,
+        );
         let writer = std::thread::Builder::new()
             .name("fanfare-log".to_owned())
             .spawn(move || writer.run(queue))

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, fmt::Write as _, fs::File};
 
 use fanfare_engine::port::{AppendError, Committed, LaneId, LogError, Outcome};
-use fanfare_wire::{ChannelName, Draft, Json, Millis, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, Json, Millis, Seq};
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
 };
@@ -38,6 +38,7 @@ pub(super) enum Command {
 /// The writing end of the file.
 pub(super) struct Writer {
     connection: Connection,
+    epoch: Epoch,
     lane: LaneId,
     /// The last batch of the lane.
     n: u64,
@@ -69,9 +70,10 @@ enum Failed {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, lane: LaneId, lock: File) -> Self {
+    pub(super) fn new(connection: Connection, epoch: Epoch, lane: LaneId, lock: File) -> Self {
         Self {
             connection,
+            epoch,
             lane,
             n: 0,
             heads: HashMap::new(),
@@ -125,6 +127,7 @@ impl Writer {
         touched.retain(|channel| channel.first.is_some());
         if touched.is_empty() {
             return Ok(Committed {
+                epoch: self.epoch.clone(),
                 lane: self.lane,
                 n: 0,
                 outcomes,
@@ -145,6 +148,7 @@ impl Writer {
             self.heads.insert(channel.name.clone(), known);
         }
         Ok(Committed {
+            epoch: self.epoch.clone(),
             lane: self.lane,
             n,
             outcomes,

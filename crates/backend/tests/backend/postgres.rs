@@ -1,5 +1,6 @@
 //! The log in PostgreSQL: the contract, and what only a database server can do to a log.
 
+mod epoch;
 mod faults;
 mod proxy;
 mod schema;
@@ -29,11 +30,29 @@ async fn it_keeps_the_contract() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn its_epoch_changes_for_all_nodes() {
+    let database = TestDatabase::new();
+    let open = || async {
+        let log: Arc<dyn Log> = Arc::new(database.open().await);
+        log
+    };
+    let change = async || {
+        let client = database.client().await;
+        client.batch_execute(NEW_EPOCH).await.unwrap();
+    };
+    fanfare_engine::contract::log::epoch_change(open, change).await;
+}
+
+/// What an operator runs after a restore that the nodes cannot notice by themselves; docs/postgres.md has it.
+const NEW_EPOCH: &str = "
+    SELECT fanfare.claim_epoch(md5(random()::text), (SELECT value FROM fanfare.meta WHERE key = 'epoch'))";
+
 /// An empty database on the server that the tests share.
 struct TestDatabase {
     url: String,
     /// The server ends with the last test that uses it.
-    _server: Arc<Postgres>,
+    server: Arc<Postgres>,
 }
 
 impl TestDatabase {
@@ -47,14 +66,16 @@ impl TestDatabase {
         });
         let name = format!("test_{}", Uuid::now_v7().simple());
         let url = server.create_database(&name).unwrap();
-        Self {
-            url,
-            _server: server,
-        }
+        Self { url, server }
     }
 
     async fn open(&self) -> PostgresLog {
         PostgresLog::connect(&self.url, "test").await.unwrap()
+    }
+
+    fn make_clone(&self, name: &str, clone: &str) {
+        let sql = format!("CREATE DATABASE {clone} TEMPLATE {name}");
+        self.server.execute("postgres", &sql).unwrap();
     }
 
     async fn client(&self) -> Client {

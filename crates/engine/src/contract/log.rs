@@ -5,6 +5,7 @@
 //! second process) is tested beside the implementation.
 
 mod append;
+mod epoch;
 mod lanes;
 mod read;
 mod trim;
@@ -61,6 +62,7 @@ where
         lanes::a_limit_keeps_the_order,
         lanes::a_sweep_beside_writers_skips_nothing,
         lanes::nodes_hear_of_each_other,
+        epoch::is_one_for_all_nodes,
         trim::by_count,
         trim::by_age,
         trim::in_many_steps,
@@ -68,6 +70,23 @@ where
         trim::at_once_on_both_nodes,
         trim::beside_writers,
     ];
+}
+
+/// Runs the case of a log whose epoch can change while it is open. `change` makes it change without losing anything.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn epoch_change<O, F, C>(open: O, change: impl FnOnce() -> C)
+where
+    O: Fn() -> F,
+    F: Future<Output = Arc<dyn Log>>,
+    C: Future<Output = ()>,
+{
+    let nodes = Nodes {
+        a: open().await,
+        b: open().await,
+    };
+    epoch::changes_for_all_nodes(&nodes, change).await;
 }
 
 /// Two nodes on one database.

@@ -46,7 +46,7 @@ pub(crate) struct Conn {
     writable: bool,
     pub(crate) closing: bool,
     /// It is to be sent away once nothing that it asked for is under way.
-    pub(crate) leaving: bool,
+    pub(crate) drained: bool,
     /// Its peer has taken nothing for too long: what is left for it is not kept when it goes.
     pub(crate) stalled: bool,
     pub(crate) dead: bool,
@@ -88,7 +88,7 @@ impl Conn {
             calls: 0,
             writable: true,
             closing: false,
-            leaving: false,
+            drained: false,
             stalled: false,
             dead: false,
             doomed: false,
@@ -108,7 +108,7 @@ impl Conn {
     pub(crate) fn takes_input(&self) -> bool {
         let has_room = self.out.len() <= OUT_BYTES_MAX && self.calls <= CALLS_MAX;
         // Who is about to leave is not asked for more, but thrown away like the rest once it is closing.
-        ((has_room && !self.leaving) || self.closing) && !self.dead
+        ((has_room && !self.drained) || self.closing) && !self.dead
     }
 
     /// Ends a closing connection as far as it can be. Returns whether it can be removed now: a socket waits for its peer

@@ -15,14 +15,14 @@ impl Shard {
         let staying = self
             .conns
             .iter()
-            .filter(|(_, conn)| !conn.closing && !conn.dead && !conn.leaving);
+            .filter(|(_, conn)| !conn.closing && !conn.dead && !conn.drained);
         let staying: Vec<ConnKey> = staying.map(|(_, conn)| conn.key).collect();
         let share = staying.len().div_ceil(slices as usize);
         for key in &staying[..share] {
             let Some(conn) = self.conn(*key) else {
                 continue;
             };
-            conn.leaving = true;
+            conn.drained = true;
             self.leave_if_answered(key.index);
         }
     }
@@ -36,7 +36,7 @@ impl Shard {
 
     /// A connection that is to leave does so once nothing that it asked for is under way.
     pub(super) fn leave_if_answered(&mut self, index: u32) {
-        let leaves = |conn: &&mut super::conn::Conn| conn.leaving && conn.calls == 0;
+        let leaves = |conn: &&mut super::conn::Conn| conn.drained && conn.calls == 0;
         if self
             .conns
             .get_mut(index as usize)

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fanfare_wire::{ChannelName, Run};
+use fanfare_wire::{ChannelName, Epoch, Run};
 
 use super::{
     session::{Event, Session},
@@ -35,10 +35,10 @@ pub(crate) enum Message {
         channel: ChannelName,
         error: LogError,
     },
-    /// The head of a channel, read from the log.
+    /// The head of a channel, read from the log, with the epoch that it counts in.
     Refreshed {
         channel: ChannelName,
-        result: Result<Head, LogError>,
+        result: Result<(Epoch, Head), LogError>,
     },
     /// A page of the log.
     Page {
@@ -50,8 +50,13 @@ pub(crate) enum Message {
     Event { conn: ConnKey, event: Event },
     /// A pipe has room again.
     Writable(ConnKey),
+    /// A simulated socket has bytes.
+    #[cfg(any(test, feature = "simulation"))]
+    Readable(ConnKey),
     /// A pipe's other end is gone.
     Hangup(ConnKey),
+    /// The log has a new epoch: nothing of before counts. Connections are sent away, spread over some seconds.
+    NewEpoch { epoch: Epoch, window_seconds: u32 },
     /// Send away a share of the connections: as many slices, this one included, are left for all of them; 0: all of
     /// them, whatever they wait for.
     Drain { slices: u32 },
@@ -128,6 +133,12 @@ impl Remote {
     /// Says that the connection's pipe has room again.
     pub fn writable(&self) {
         self.inbox.send(Message::Writable(self.conn));
+    }
+
+    /// Says that the connection's simulated socket has bytes, or its end.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn readable(&self) {
+        self.inbox.send(Message::Readable(self.conn));
     }
 
     /// Says that the other end of the connection's pipe is gone.

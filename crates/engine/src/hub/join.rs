@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fanfare_wire::{ChannelName, FormId, Seq};
+use fanfare_wire::{ChannelName, Epoch, FormId, Seq};
 
 use super::{
     conn::Sub,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     channels::Attachment,
+    epoch::was_replaced,
     port::{Head, LogError},
 };
 
@@ -84,7 +85,10 @@ impl Shard {
 
     /// The channel is live on this node; its news follow.
     pub(super) fn attached(&mut self, attachment: Attachment) {
-        let Some(channel) = self.by_name.get(attachment.name()).copied() else {
+        let wanted = self.by_name.get(attachment.name()).copied();
+        // One of a later epoch is asked for again when this shard is told of the epoch.
+        let wanted = wanted.filter(|_| *attachment.epoch() == self.epoch);
+        let Some(channel) = wanted else {
             // Everybody who wanted it has left meanwhile.
             self.common.upstream.detach(&attachment, &self.inbox);
             return;
@@ -110,7 +114,11 @@ impl Shard {
     }
 
     /// The channel's head, fresh from the log.
-    pub(super) fn refreshed(&mut self, name: &ChannelName, result: &Result<Head, LogError>) {
+    pub(super) fn refreshed(
+        &mut self,
+        name: &ChannelName,
+        result: &Result<(Epoch, Head), LogError>,
+    ) {
         let Some(channel) = self.by_name.get(name).copied() else {
             return;
         };
@@ -120,10 +128,15 @@ impl Shard {
             // The answer to somebody who has left: those who came since wait for the channel to become live.
             return;
         }
+        let result = match result {
+            Ok((epoch, head)) if *epoch == self.epoch => Ok(*head),
+            Ok(_) => Err(was_replaced()),
+            Err(error) => Err(error.clone()),
+        };
         self.hold(channel, |shard| match result {
-            Ok(head) => shard.refreshed_at(channel, *head),
+            Ok(head) => shard.refreshed_at(channel, head),
             Err(error) => {
-                shard.refuse_joining(channel, error);
+                shard.refuse_joining(channel, &error);
                 shard.retry_behind(channel);
             }
         });
@@ -187,7 +200,7 @@ impl Shard {
             }
             let fresh = fresh.filter(|_| !joining.late);
             let found = &mut self.channels[channel as usize];
-            match place(found, &joining.start, fresh, self.common.upstream.epoch()) {
+            match place(found, &joining.start, fresh, &self.epoch) {
                 Some(place) => {
                     self.count_resumed(&joining.start, fresh.is_some());
                     self.place(channel, &joining, &place);
@@ -238,7 +251,7 @@ impl Shard {
             channel: name,
             position: place.position,
             recovery: place.recovery,
-            epoch: self.common.upstream.epoch().clone(),
+            epoch: self.epoch.clone(),
         };
         self.call(index, |session, cx| session.on_event(event, cx));
         self.queue_resume(index);
@@ -335,12 +348,7 @@ impl Shard {
 }
 
 /// Decides where a cursor begins. `None`: what is known here does not suffice, ask the log.
-fn place(
-    found: &ShardChannel,
-    start: &Start,
-    fresh: Option<Head>,
-    epoch: &fanfare_wire::Epoch,
-) -> Option<Place> {
+fn place(found: &ShardChannel, start: &Start, fresh: Option<Head>, epoch: &Epoch) -> Option<Place> {
     let live = |recovery| {
         Some(Place {
             position: found.head,

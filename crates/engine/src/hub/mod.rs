@@ -13,14 +13,17 @@
 //! | `frames` | bytes of several runs as one write, and where a short write ended |
 //! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
+//! | `epoch` | a new epoch: cursors go, connections are sent to begin anew |
 //! | `reactor` | the thread that drives a shard with epoll |
 //! | `stall`, `drain` | connections that take nothing; the end of all of them, in slices |
 //! | `socket` | what the kernel knows about a socket |
+//! | `tasks` | the task that drives a shard of a simulated node |
 //! | `inbox` | how other threads talk to a shard |
 
 mod conn;
 mod cursors;
 mod drain;
+mod epoch;
 mod frames;
 pub mod inbox;
 mod join;
@@ -31,6 +34,8 @@ pub mod shard;
 pub mod sink;
 pub mod socket;
 mod stall;
+#[cfg(any(test, feature = "simulation"))]
+mod tasks;
 mod wheel;
 
 use std::{
@@ -52,8 +57,8 @@ use crate::{channels::Attachment, metrics::Metrics};
 
 /// What a shard asks of the floors below it. The engine implements it; so can a simulation.
 pub(crate) trait Upstream: Send + Sync + 'static {
-    /// The log's epoch.
-    fn epoch(&self) -> &Epoch;
+    /// The epoch that a shard begins in; it is told of later ones by [`Message::NewEpoch`].
+    fn epoch(&self) -> Epoch;
     /// Makes a channel live on this node; answers with [`Message::Attached`].
     fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>);
     /// The shard has no more subscribers of the channel.
@@ -62,8 +67,8 @@ pub(crate) trait Upstream: Send + Sync + 'static {
     fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>);
     /// The page for a reader at `seq`, if it is in memory.
     fn cached_page(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>>;
-    /// Reads a page of the log; answers with [`Message::Page`].
-    fn page(&self, channel: ChannelName, page: u64, inbox: &Arc<Inbox>);
+    /// Reads the page of the log for a reader at `seq`; answers with [`Message::Page`].
+    fn page(&self, channel: ChannelName, seq: Seq, inbox: &Arc<Inbox>);
     /// Carries out what a session asks of the engine; answers with [`Message::Event`].
     fn request(&self, request: session::Call, reply: Remote);
 }
@@ -80,6 +85,15 @@ pub(crate) struct Common {
 /// Between two slices of a drain.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Starts a shard: on a thread of its own, or as a task of a simulated node.
+fn drive(index: usize, common: Arc<Common>) -> std::io::Result<Arc<Inbox>> {
+    #[cfg(any(test, feature = "simulation"))]
+    if crate::simulation::Scope::current().is_some() {
+        return Ok(tasks::spawn(index, common));
+    }
+    reactor::spawn(index, common)
+}
+
 /// A node's local subscribers.
 pub struct Hub {
     inboxes: Box<[Arc<Inbox>]>,
@@ -90,12 +104,17 @@ impl Hub {
     /// Starts `shards` threads. They end when the process does.
     pub(crate) fn start(shards: usize, common: &Arc<Common>) -> std::io::Result<Self> {
         let inboxes = (0..shards)
-            .map(|index| reactor::spawn(index, Arc::clone(common)))
+            .map(|index| drive(index, Arc::clone(common)))
             .collect::<std::io::Result<Box<[_]>>>()?;
         Ok(Self {
             inboxes,
             next: AtomicUsize::new(0),
         })
+    }
+
+    /// The shards' inboxes.
+    pub(crate) fn inboxes(&self) -> &[Arc<Inbox>] {
+        &self.inboxes
     }
 
     /// Hands a connection over to a shard, with the bytes that were read from it already.

@@ -58,7 +58,7 @@ impl Shard {
             return;
         };
         let found = &mut self.channels[channel as usize];
-        if found.attachment.is_none() {
+        if found.attachment.is_none() || *run.epoch() != self.epoch {
             return;
         }
         found.fresh.push(run);
@@ -197,8 +197,8 @@ impl Shard {
             Recent::Nothing => return Advance::Live,
             Recent::Runs(runs) => runs,
             Recent::Gone => match self.common.upstream.cached_page(channel.name(), cursor.seq) {
-                Some(page) => vec![page],
-                None => {
+                Some(page) if *page.epoch() == self.epoch => vec![page],
+                _ => {
                     self.wait_for_page(index, at, channel.name(), cursor.seq);
                     return Advance::Waiting;
                 }
@@ -244,7 +244,7 @@ impl Shard {
             .or_default();
         waiters.push(key);
         if waiters.len() == 1 {
-            self.common.upstream.page(name.clone(), page, &self.inbox);
+            self.common.upstream.page(name.clone(), seq, &self.inbox);
         }
     }
 
@@ -284,6 +284,11 @@ impl Shard {
             return;
         }
         match result {
+            // A read that was under way when the epoch changed.
+            Ok(Some(run)) if *run.epoch() != self.epoch => {
+                self.conns[index as usize].subs[at].waiting = false;
+                self.retries.push(waiter);
+            }
             Ok(Some(run)) if run.last() > cursor.seq => {
                 let overtaken = run.first() > cursor.seq.next();
                 if overtaken {

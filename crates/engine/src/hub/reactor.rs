@@ -82,6 +82,8 @@ fn run(mut poll: Poll, mut shard: Shard) -> io::Result<()> {
                 )
                 .is_ok(),
             Sink::Pipe(_) => true,
+            #[cfg(any(test, feature = "simulation"))]
+            Sink::Simulated(_) => true,
         });
         if Instant::now() >= next_second {
             next_second += second;

@@ -5,13 +5,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use fanfare_wire::{ChannelName, Run, Seq};
+use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 use slab::Slab;
 
 use super::{
     Common,
     conn::{CLOSE_SECONDS_MAX, Conn},
     cursors::Cursors,
+    epoch::Leaving,
     inbox::{ConnKey, Inbox, Message},
     join::Joining,
     session::{Call, Event, Request, Session, WAKE_SECONDS_MAX},
@@ -43,6 +44,9 @@ pub(crate) struct Shard {
     /// Connections to resume in a later second, after a failed read of the log.
     pub(super) retries: Vec<ConnKey>,
     pub(super) scratch: Vec<u8>,
+    /// The epoch that everything in this shard counts in; what is of another one is not let in.
+    pub(super) epoch: Epoch,
+    pub(super) leaving: Leaving,
     /// Seconds since the start, from 1.
     pub(super) tick: u32,
     messages: Vec<Message>,
@@ -73,6 +77,8 @@ pub(crate) struct ShardChannel {
 impl Shard {
     pub(crate) fn new(common: Arc<Common>, inbox: Arc<Inbox>) -> Self {
         Self {
+            epoch: common.upstream.epoch(),
+            leaving: Leaving::default(),
             common,
             inbox,
             conns: Slab::new(),
@@ -129,11 +135,21 @@ impl Shard {
                         self.writable(conn.index as usize);
                     }
                 }
+                #[cfg(any(test, feature = "simulation"))]
+                Message::Readable(conn) => {
+                    if self.conn(conn).is_some() {
+                        self.readable(conn.index as usize);
+                    }
+                }
                 Message::Hangup(conn) => {
                     if self.conn(conn).is_some() {
                         self.doom(conn.index);
                     }
                 }
+                Message::NewEpoch {
+                    epoch,
+                    window_seconds,
+                } => self.new_epoch(epoch, window_seconds),
                 Message::Drain { slices } => self.drain_slice(slices),
             }
         }
@@ -223,6 +239,7 @@ impl Shard {
                 self.call(index, |session, cx| session.on_event(Event::Wake, cx));
             }
         }
+        self.leave_some();
     }
 
     // === Connections ===
@@ -243,11 +260,15 @@ impl Shard {
         };
         let conn = entry.insert(Conn::new(key, sink, session, Vec::new()));
         self.common.metrics.connections.add(1);
-        if let Sink::Pipe(pipe) = &mut conn.sink {
-            pipe.bind(super::Remote {
-                inbox: Arc::clone(&self.inbox),
-                conn: key,
-            });
+        let remote = super::Remote {
+            inbox: Arc::clone(&self.inbox),
+            conn: key,
+        };
+        match &mut conn.sink {
+            Sink::Socket(_) => {}
+            Sink::Pipe(pipe) => pipe.bind(remote),
+            #[cfg(any(test, feature = "simulation"))]
+            Sink::Simulated(socket) => socket.bind(remote),
         }
         if !opened(index, &mut conn.sink) {
             self.doom(key.index);

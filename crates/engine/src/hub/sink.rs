@@ -17,6 +17,9 @@ pub enum Sink {
     Socket(TcpStream),
     /// A pipe that somebody else empties. Nothing is read from it.
     Pipe(Box<dyn Pipe>),
+    /// The socket of a simulation.
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(Box<dyn crate::simulation::Socket>),
 }
 
 /// A bounded pipe of chunks that somebody else empties.
@@ -84,16 +87,16 @@ impl Sink {
     /// How many bytes a connection is given at once when it catches up; a single frame may be longer.
     pub(crate) fn bytes_max(&self) -> usize {
         match self {
-            Self::Socket(_) => SOCKET_BYTES_MAX,
             Self::Pipe(_) => PIPE_BYTES_MAX,
+            _ => SOCKET_BYTES_MAX,
         }
     }
 
     /// Whether it takes so many bytes of news at once without keeping more of them than it should.
     pub(crate) fn takes(&self, bytes: usize) -> bool {
         match self {
-            Self::Socket(_) => true,
             Self::Pipe(_) => bytes <= PIPE_BYTES_MAX,
+            _ => true,
         }
     }
 
@@ -106,6 +109,12 @@ impl Sink {
                 Err(PushError::Full) => Written::Partly(0),
                 Err(PushError::Closed(PipeClosed)) => Written::Gone,
             },
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => match socket.write(bytes) {
+                Some(length) if length == bytes.len() => Written::All,
+                Some(length) => Written::Partly(length),
+                None => Written::Gone,
+            },
         }
     }
 
@@ -114,6 +123,8 @@ impl Sink {
         match self {
             Self::Socket(socket) => socket.shutdown(Shutdown::Write).is_ok(),
             Self::Pipe(_) => false,
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => socket.end(),
         }
     }
 
@@ -122,6 +133,8 @@ impl Sink {
         let known = match self {
             Self::Socket(socket) => socket::unacknowledged_bytes(socket.as_raw_fd()),
             Self::Pipe(pipe) => pipe.untaken(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => None,
         };
         known.unwrap_or(0)
     }
@@ -131,13 +144,18 @@ impl Sink {
         match self {
             Self::Socket(socket) => socket::abort(socket.as_raw_fd()),
             Self::Pipe(pipe) => pipe.abort(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => {}
         }
     }
 
     /// Reads into `buffer`: `None` when there is nothing now, 0 at the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let Self::Socket(socket) = self else {
-            return Ok(None);
+        let socket = match self {
+            Self::Socket(socket) => socket,
+            Self::Pipe(_) => return Ok(None),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(socket) => return Ok(socket.read(buffer)),
         };
         loop {
             match socket.read(buffer) {

@@ -18,7 +18,9 @@ use crate::port::{
     log::{KEYS_KEPT, LANE_LOG_KEPT, NODE_SILENCE_MAX},
 };
 
-/// One node's handle on a log in memory; the others come from [`open_lane`](MemoryLog::open_lane).
+/// One node's handle on a log in memory; the others come from [`open_lane`](MemoryLog::open_lane). A clone has the same
+/// lane.
+#[derive(Clone)]
 pub struct MemoryLog {
     shared: Arc<Shared>,
     lane: LaneId,
@@ -28,11 +30,12 @@ impl MemoryLog {
     /// An empty log with one lane. `clock` gives the time of each commit.
     pub fn new(epoch: Epoch, clock: impl Fn() -> Millis + Send + Sync + 'static) -> Self {
         let state = State {
+            epoch,
             available: true,
-            ..State::default()
+            channels: BTreeMap::new(),
+            lanes: BTreeMap::new(),
         };
         let shared = Arc::new(Shared {
-            epoch,
             clock: Box::new(clock),
             state: Mutex::new(state),
         });
@@ -56,6 +59,29 @@ impl MemoryLog {
         self.shared.state().available = available;
     }
 
+    /// Everything that is in the log now, for [`restore`](MemoryLog::restore).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.shared.state();
+        Snapshot {
+            channels: state.channels.clone(),
+            lanes: state.lanes.clone(),
+        }
+    }
+
+    /// Puts the log back to what it was, as a backup does, or a replica that lagged. What was committed since is lost,
+    /// so the log takes a new epoch.
+    pub fn restore(&self, snapshot: Snapshot, epoch: Epoch) {
+        let mut state = self.shared.state();
+        state.channels = snapshot.channels;
+        // Lanes that were opened since belong to nodes that go on.
+        for lane in state.lanes.values_mut() {
+            *lane = Lane::default();
+        }
+        state.lanes.extend(snapshot.lanes);
+        state.epoch = epoch;
+    }
+
     fn with<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut State, Millis) -> T,
@@ -73,7 +99,7 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn epoch(&self) -> Epoch {
-        self.shared.epoch.clone()
+        self.shared.state().epoch.clone()
     }
 
     fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
@@ -142,8 +168,14 @@ impl Log for MemoryLog {
     }
 }
 
+/// A log in memory as it was at one moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    channels: BTreeMap<ChannelName, Channel>,
+    lanes: BTreeMap<LaneId, Lane>,
+}
+
 struct Shared {
-    epoch: Epoch,
     clock: Box<dyn Fn() -> Millis + Send + Sync>,
     state: Mutex<State>,
 }
@@ -155,8 +187,8 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
 struct State {
+    epoch: Epoch,
     available: bool,
     channels: BTreeMap<ChannelName, Channel>,
     lanes: BTreeMap<LaneId, Lane>,
@@ -186,6 +218,7 @@ impl State {
         }
         if added.is_empty() {
             return Committed {
+                epoch: self.epoch.clone(),
                 lane,
                 n: 0,
                 outcomes,
@@ -206,6 +239,7 @@ impl State {
             },
         ));
         Committed {
+            epoch: self.epoch.clone(),
             lane,
             n: own.n,
             outcomes,
@@ -250,7 +284,7 @@ impl State {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Channel {
     trimmed: u64,
     last_time: Millis,
@@ -343,7 +377,7 @@ impl Channel {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Lane {
     n: u64,
     batches: VecDeque<(Millis, LaneBatch)>,
@@ -394,6 +428,33 @@ mod tests {
             async { node }
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn its_epoch_changes_for_all_nodes() {
+        let (log, _) = log();
+        let open = || {
+            let node: Arc<dyn Log> = Arc::new(log.open_lane());
+            async { node }
+        };
+        let change = async || log.restore(log.snapshot(), Epoch::parse("another").unwrap());
+        crate::contract::log::epoch_change(open, change).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_since_a_snapshot_is_lost_by_a_restore() {
+        let (log, _) = log();
+        log.append(&[draft("a", Some("k"))]).await.unwrap();
+        let snapshot = log.snapshot();
+        let lost = [draft("a", Some("lost")), draft("b", None)];
+        assert_eq!(log.append(&lost).await.unwrap().n, 2);
+        log.restore(snapshot, Epoch::parse("another").unwrap());
+        let channel = ChannelName::parse("b").unwrap();
+        assert_eq!(log.heads(&[channel]).await.unwrap(), [Head::default()]);
+        let batch = [draft("a", Some("k")), draft("a", Some("lost"))];
+        let again = log.append(&batch).await.unwrap();
+        assert_eq!((again.n, again.epoch.as_str()), (2, "another"));
+        assert!(again.outcomes[0].duplicate && !again.outcomes[1].duplicate);
     }
 
     #[tokio::test]

@@ -37,8 +37,14 @@ pub const NODE_SILENCE_MAX: Duration = Duration::from_secs(10);
 ///    the same transaction. Entries of a lane appear in the order of their n, which are 1, 2, 3 … without holes: a
 ///    reader that has seen n has seen all before it.
 /// 6. A paused or dead node holds no lock: the whole batch is one call.
+/// 7. **One epoch, one history.** Within an epoch a number of a channel stands for one publication for ever, and nothing
+///    that was acknowledged goes away, retention apart. A log that may have lost commits (its database was restored, or
+///    failed over to a replica that lagged) takes a new epoch before it answers again, the same one for all nodes.
 pub trait Log: Send + Sync + 'static {
-    /// The identity of this log. It never changes while the log is open.
+    /// The identity of this log now; never waits. It may change while the log is open, and never comes back.
+    ///
+    /// What a call answers belongs to one epoch. It is the one that this method gives, if it gives the same one before
+    /// the call and after it; otherwise the caller discards the answer. [`append`](Log::append) names the epoch itself.
     fn epoch(&self) -> Epoch;
 
     /// Commits a batch in this node's own lane. The engine has one batch in flight at a time; a second concurrent
@@ -84,6 +90,8 @@ pub trait Log: Send + Sync + 'static {
 /// What a batch became.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
+    /// The epoch in which the numbers below count.
+    pub epoch: Epoch,
     /// The lane that committed it.
     pub lane: LaneId,
     /// The number of the batch in its lane, from 1. A batch of duplicates only has the number 0 and no lane-log entry.
@@ -109,7 +117,8 @@ pub enum AppendError {
     /// Nothing of the batch was committed, nor ever will be. Try again later.
     #[error("the log is not available: {0}")]
     Unavailable(String),
-    /// The batch may have been committed. Try again with the same idempotency keys.
+    /// The batch may have been committed, or was committed to a log that is no longer the one. Try again with the same
+    /// idempotency keys.
     #[error("the outcome of the commit is not known: {0}")]
     Unknown(String),
 }

@@ -76,8 +76,9 @@ fn those_who_ask_for_heads_together_are_answered_together() {
     cluster.gates.heads.close();
     let (before, _) = asked(&cluster);
     let readers = [(ChannelName::parse("room").unwrap(), Some(Seq(0)))];
+    let epoch = cluster.engine(0).epoch();
     let mut questions: Vec<_> = (0..CLIENTS)
-        .map(|_| Box::pin(cluster.engine(0).heads(&readers)))
+        .map(|_| Box::pin(cluster.engine(0).heads(&epoch, &readers)))
         .collect();
     let mut cx = Context::from_waker(Waker::noop());
     for question in &mut questions {

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
 };
 
@@ -77,6 +77,10 @@ impl Session for LineSession {
                 let line = format!("= {channel} {oldest} overtaken\n");
                 (Some(channel), line)
             }
+            Event::Reset => {
+                cx.request(Request::Close);
+                return;
+            }
             other => (None, format!("! {other:?}\n")),
         };
         cx.out.extend_from_slice(line.as_bytes());
@@ -118,6 +122,7 @@ pub(crate) enum From {
     Live,
     After(Seq),
     OtherEpoch(Seq),
+    In(&'static str, Seq),
 }
 
 impl fmt::Display for From {
@@ -126,6 +131,7 @@ impl fmt::Display for From {
             Self::Live => f.write_str("live"),
             Self::After(seq) => write!(f, "{seq}"),
             Self::OtherEpoch(seq) => write!(f, "other:{seq}"),
+            Self::In(epoch, seq) => write!(f, "{epoch}:{seq}"),
         }
     }
 }
@@ -136,6 +142,7 @@ pub(crate) struct Client {
     lines: BufReader<TcpStream>,
     /// Numbers that were read while looking for something else.
     read: HashMap<String, Vec<u64>>,
+    smallest_payload: usize,
 }
 
 impl Client {
@@ -146,6 +153,7 @@ impl Client {
             socket,
             lines,
             read: HashMap::new(),
+            smallest_payload: usize::MAX,
         }
     }
 
@@ -180,9 +188,29 @@ impl Client {
         }
     }
 
+    /// The answer to a subscribe, if there is one before the node closes the connection.
+    pub(crate) fn last_answer(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().rsplit(' ').next().unwrap().to_owned()
+    }
+
     /// Reads until the subscription is told that retention was faster.
     pub(crate) fn expect_truncated(&mut self) {
         assert_eq!(self.answer(), "overtaken");
+    }
+
+    /// Reads until the node closes the connection: no publication may come before.
+    #[track_caller]
+    pub(crate) fn expect_sent_away(&mut self) {
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), self.read.len()), ("", 0));
+    }
+
+    /// The smallest payload that was read, in bytes.
+    pub(crate) fn smallest_payload(&self) -> usize {
+        self.smallest_payload
     }
 
     pub(crate) fn unsubscribe(&mut self, channel: &str) {
@@ -236,6 +264,8 @@ impl Client {
             "=" => Some(words[3].to_owned()),
             "!" => panic!("{line}"),
             channel => {
+                let payload = words[2].len() - 2;
+                self.smallest_payload = self.smallest_payload.min(payload);
                 self.read
                     .entry(channel.to_owned())
                     .or_default()

@@ -1,6 +1,7 @@
 //! The whole engine, several nodes in one process, real sockets: what a subscriber reads is every publication once, in
 //! order, whatever the bus loses, however slowly it reads, and wherever it comes back.
 
+mod epoch;
 mod gate;
 mod herd;
 mod line;

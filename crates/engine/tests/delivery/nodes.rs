@@ -12,11 +12,11 @@ use fanfare_engine::{
     hub::Sink,
     memory::{
         bus::{MemoryBus, MemoryNetwork},
-        log::MemoryLog,
+        log::{MemoryLog, Snapshot},
     },
     port::{Bus, Log, Retention},
 };
-use fanfare_wire::{ChannelName, Draft, Epoch, Json};
+use fanfare_wire::{ChannelName, Draft, Epoch, Json, Seq};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -87,13 +87,29 @@ impl Cluster {
     }
 
     /// Publishes through a node and waits for the acknowledgement.
-    pub(crate) fn publish(&self, node: usize, channel: &str, bytes: usize) {
+    pub(crate) fn publish(&self, node: usize, channel: &str, bytes: usize) -> Seq {
         let data = format!("\"{}\"", "x".repeat(bytes));
         let data = Json::parse(data.as_bytes()).unwrap();
         let draft = Draft::new(ChannelName::parse(channel).unwrap(), Uuid::now_v7(), data);
         self.runtime
             .block_on(self.nodes[node].0.publish(draft))
-            .unwrap();
+            .unwrap()
+            .seq
+    }
+
+    /// What is in the log now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.log.snapshot()
+    }
+
+    /// Puts the log back to what it was.
+    pub(crate) fn restore(&self, snapshot: Snapshot, epoch: &str) {
+        self.log.restore(snapshot, Epoch::parse(epoch).unwrap());
+    }
+
+    /// How often a node has heard of a new epoch.
+    pub(crate) fn epoch_changes(&self, node: usize) -> u64 {
+        self.nodes[node].0.metrics().epoch_changes.value()
     }
 
     /// Removes all but the newest publications of the channels outside namespaces.

@@ -525,6 +525,8 @@ impl Session for ClientSession {
             Event::Wake => self.on_wake(cx),
             Event::Stalled => Err(disconnects::SLOW),
             Event::Drain => Err(disconnects::SHUTDOWN),
+            // The client connects and subscribes again with its positions, and is told that they cannot be recovered.
+            Event::Reset => Err(disconnects::INSUFFICIENT_STATE),
         };
         if let Err(disconnect) = outcome {
             close(cx, disconnect.code, disconnect.reason);

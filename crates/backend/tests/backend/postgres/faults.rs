@@ -274,38 +274,6 @@ async fn a_lane_retired_by_others_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_was_replaced_is_not_written_to() {
-    let database = TestDatabase::new();
-    let log = database.open().await;
-    log.append(&[draft("a", None)]).await.unwrap();
-    let beside = database.client().await;
-    let sql = "UPDATE fanfare.meta SET value = 'another1another1' WHERE key = 'epoch'";
-    beside.batch_execute(sql).await.unwrap();
-    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'fanfare'";
-    super::count(&beside, sql).await;
-    wait_for(
-        &beside,
-        &format!("SELECT 1 - least(1, count(*)) FROM ({sql}) AS x WHERE count > 0"),
-    )
-    .await;
-    let refused = log.append(&[draft("a", None)]).await.unwrap_err();
-    assert!(
-        refused.to_string().contains("restart the node"),
-        "{refused}"
-    );
-    let refused = log.lanes().await.unwrap_err();
-    assert!(
-        refused.to_string().contains("restart the node"),
-        "{refused}"
-    );
-    assert_eq!(
-        super::count(&beside, "SELECT count(*) FROM fanfare.publications").await,
-        1
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarts_heals_the_log() {
     let mut server = Postgres::start().unwrap();
     let url = server.create_database("restarts").unwrap();

@@ -62,6 +62,19 @@ async fn a_schema_of_another_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_from_before_epochs_could_change_keeps_its_own() {
+    let database = TestDatabase::new();
+    let epoch = database.open().await.epoch();
+    let client = database.client().await;
+    let before = "DROP FUNCTION fanfare.claim_epoch, fanfare.identity_text, fanfare.identity;
+                  DELETE FROM fanfare.meta WHERE key <> 'epoch';
+                  DELETE FROM fanfare.migrations WHERE version >= 4";
+    client.batch_execute(before).await.unwrap();
+    let log = database.open().await;
+    assert_eq!((log.epoch(), log.origin()), (epoch.clone(), epoch));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_without_rights_may_open_what_was_migrated() {
     let database = TestDatabase::new();
     let epoch = database.open().await.epoch();
@@ -82,6 +95,13 @@ async fn a_user_without_rights_may_open_what_was_migrated() {
     assert_eq!(log.epoch(), epoch);
     log.append(&[draft("a", Some("k"))]).await.unwrap();
     log.trim(&[]).await.unwrap();
+    // Nor does it need any to take part in a new epoch.
+    let elsewhere = "UPDATE fanfare.meta SET value = 'elsewhere' WHERE key = 'database'";
+    client.batch_execute(elsewhere).await.unwrap();
+    let later = PostgresLog::connect(&url, "n").await.unwrap();
+    assert_ne!(later.epoch(), epoch);
+    let again = later.append(&[draft("a", Some("k"))]).await.unwrap();
+    assert!(again.outcomes[0].duplicate);
 
     let empty = TestDatabase::new();
     let url = empty.url.replace("//fanfare@", &format!("//{role}@"));

@@ -1,0 +1,421 @@
+//! What happened in a run, and whether it may: the rules of a log that numbers in commit order and loses nothing.
+//!
+//! Numbers are given explicitly, so nothing has to be searched for: each rule is a comparison with what was committed.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::DefaultHasher},
+    fmt,
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Violations that are kept; one is enough to fail.
+const VIOLATIONS_MAX: usize = 20;
+
+/// What a run did that it must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule.
+    pub rule: &'static str,
+    /// When, on the virtual clock.
+    pub at: Duration,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}: {}", self.at, self.rule, self.what)
+    }
+}
+
+/// How much happened in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Messages that were committed.
+    pub committed: u64,
+    /// Messages that were acknowledged, repeated ones included.
+    pub acknowledged: u64,
+    /// Publications that clients received.
+    pub received: u64,
+    /// Connections that clients made.
+    pub connections: u64,
+    /// Times that a node died or stopped.
+    pub interruptions: u64,
+    /// A digest of everything in its order: the same for the same seed.
+    pub digest: u64,
+}
+
+/// One of many who read, or one of many who write.
+pub(crate) type Who = usize;
+
+/// Sees everything. Shared by all parts of a run.
+#[derive(Clone)]
+pub(crate) struct Judge(Arc<Mutex<State>>);
+
+struct State {
+    started: Instant,
+    trace: bool,
+    /// A delivery to a live subscriber may take so long after its commit, if the plan allows a bound.
+    prompt: Option<Duration>,
+    violations: Vec<Violation>,
+    figures: Figures,
+    digest: DefaultHasher,
+    channels: BTreeMap<String, Truth>,
+    sent: HashMap<String, Sent>,
+    streams: BTreeMap<(Who, String), Stream>,
+    /// Per connection of a publisher and channel: how many of its sends were acknowledged, and the highest number.
+    pipelines: HashMap<(u64, String), (u64, u64)>,
+}
+
+/// What the log holds of a channel.
+#[derive(Default)]
+struct Truth {
+    /// Keys and times of commit, number 1 first.
+    rows: Vec<(String, Instant)>,
+    trimmed: u64,
+    /// The highest number that was acknowledged.
+    acked: u64,
+}
+
+struct Sent {
+    channel: String,
+    /// The highest number that was acknowledged in the channel when it was first sent.
+    floor: u64,
+    number: Option<u64>,
+    acked: Option<u64>,
+}
+
+#[derive(Default)]
+struct Stream {
+    /// The last number received; `None` before the first subscribe.
+    position: Option<u64>,
+    /// Since when it is live, if it is.
+    live_since: Option<Instant>,
+}
+
+impl Judge {
+    pub(crate) fn new(prompt: Option<Duration>, trace: bool) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            started: Instant::now(),
+            trace,
+            prompt,
+            violations: Vec::new(),
+            figures: Figures::default(),
+            digest: DefaultHasher::new(),
+            channels: BTreeMap::new(),
+            sent: HashMap::new(),
+            streams: BTreeMap::new(),
+            pipelines: HashMap::new(),
+        })))
+    }
+
+    /// A message is sent for the first time.
+    pub(crate) fn sent(&self, key: &str, channel: &str) {
+        let mut state = self.state();
+        state.note(|| format!("send {channel} {key}"));
+        let floor = state.truth(channel).acked;
+        let sent = Sent {
+            channel: channel.to_owned(),
+            floor,
+            number: None,
+            acked: None,
+        };
+        state.sent.insert(key.to_owned(), sent);
+    }
+
+    /// The log has committed a message.
+    pub(crate) fn committed(&self, channel: &str, number: u64, key: &str) {
+        let mut state = self.state();
+        state.note(|| format!("commit {channel} {number} {key}"));
+        state.figures.committed += 1;
+        let due = state.truth(channel).rows.len() as u64 + 1;
+        if number != due {
+            state.violate("dense", || {
+                format!("{channel}: {number} was given out, {due} was due")
+            });
+        }
+        let Some(sent) = state.sent.get_mut(key) else {
+            state.violate("phantom", || {
+                format!("{channel} {number}: nobody sent {key}")
+            });
+            return;
+        };
+        let (before, floor, wanted) = (sent.number, sent.floor, sent.channel.clone());
+        sent.number = Some(number);
+        if let Some(before) = before {
+            state.violate("duplicate", || {
+                format!("{channel}: {key} is committed as {before} and {number}")
+            });
+        }
+        if number <= floor {
+            state.violate("real-time", || {
+                format!("{channel}: {key} got {number}, sent after {floor} was acknowledged")
+            });
+        }
+        if wanted != channel {
+            state.violate("phantom", || format!("{key} of {wanted} is in {channel}"));
+        }
+        let row = (key.to_owned(), Instant::now());
+        state.truth(channel).rows.push(row);
+    }
+
+    /// The log has removed everything up to a number.
+    pub(crate) fn trimmed(&self, channel: &str, number: u64) {
+        let mut state = self.state();
+        let truth = state.truth(channel);
+        truth.trimmed = truth.trimmed.max(number);
+    }
+
+    /// A publisher was told that its message is committed. `pipeline` is the connection and the place among the sends on
+    /// it, if it was sent once only.
+    pub(crate) fn acked(
+        &self,
+        channel: &str,
+        number: u64,
+        key: &str,
+        pipeline: Option<(u64, u64)>,
+    ) {
+        let mut state = self.state();
+        state.note(|| format!("ack {channel} {number} {key}"));
+        state.figures.acknowledged += 1;
+        let committed = state.truth(channel).row(number).map(|row| row.0.clone());
+        if committed.as_deref() != Some(key) {
+            state.violate("lost-write", || {
+                format!("{channel} {number}: {key} is acknowledged, the log has {committed:?}")
+            });
+        }
+        let truth = state.truth(channel);
+        truth.acked = truth.acked.max(number);
+        if let Some(sent) = state.sent.get_mut(key) {
+            sent.acked = Some(number);
+        }
+        if let Some((connection, place)) = pipeline {
+            state.pipelined(connection, channel, place, number);
+        }
+    }
+
+    /// A client's subscription begins or goes on behind a number.
+    pub(crate) fn subscribed(&self, who: Who, channel: &str, position: u64, recovery: &str) {
+        let mut state = self.state();
+        state.note(|| format!("client {who}: {channel} from {position} ({recovery})"));
+        let trimmed = state.truth(channel).trimmed;
+        let before = state.stream(who, channel).position;
+        let fits = match (recovery, before) {
+            ("live", None) => true,
+            ("recovered", Some(before)) => before == position,
+            ("truncated", Some(before)) => before < position && position <= trimmed,
+            _ => false,
+        };
+        if !fits {
+            state.violate("resume", || {
+                format!("client {who} at {before:?} of {channel}: {recovery}, {position}, trimmed {trimmed}")
+            });
+        }
+        let stream = state.stream(who, channel);
+        stream.position = Some(position);
+        stream.live_since = None;
+    }
+
+    /// A client was told that retention has overtaken it.
+    pub(crate) fn truncated(&self, who: Who, channel: &str, oldest: u64) {
+        self.subscribed(who, channel, oldest.saturating_sub(1), "truncated");
+    }
+
+    /// A client's connection is gone.
+    pub(crate) fn disconnected(&self, who: Who) {
+        let mut state = self.state();
+        state.note(|| format!("client {who}: disconnected"));
+        for (_, stream) in state
+            .streams
+            .range_mut((who, String::new())..(who + 1, String::new()))
+        {
+            stream.live_since = None;
+        }
+    }
+
+    /// A client has received a publication.
+    pub(crate) fn received(&self, who: Who, channel: &str, number: u64, key: &str) {
+        let mut state = self.state();
+        state.note(|| format!("client {who}: {channel} {number} {key}"));
+        state.figures.received += 1;
+        let now = Instant::now();
+        let Some((committed, at)) = state.truth(channel).row(number).cloned() else {
+            state.violate("commit-first", || {
+                format!("client {who} was shown {channel} {number} {key} before it was committed")
+            });
+            return;
+        };
+        if committed != key {
+            state.violate("agreement", || {
+                format!("client {who}: {channel} {number} is {key}, the log has {committed}")
+            });
+        }
+        let head = state.truth(channel).rows.len() as u64;
+        let stream = state.stream(who, channel);
+        let due = stream.position.map(|position| position + 1);
+        let live_since = stream.live_since;
+        stream.position = stream.position.max(Some(number));
+        if number == head && stream.live_since.is_none() {
+            stream.live_since = Some(now);
+        }
+        if due != Some(number) {
+            state.violate("stream", || {
+                format!("client {who}: {channel} {number} came, {due:?} was due")
+            });
+        }
+        if let (Some(bound), Some(live_since)) = (state.prompt, live_since)
+            && at > live_since
+            && now - at > bound
+        {
+            state.violate("prompt", || {
+                format!(
+                    "client {who}: {channel} {number} came {:?} after its commit",
+                    now - at
+                )
+            });
+        }
+    }
+
+    /// A client has read history: what was acknowledged before it asked must be there.
+    pub(crate) fn read(&self, channel: &str, number: u64, wanted: &str, found: Option<&str>) {
+        let mut state = self.state();
+        let trimmed = state.truth(channel).trimmed;
+        if found != Some(wanted) && number > trimmed {
+            state.violate("stable-read", || {
+                format!("{channel} {number}: {wanted} was acknowledged, history has {found:?}")
+            });
+        }
+    }
+
+    /// What somebody saw that no rule foresees.
+    pub(crate) fn strange(&self, what: String) {
+        self.state().violate("protocol", || what);
+    }
+
+    /// Counts a connection of a client.
+    pub(crate) fn connected(&self) {
+        self.state().figures.connections += 1;
+    }
+
+    /// Counts the death or the pause of a node.
+    pub(crate) fn interrupted(&self, what: String) {
+        let mut state = self.state();
+        state.figures.interruptions += 1;
+        state.note(|| what);
+    }
+
+    /// Whether a client has everything that is committed in its channels.
+    pub(crate) fn is_complete(&self, who: Who, channels: &[String]) -> bool {
+        let mut state = self.state();
+        channels.iter().all(|channel| {
+            let head = state.truth(channel).rows.len() as u64;
+            state.stream(who, channel).position == Some(head)
+        })
+    }
+
+    /// A client that should have everything does not.
+    pub(crate) fn incomplete(&self, who: Who, channels: &[String]) {
+        let mut state = self.state();
+        for channel in channels {
+            let head = state.truth(channel).rows.len() as u64;
+            let position = state.stream(who, channel).position;
+            if position != Some(head) {
+                state.violate("unseen", || {
+                    format!("client {who}: {channel} stands at {position:?}, the head is {head}")
+                });
+            }
+        }
+    }
+
+    /// A message was never answered although everything is well again.
+    pub(crate) fn unanswered(&self, key: &str) {
+        self.state()
+            .violate("unanswered", || format!("{key} was never answered"));
+    }
+
+    /// The verdict.
+    pub(crate) fn verdict(&self) -> (Vec<Violation>, Figures) {
+        let mut state = self.state();
+        let mut unkept: Vec<String> = Vec::new();
+        for (key, sent) in &state.sent {
+            if sent.acked.is_some() && sent.acked != sent.number {
+                unkept.push(format!(
+                    "{key} was acknowledged as {:?}, the log has it as {:?}",
+                    sent.acked, sent.number
+                ));
+            }
+        }
+        unkept.sort();
+        for what in unkept {
+            state.violate("lost-write", || what);
+        }
+        state.figures.digest = state.digest.finish();
+        (state.violations.clone(), state.figures)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn truth(&mut self, channel: &str) -> &mut Truth {
+        if !self.channels.contains_key(channel) {
+            self.channels.insert(channel.to_owned(), Truth::default());
+        }
+        self.channels.entry(channel.to_owned()).or_default()
+    }
+
+    fn stream(&mut self, who: Who, channel: &str) -> &mut Stream {
+        self.streams.entry((who, channel.to_owned())).or_default()
+    }
+
+    /// What is sent over one connection is numbered in the order in which it was sent.
+    fn pipelined(&mut self, connection: u64, channel: &str, place: u64, number: u64) {
+        let last = self
+            .pipelines
+            .entry((connection, channel.to_owned()))
+            .or_default();
+        let before = *last;
+        *last = (*last).max((place, number));
+        if (place > before.0) != (number > before.1) {
+            self.violate("fifo", || {
+                format!("{channel}: send {place} of a connection got {number}, {before:?} before")
+            });
+        }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let at = self.started.elapsed();
+        let what = what();
+        (at, &what).hash(&mut self.digest);
+        if self.trace {
+            eprintln!("{:>12.6} {what}", at.as_secs_f64());
+        }
+    }
+
+    fn violate(&mut self, rule: &'static str, what: impl FnOnce() -> String) {
+        let violation = Violation {
+            rule,
+            at: self.started.elapsed(),
+            what: what(),
+        };
+        if self.trace {
+            eprintln!("VIOLATION {violation}");
+        }
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(violation);
+        }
+    }
+}
+
+impl Truth {
+    fn row(&self, number: u64) -> Option<&(String, Instant)> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.rows.get(index)
+    }
+}

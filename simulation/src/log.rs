@@ -1,0 +1,350 @@
+//! The way between the nodes and the log: slow, breaking at the worst moment, sometimes away.
+//!
+//! The log itself is the engine's exact twin in memory. What varies is when a call reaches it, when its answer comes back,
+//! and whether either does: a call that was sent goes on without the node that sent it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fanfare_engine::{
+    memory::log::MemoryLog,
+    port::{
+        AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, Log, LogError, NodeRecord,
+        Outcome, ReadRange, Retention, Trimmed,
+    },
+};
+use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Seq};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    dice::Dice,
+    judge::Judge,
+    plan::{Breach, LogFaults, Plan},
+};
+
+/// The log that all nodes share.
+#[derive(Clone)]
+pub(crate) struct Database(Arc<Inner>);
+
+struct Inner {
+    log: MemoryLog,
+    dice: Dice,
+    judge: Judge,
+    channels: Vec<ChannelName>,
+    breach: Option<Breach>,
+    state: Mutex<State>,
+}
+
+struct State {
+    faults: LogFaults,
+    /// Until when it is away.
+    away_until: Option<Instant>,
+}
+
+/// One node's way to it.
+pub(crate) struct NodeLog {
+    database: Database,
+    lane: Mutex<Arc<Lane>>,
+}
+
+/// One database session that appends.
+struct Lane {
+    log: MemoryLog,
+    /// Another one took its place: what it has not committed by now it never will.
+    retired: AtomicBool,
+    /// It is not known what became of its last batch.
+    doubtful: AtomicBool,
+}
+
+impl Database {
+    pub(crate) fn new(dice: Dice, judge: Judge, channels: Vec<ChannelName>, plan: &Plan) -> Self {
+        let started = Instant::now();
+        let clock = move || Millis::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        // `named` refuses the empty word only.
+        let epoch = Epoch::named("simulation").unwrap_or_else(|| unreachable!());
+        Self(Arc::new(Inner {
+            log: MemoryLog::new(epoch, clock),
+            dice,
+            judge,
+            channels,
+            breach: plan.breach,
+            state: Mutex::new(State {
+                faults: plan.log.clone(),
+                away_until: None,
+            }),
+        }))
+    }
+
+    /// A way to it for a node that starts.
+    pub(crate) fn join(&self) -> NodeLog {
+        NodeLog {
+            lane: Mutex::new(self.open_lane()),
+            database: self.clone(),
+        }
+    }
+
+    /// What may happen in a tenth of a second.
+    pub(crate) fn tick(&self) {
+        let mut state = self.state();
+        match state.away_until {
+            Some(until) if until <= Instant::now() => {
+                state.away_until = None;
+                self.0.log.set_available(true);
+            }
+            None if self.0.dice.chance(state.faults.away) => {
+                state.away_until = Some(Instant::now() + self.0.dice.millis(10, 3000));
+                self.0.log.set_available(false);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends all faults.
+    pub(crate) fn heal(&self) {
+        let mut state = self.state();
+        state.faults = LogFaults::default();
+        state.away_until = None;
+        self.0.log.set_available(true);
+    }
+
+    fn open_lane(&self) -> Arc<Lane> {
+        Arc::new(Lane {
+            log: self.0.log.open_lane(),
+            retired: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
+        })
+    }
+
+    fn faults(&self) -> LogFaults {
+        self.state().faults.clone()
+    }
+
+    fn one_way(&self) -> Duration {
+        let dice = &self.0.dice;
+        match dice.chance(self.faults().slow) {
+            true => dice.millis(1, 500),
+            false => dice.micros(50, 1500),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries a question to the log and its answer back.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(MemoryLog) -> BoxFuture<'static, Result<T, LogError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, LogError>> {
+        let (sender, answer) = oneshot::channel();
+        let database = self.clone();
+        let (there, back) = (self.one_way(), self.one_way());
+        let fails = self.0.dice.chance(self.faults().fail);
+        tokio::spawn(async move {
+            sleep(there).await;
+            let result = question(database.0.log.clone()).await;
+            sleep(back).await;
+            if !fails {
+                // A node that has died does not wait.
+                let _ = sender.send(result);
+            }
+        });
+        Box::pin(async { answer.await.unwrap_or_else(|_| Err(broken())) })
+    }
+
+    /// A batch arrives at the log.
+    async fn commit(&self, lane: &Lane, batch: &[Draft]) -> Result<Committed, AppendError> {
+        if lane.retired.load(SeqCst) {
+            return Err(AppendError::Unavailable("the lane is retired".to_owned()));
+        }
+        if self.0.breach == Some(Breach::Uncommitted) && self.0.dice.chance(0.05) {
+            return self.pretend(lane, batch).await;
+        }
+        let stripped: Vec<Draft>;
+        let batch = match self.0.breach {
+            Some(Breach::ForgetKeys) => {
+                stripped = batch.iter().cloned().map(without_key).collect();
+                &stripped
+            }
+            _ => batch,
+        };
+        let committed = lane.log.append(batch).await?;
+        for (draft, outcome) in batch.iter().zip(&committed.outcomes) {
+            if !outcome.duplicate {
+                let key = crate::session::key(draft.data.as_bytes());
+                self.0
+                    .judge
+                    .committed(draft.channel.as_str(), outcome.seq.0, &key);
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Answers as if it had committed.
+    async fn pretend(&self, lane: &Lane, batch: &[Draft]) -> Result<Committed, AppendError> {
+        let mut committed = lane.log.append(&[]).await?;
+        for draft in batch {
+            let before = committed
+                .outcomes
+                .iter()
+                .zip(batch)
+                .filter(|(_, earlier)| earlier.channel == draft.channel)
+                .count() as u64;
+            let heads = lane.log.heads(std::slice::from_ref(&draft.channel)).await;
+            let head = heads.ok().and_then(|heads| heads.first().copied());
+            committed.outcomes.push(Outcome {
+                seq: Seq(head.unwrap_or_default().seq.0 + before + 1),
+                time: 0,
+                duplicate: false,
+            });
+        }
+        Ok(committed)
+    }
+}
+
+impl NodeLog {
+    /// The lane for the next batch: a new one if it is not known what became of the last one. Only then can the old one
+    /// no longer commit.
+    fn lane(&self) -> Arc<Lane> {
+        let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        if lane.doubtful.load(SeqCst) {
+            lane.retired.store(true, SeqCst);
+            *lane = self.database.open_lane();
+        }
+        Arc::clone(&lane)
+    }
+}
+
+impl Log for NodeLog {
+    fn epoch(&self) -> Epoch {
+        self.database.0.log.epoch()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
+        let lane = self.lane();
+        let database = self.database.clone();
+        let batch = batch.to_vec();
+        let (sender, answer) = oneshot::channel();
+        let (there, back) = (database.one_way(), database.one_way());
+        let dice = database.0.dice.clone();
+        let lost = dice.chance(database.faults().lose_answer);
+        let asked = Arc::clone(&lane);
+        tokio::spawn(async move {
+            sleep(there).await;
+            // The node died before its request had left, or after.
+            if sender.is_closed() && dice.chance(0.5) {
+                return;
+            }
+            if !lost {
+                let result = database.commit(&asked, &batch).await;
+                sleep(back).await;
+                let _ = sender.send(result);
+                return;
+            }
+            // The connection broke: the request may be on its way for a while, or have been lost as well.
+            asked.doubtful.store(true, SeqCst);
+            if dice.chance(0.5) {
+                drop(sender);
+                sleep(dice.millis(0, 1000)).await;
+                if dice.chance(0.7) {
+                    // What became of it only the log knows.
+                    let _ = database.commit(&asked, &batch).await;
+                }
+                return;
+            }
+            // A new connection retires the lane and looks.
+            let result = match dice.chance(0.5) {
+                true => database.commit(&asked, &batch).await,
+                false => Err(AppendError::Unavailable("the connection broke".to_owned())),
+            };
+            asked.retired.store(true, SeqCst);
+            sleep(back).await;
+            let _ = sender.send(result);
+        });
+        Box::pin(async {
+            answer
+                .await
+                .unwrap_or_else(|_| Err(AppendError::Unknown("lost".to_owned())))
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        range: ReadRange,
+    ) -> BoxFuture<'a, Result<Vec<Publication>, LogError>> {
+        let channel = channel.clone();
+        self.database
+            .ask(move |log| Box::pin(async move { log.read(&channel, range).await }))
+    }
+
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, LogError>> {
+        let channels = channels.to_vec();
+        self.database
+            .ask(move |log| Box::pin(async move { log.heads(&channels).await }))
+    }
+
+    fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
+        self.database
+            .ask(|log| Box::pin(async move { log.lanes().await }))
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        cursors: &'a LaneCursors,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
+        let cursors = cursors.clone();
+        let skips = self.database.0.breach == Some(Breach::SkipSweep);
+        self.database.ask(move |log| {
+            Box::pin(async move {
+                let mut batches = log.sweep(&cursors, limit).await?;
+                if skips {
+                    batches.iter_mut().for_each(|batch| batch.channels.clear());
+                }
+                Ok(batches)
+            })
+        })
+    }
+
+    fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
+        let rules = rules.to_vec();
+        let judge = self.database.0.judge.clone();
+        let channels = self.database.0.channels.clone();
+        self.database.ask(move |log| {
+            Box::pin(async move {
+                let trimmed = log.trim(&rules).await?;
+                for (channel, head) in channels.iter().zip(log.heads(&channels).await?) {
+                    judge.trimmed(channel.as_str(), head.trimmed.0);
+                }
+                Ok(trimmed)
+            })
+        })
+    }
+
+    fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
+        self.database
+            .ask(|log| Box::pin(async move { log.heartbeat(about).await }))
+    }
+}
+
+fn without_key(mut draft: Draft) -> Draft {
+    draft.idempotency_key = None;
+    draft
+}
+
+fn broken() -> LogError {
+    LogError("the connection broke".to_owned())
+}

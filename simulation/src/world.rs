@@ -1,0 +1,221 @@
+//! A run, from its beginning to its verdict.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use fanfare_engine::Engine;
+use fanfare_wire::{ChannelName, Draft, Json};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    bus::Network,
+    client::Client,
+    dice::Dice,
+    judge::{Figures, Judge, Violation},
+    log::Database,
+    node::Place,
+    plan::{ClientFaults, NodeFaults, Plan},
+    publisher::Publisher,
+    session::key,
+};
+
+/// Faults that last are drawn so often.
+const TICK: Duration = Duration::from_millis(100);
+/// With nothing but the bus at fault, a live subscriber has everything within so long of its commit: the sweep finds it
+/// after 200 ms, a late hint is waited for, the log answers.
+const PROMPT: Duration = Duration::from_millis(500);
+/// When everything is well again, everything is everywhere within so long, or never.
+const QUIET: Duration = Duration::from_secs(120);
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// What it did.
+    pub plan: Plan,
+    /// What it must not have done; empty in a run that holds.
+    pub violations: Vec<Violation>,
+    /// How much happened.
+    pub figures: Figures,
+}
+
+/// What all parts of a run share.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) dice: Dice,
+    pub(crate) judge: Judge,
+    pub(crate) database: Database,
+    pub(crate) network: Network,
+    pub(crate) channels: Vec<String>,
+    places: Vec<Arc<Place>>,
+    /// No more faults, no new messages.
+    healed: AtomicBool,
+    over: AtomicBool,
+    numbers: AtomicU64,
+}
+
+/// Runs a seed. `change` may change its plan before it begins; `trace` prints everything that happens.
+///
+/// # Panics
+/// If the operating system has no memory for a runtime.
+#[must_use]
+pub fn run(seed: u64, change: impl FnOnce(&mut Plan), trace: bool) -> Verdict {
+    let dice = Dice::new(seed);
+    let mut plan = Plan::draw(&dice);
+    change(&mut plan);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime needs memory only");
+    let (violations, figures) = runtime.block_on(live(dice, plan.clone(), trace));
+    Verdict {
+        plan,
+        violations,
+        figures,
+    }
+}
+
+async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) {
+    let world = World::new(dice, plan, trace);
+    for (number, place) in world.places.iter().enumerate() {
+        place.start(number, &world);
+    }
+    let mut readers = Vec::new();
+    for who in 0..world.plan.clients {
+        let channels: Vec<String> = world
+            .channels
+            .iter()
+            .filter(|_| world.dice.chance(0.6))
+            .cloned()
+            .collect();
+        if channels.is_empty() {
+            continue;
+        }
+        tokio::spawn(Client::new(who, Arc::clone(&world), &channels).run());
+        readers.push((who, channels));
+    }
+    let publishers: Vec<_> = (0..world.plan.publishers)
+        .map(|name| tokio::spawn(Publisher::new(name, Arc::clone(&world)).run()))
+        .collect();
+
+    let end = Instant::now() + world.plan.duration;
+    while Instant::now() < end {
+        sleep(TICK).await;
+        world.network.tick();
+        world.database.tick();
+    }
+    world.heal();
+    for publisher in publishers {
+        if tokio::time::timeout(QUIET, publisher).await.is_err() {
+            world.judge.unanswered("something of a publisher");
+        }
+    }
+    world.say_last_words().await;
+    let end = Instant::now() + QUIET;
+    let complete = |(who, channels): &(usize, Vec<String>)| world.judge.is_complete(*who, channels);
+    while !readers.iter().all(complete) && Instant::now() < end {
+        sleep(TICK).await;
+    }
+    for (who, channels) in &readers {
+        world.judge.incomplete(*who, channels);
+    }
+    world.over.store(true, SeqCst);
+    world.places.iter().for_each(|place| place.end());
+    world.network.close();
+    world.judge.verdict()
+}
+
+impl World {
+    fn new(dice: Dice, plan: Plan, trace: bool) -> Arc<Self> {
+        let judge = Judge::new(plan.is_prompt().then_some(PROMPT), trace);
+        let channels: Vec<String> = (1..=plan.channels).map(|at| format!("c{at}")).collect();
+        let names = channels
+            .iter()
+            .filter_map(|name| ChannelName::parse(name).ok())
+            .collect();
+        Arc::new(Self {
+            database: Database::new(dice.clone(), judge.clone(), names, &plan),
+            network: Network::new(dice.clone(), plan.bus.clone()),
+            places: (0..plan.nodes).map(|_| Arc::default()).collect(),
+            channels,
+            judge,
+            dice,
+            plan,
+            healed: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            numbers: AtomicU64::new(0),
+        })
+    }
+
+    /// A node that a client happens to find; it may be paused.
+    pub(crate) fn some_node(&self) -> Option<Arc<Engine>> {
+        self.places[self.dice.index(self.places.len())].engine()
+    }
+
+    /// A number that was not given out before.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, SeqCst)
+    }
+
+    /// What happens to nodes now.
+    pub(crate) fn node_faults(&self) -> NodeFaults {
+        match self.healed.load(SeqCst) {
+            true => NodeFaults::default(),
+            false => self.plan.node.clone(),
+        }
+    }
+
+    /// What clients do now.
+    pub(crate) fn client_faults(&self) -> ClientFaults {
+        match self.healed.load(SeqCst) {
+            true => ClientFaults::default(),
+            false => self.plan.client.clone(),
+        }
+    }
+
+    /// Whether new messages are published.
+    pub(crate) fn is_inviting(&self) -> bool {
+        !self.healed.load(SeqCst)
+    }
+
+    /// Whether the verdict is made.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(SeqCst)
+    }
+
+    fn heal(&self) {
+        self.healed.store(true, SeqCst);
+        self.network.heal();
+        self.database.heal();
+    }
+
+    /// One more message in each channel, after which nothing comes that could show that it was lost.
+    async fn say_last_words(&self) {
+        for channel in &self.channels {
+            let data = Publisher::last_words(self, channel);
+            let sent = key(data.as_bytes());
+            let (Ok(name), Ok(json)) = (ChannelName::parse(channel), Json::parse(data.as_bytes()))
+            else {
+                continue;
+            };
+            let mut draft = Draft::new(name, Uuid::nil(), json);
+            draft.idempotency_key = Some(sent.clone());
+            let until = Instant::now() + QUIET;
+            while Instant::now() < until {
+                if let Some(engine) = self.some_node()
+                    && let Ok(published) = engine.publish(draft.clone()).await
+                {
+                    self.judge.acked(channel, published.seq.0, &sent, None);
+                    break;
+                }
+                sleep(TICK).await;
+            }
+        }
+    }
+}
