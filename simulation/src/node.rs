@@ -17,6 +17,8 @@ use crate::{session::LineForm, world::World};
 
 /// How often retention is applied.
 const RETENTION_INTERVAL: Duration = Duration::from_millis(700);
+/// How long a client may take nothing.
+const STALL_SECONDS: u32 = 60;
 
 /// A place for a node: it holds one, or the memory of one.
 #[derive(Default)]
@@ -54,6 +56,7 @@ impl Place {
             shards: world.plan.shards,
             retention: retention.into_iter().collect(),
             retention_interval: RETENTION_INTERVAL,
+            stall_seconds: STALL_SECONDS,
             about: Arc::new(|| Bytes::from_static(b"{}")),
             metrics: Arc::new(Metrics::default()),
         };

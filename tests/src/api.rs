@@ -220,6 +220,26 @@ impl Api {
         Ok(response)
     }
 
+    /// A sample of `/metrics`, by its name and labels: `connections`, `healed_publications_total{cause="gap"}`.
+    ///
+    /// # Panics
+    /// When the node does not answer, or has no such sample.
+    #[track_caller]
+    pub fn metric(&self, sample: &str) -> f64 {
+        let text = match self.get("/metrics") {
+            Ok(response) => response.text(),
+            Err(error) => panic!("/metrics: {error}"),
+        };
+        let value = text.lines().find_map(|line| {
+            let rest = line.strip_prefix("fanfare_")?.strip_prefix(sample)?;
+            rest.strip_prefix(' ')?.parse().ok()
+        });
+        match value {
+            Some(value) => value,
+            None => panic!("no sample {sample} in {text}"),
+        }
+    }
+
     /// Gets a path.
     ///
     /// # Errors

@@ -196,7 +196,11 @@ impl Http {
         Ok(self.unread.drain(..end).collect())
     }
 
-    fn read_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// Reads so many bytes of a body that has a length.
+    ///
+    /// # Errors
+    /// When the connection breaks before.
+    pub fn read_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         self.fill_to(length)?;
         Ok(self.unread.drain(..length).collect())
     }

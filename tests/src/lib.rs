@@ -7,9 +7,11 @@
 
 pub mod api;
 pub mod expect;
+pub mod hold;
 pub mod http;
 pub mod jwt;
 pub mod servers;
+pub mod slow;
 pub mod sse;
 pub mod wait;
 pub mod ws;

@@ -108,6 +108,21 @@ pub fn database() -> String {
     }
 }
 
+/// Memory of a process in RAM that is its own, not a file's.
+///
+/// # Panics
+/// When there is no such process.
+#[track_caller]
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    match kibibytes {
+        Some(kibibytes) => kibibytes * 1024,
+        None => panic!("no process {pid}"),
+    }
+}
+
 /// Nodes on one database and one Redis, open to everybody.
 #[derive(Debug)]
 pub struct Cluster {

@@ -31,6 +31,7 @@ pub struct Stream {
     text: String,
     events: VecDeque<Event>,
     last_id: Option<String>,
+    retry_ms: Option<u64>,
     ended: bool,
 }
 
@@ -80,6 +81,7 @@ impl Stream {
             text: String::new(),
             events: VecDeque::new(),
             last_id: None,
+            retry_ms: None,
             ended: false,
         }
     }
@@ -125,6 +127,27 @@ impl Stream {
         self.last_id.as_deref()
     }
 
+    /// Reads to the end of the stream.
+    ///
+    /// # Panics
+    /// When patience is at its end.
+    #[track_caller]
+    pub fn end(&mut self) {
+        let deadline = deadline();
+        while !self.ended {
+            assert!(
+                Instant::now() < deadline,
+                "the server did not end the stream"
+            );
+            self.read_until(deadline);
+        }
+    }
+
+    /// The last `retry` that the stream told, in milliseconds; taken, so that the next one is seen to be new.
+    pub fn take_retry_ms(&mut self) -> Option<u64> {
+        self.retry_ms.take()
+    }
+
     /// True while the server has not ended the stream, after a short look at it.
     pub fn is_open(&mut self) -> bool {
         self.read_until(Instant::now() + GLANCE);
@@ -147,15 +170,28 @@ impl Stream {
                 self.text.push_str(&String::from_utf8_lossy(&chunk));
                 self.take_events();
             }
-            Ok(None) => self.ended = true,
+            Ok(None) => {
+                self.ended = true;
+                // A browser takes the fields of an event that has no end, too.
+                let rest = std::mem::take(&mut self.text);
+                self.take_retry(&rest);
+            }
             Err(error) if is_timeout(&error) => {}
             Err(_) => self.ended = true,
+        }
+    }
+
+    fn take_retry(&mut self, text: &str) {
+        let mut told = text.lines().filter_map(|line| line.strip_prefix("retry:"));
+        if let Some(retry) = told.next_back() {
+            self.retry_ms = retry.trim().parse().ok();
         }
     }
 
     fn take_events(&mut self) {
         while let Some(end) = self.text.find("\n\n") {
             let block: String = self.text.drain(..end + 2).collect();
+            self.take_retry(&block);
             if let Some(event) = parse_event(&block) {
                 self.events.push_back(event);
             }

@@ -274,6 +274,12 @@ impl Client {
         }
     }
 
+    /// The first reply that has come, whatever it answers, after a short look at the connection.
+    pub fn reply_soon(&mut self) -> Option<Value> {
+        self.glance();
+        self.replies.pop_front()
+    }
+
     /// True while the connection has not ended, after a short look at it.
     pub fn is_open(&mut self) -> bool {
         self.glance();

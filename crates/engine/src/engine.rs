@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use crate::{
     channels::{Attachment, Channels},
     epoch::{Epochs, in_one_epoch, was_replaced},
+    heads::Heads,
     heal::{self, Cause},
     hub::{
         Common, Event, HistoryQuery, Hub, Inbox, Message, Remote, Upstream,
@@ -24,7 +25,10 @@ use crate::{
     },
     metrics::Metrics,
     pages::Pages,
-    port::{Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange, Retention},
+    port::{
+        AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange,
+        Retention,
+    },
     publish::{PublishError, Published, Publisher, Reply},
     sweep::Sweeper,
     task,
@@ -49,6 +53,8 @@ pub struct EngineConfig {
     pub retention: Vec<Retention>,
     /// How often retention is applied.
     pub retention_interval: Duration,
+    /// A connection whose peer takes nothing for so many seconds is closed; at least 1.
+    pub stall_seconds: u32,
     /// What the node tells about itself to the others: a JSON object.
     pub about: Arc<dyn Fn() -> Bytes + Send + Sync>,
     /// Where the engine counts.
@@ -75,6 +81,7 @@ struct Core {
     bus: Arc<dyn Bus>,
     channels: Arc<Channels>,
     publisher: Publisher,
+    heads: Heads,
     pages: Arc<Pages>,
     epochs: Arc<Epochs>,
     metrics: Arc<Metrics>,
@@ -98,6 +105,7 @@ impl Engine {
             shards,
             retention,
             retention_interval,
+            stall_seconds,
             about,
             metrics,
         } = config;
@@ -124,6 +132,7 @@ impl Engine {
             Arc::clone(&metrics),
         );
         let core = Arc::new(Core {
+            heads: Heads::start(Arc::clone(&log), Arc::clone(&metrics)),
             log,
             bus,
             channels,
@@ -139,6 +148,7 @@ impl Engine {
             upstream,
             forms: forms.into(),
             metrics,
+            stall_seconds: stall_seconds.max(1),
         });
         let hub = Hub::start(shards.max(1), &common)?;
         core.epochs.tell(hub.inboxes());
@@ -172,7 +182,7 @@ impl Engine {
     pub async fn publish(&self, draft: Draft) -> Result<Published, PublishError> {
         let (sender, answer) = oneshot::channel();
         self.core.publisher.publish(draft, Reply::Waiting(sender));
-        answer.await.unwrap_or(Err(PublishError::Closed))
+        answer.await.unwrap_or_else(unanswered)
     }
 
     /// Commits messages together, as far as they fit into one batch; one result for each.
@@ -185,7 +195,7 @@ impl Engine {
         }
         let mut results = Vec::with_capacity(answers.len());
         for answer in answers {
-            results.push(answer.await.unwrap_or(Err(PublishError::Closed)));
+            results.push(answer.await.unwrap_or_else(unanswered));
         }
         results
     }
@@ -246,10 +256,23 @@ impl Engine {
         }
     }
 
+    /// How many publishes wait for their batch, and what they weigh in bytes.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        let publisher = &self.core.publisher;
+        (publisher.waiting(), publisher.waiting_bytes())
+    }
+
     /// Waits until every publish that was taken is committed or refused.
     pub async fn flushed(&self) {
         self.core.publisher.flushed().await;
     }
+}
+
+/// A publish that was taken, and whose lane ended without a word.
+fn unanswered<T>(_: oneshot::error::RecvError) -> Result<T, PublishError> {
+    let reason = "the node stopped before the answer".to_owned();
+    Err(AppendError::Unknown(reason).into())
 }
 
 impl Core {
@@ -331,7 +354,7 @@ impl Core {
         let unknown: Vec<usize> = (0..heads.len()).filter(|at| heads[*at].is_none()).collect();
         let names: Vec<ChannelName> = unknown.iter().map(|at| readers[*at].0.clone()).collect();
         if !names.is_empty() {
-            let (answered_in, found) = in_one_epoch(&*self.log, |log| log.heads(&names)).await?;
+            let (answered_in, found) = self.heads.read(names).await?;
             if answered_in != *epoch {
                 return Err(was_replaced());
             }
@@ -340,6 +363,11 @@ impl Core {
             }
         }
         Ok(heads.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    async fn head(&self, channel: &ChannelName) -> Result<(Epoch, Head), LogError> {
+        let (epoch, heads) = self.heads.read(vec![channel.clone()]).await?;
+        Ok((epoch, heads.first().copied().unwrap_or_default()))
     }
 
     async fn beat(self: Arc<Self>, about: Arc<dyn Fn() -> Bytes + Send + Sync>) {
@@ -397,15 +425,11 @@ impl Upstream for Shards {
     fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
         let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
         task::spawn(async move {
-            let asking = in_one_epoch(&*core.log, |log| {
-                let channel = &channel;
-                Box::pin(head_of(log, channel))
-            });
-            let result = asking.await;
+            let result = core.head(&channel).await;
             if let Ok((epoch, head)) = &result
                 && let Some(channel) = core.channels.hear(&channel, epoch, *head)
             {
-                heal::spawn(channel, &core.log, &core.metrics, Cause::Gap);
+                heal::spawn(channel, &core.log, &core.metrics, Cause::Audit);
             }
             inbox.send(Message::Refreshed { channel, result });
         });
@@ -415,8 +439,8 @@ impl Upstream for Shards {
         self.0.pages.cached(channel, seq)
     }
 
-    fn page(&self, channel: ChannelName, page: u64, inbox: &Arc<Inbox>) {
-        self.0.pages.request(channel, page, Arc::clone(inbox));
+    fn page(&self, channel: ChannelName, seq: Seq, inbox: &Arc<Inbox>) {
+        self.0.pages.request(channel, seq, Arc::clone(inbox));
     }
 
     fn request(&self, call: Call, reply: Remote) {

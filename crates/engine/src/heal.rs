@@ -3,12 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_wire::{Run, Seq};
+use tokio::time::Instant;
 use tracing::warn;
 
+pub(crate) use crate::metrics::Cause;
 use crate::{
     channels::Channel,
     epoch::in_one_epoch,
-    metrics::Metrics,
+    metrics::{Counter, Metrics},
     port::{Direction, Head, Log, LogError, ReadRange},
     task,
 };
@@ -20,16 +22,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// Publications fetched at once.
 const FETCH_MAX: usize = 512;
 
-/// What showed that something is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// A later publication came first.
-    Gap,
-    /// The lane log knows more.
-    Sweep,
-}
-
-/// Fetches the channel's holes until there are none.
+/// Fetches the channel's holes until there are none. Called in the moment in which the first one was noticed.
 pub(crate) fn spawn(
     channel: Arc<Channel>,
     log: &Arc<dyn Log>,
@@ -37,14 +30,22 @@ pub(crate) fn spawn(
     cause: Cause,
 ) {
     let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
+    let known_since = Instant::now();
     task::spawn(async move {
+        let mut known_since = known_since;
         loop {
             tokio::time::sleep(REORDER_WAIT).await;
+            let looked = Instant::now();
             let Some((_, to)) = channel.hole() else {
                 return;
             };
-            match fetch(&channel, to, &*log, &metrics, cause).await {
-                Ok(Fetched::All) => {}
+            let healed = metrics.healed(cause);
+            match fetch(&channel, to, &*log, &healed.publications).await {
+                Ok(Fetched::All) => {
+                    healed.seconds.record(known_since.elapsed());
+                    // What has become known since was not part of it.
+                    known_since = looked;
+                }
                 Ok(Fetched::Gone) => return,
                 Err(error) => {
                     warn!(channel = %channel.name(), %error, "a hole cannot be fetched yet");
@@ -68,8 +69,7 @@ async fn fetch(
     channel: &Channel,
     to: Seq,
     log: &dyn Log,
-    metrics: &Metrics,
-    cause: Cause,
+    fetched: &Counter,
 ) -> Result<Fetched, LogError> {
     while let Some(Head { seq: after, .. }) = channel.head()
         && after < to
@@ -91,11 +91,7 @@ async fn fetch(
         {
             skip_trimmed(channel, after, log).await?;
         }
-        let healed = match cause {
-            Cause::Gap => &metrics.healed_gaps,
-            Cause::Sweep => &metrics.healed_by_sweep,
-        };
-        healed.add(publications.len() as u64);
+        fetched.add(publications.len() as u64);
         if let Some(run) = Run::new(channel.name().clone(), epoch, publications) {
             channel.offer(&run);
         }

@@ -25,6 +25,45 @@ pub struct Histogram {
     micros: AtomicU64,
 }
 
+/// What showed that a node was missing publications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A later publication came first: a hint was lost, or overtaken by more than a moment.
+    Gap,
+    /// The sweep of the lane log showed them though the bus was up: hints were lost, the last ones included.
+    Sweep,
+    /// The sweep showed them while the bus was down, when it is the way of delivery.
+    Down,
+    /// Heads were compared with the log: at the start, after the node slept for long, or for a client that knew more.
+    Audit,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gap, Self::Sweep, Self::Down, Self::Audit];
+
+    /// Its name in exported metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Sweep => "sweep",
+            Self::Down => "down",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// What was healed for one [`Cause`].
+#[derive(Debug, Default)]
+pub struct Healed {
+    /// Publications fetched from the log.
+    pub publications: Counter,
+    /// From the moment this node knew that something was missing to the moment it had it, one for each piece fetched. By
+    /// this node's own clock.
+    pub seconds: Histogram,
+}
+
 /// Everything that the engine counts since its start.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -38,10 +77,12 @@ pub struct Metrics {
     pub publications: Counter,
     /// Publishes answered with the position of an earlier one.
     pub duplicates: Counter,
-    /// Publishes refused because the lane's queue was full.
+    /// Publishes refused because too many, or too many bytes, waited in the lane's queue.
     pub busy: Counter,
     /// Publishes that failed because the log did.
     pub append_errors: Counter,
+    /// Of these, those of which nobody knows whether they were committed.
+    pub unknown_outcomes: Counter,
     /// Batches committed.
     pub batches: Counter,
     /// From the moment a batch is handed to the log to its commit.
@@ -56,14 +97,26 @@ pub struct Metrics {
     pub passes: Counter,
     /// Times that a socket was full and its cursors fell behind.
     pub lagging: Counter,
+    /// Positions of returning clients that were placed by what this node has in memory.
+    pub resumed_from_memory: Counter,
+    /// Positions of returning clients that had to be compared with the log, or are read on from it.
+    pub resumed_from_log: Counter,
+    /// Statements that read heads from the log for clients that come back, and for history.
+    pub head_reads: Counter,
+    /// Connections closed because their peer took nothing for too long.
+    pub stalled: Counter,
     /// Pages read from the log for subscribers that catch up.
     pub page_reads: Counter,
     /// Hints that arrived over the bus.
     pub hints: Counter,
-    /// Publications fetched because a later one showed that they were missing.
-    pub healed_gaps: Counter,
-    /// Publications fetched because the sweep of the lane log showed them.
-    pub healed_by_sweep: Counter,
+    /// What was missing and fetched, in the order of [`Cause::ALL`].
+    pub healed: [Healed; Cause::ALL.len()],
+    /// Times that the bus went down.
+    pub bus_downs: Counter,
+    /// Times that the bus came up, again or for the first time.
+    pub bus_ups: Counter,
+    /// How long the bus has been down, in milliseconds.
+    pub bus_down_ms: Counter,
     /// Sweeps of the lane log.
     pub sweeps: Counter,
     /// Sweeps that failed.
@@ -72,6 +125,13 @@ pub struct Metrics {
     pub epoch_changes: Counter,
     /// Subscribes refused for any reason.
     pub subscribe_errors: Counter,
+}
+
+impl Metrics {
+    /// What was healed for a cause.
+    pub fn healed(&self, cause: Cause) -> &Healed {
+        &self.healed[cause as usize]
+    }
 }
 
 impl Counter {

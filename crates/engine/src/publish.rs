@@ -18,6 +18,7 @@ use crate::{
     epoch::Epochs,
     heal::{self, Cause},
     hub::{Event, Remote},
+    load::Load,
     metrics::Metrics,
     port::{AppendError, Bus, BusHealth, Committed, Log},
     task,
@@ -25,8 +26,6 @@ use crate::{
 
 /// Publishes that may wait for their batch on a node. Beyond it they are refused before they are taken.
 pub const QUEUE_MAX: usize = 20_000;
-/// What a refused publisher is told to wait, in milliseconds.
-const BUSY_RETRY_MS: u32 = 200;
 /// Drafts in one batch.
 pub const BATCH_DRAFTS_MAX: usize = 512;
 /// Bytes in one batch, unless a single draft is larger.
@@ -51,7 +50,10 @@ pub enum PublishError {
     /// Too many publishes wait on this node. Nothing was taken; try again a little later, or through another node.
     #[error("the node is busy; try again in {retry_ms} ms")]
     Busy {
-        /// When it is worth trying again, in milliseconds.
+        /// In how many milliseconds what waits now is likely to be gone, from [`BUSY_RETRY_MIN`] to [`BUSY_RETRY_MAX`].
+        ///
+        /// [`BUSY_RETRY_MIN`]: crate::load::BUSY_RETRY_MIN
+        /// [`BUSY_RETRY_MAX`]: crate::load::BUSY_RETRY_MAX
         retry_ms: u32,
     },
     /// The log failed.
@@ -85,6 +87,7 @@ enum Item {
 /// The entrance to the node's lane.
 pub(crate) struct Publisher {
     queue: mpsc::Sender<Item>,
+    load: Arc<Load>,
     metrics: Arc<Metrics>,
 }
 
@@ -98,16 +101,19 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        let load = Arc::new(Load::new());
         let lane = Lane {
             log,
             bus,
             channels,
             epochs,
+            load: Arc::clone(&load),
             metrics: Arc::clone(&metrics),
         };
         task::spawn(lane.run(queue));
         Self {
             queue: sender,
+            load,
             metrics,
         }
     }
@@ -116,17 +122,31 @@ impl Publisher {
     pub(crate) fn publish(&self, draft: Draft, reply: Reply) {
         let place = match self.queue.try_reserve() {
             Ok(place) => place,
-            Err(mpsc::error::TrySendError::Full(())) => {
-                self.metrics.busy.add(1);
-                return reply.send(Err(PublishError::Busy {
-                    retry_ms: BUSY_RETRY_MS,
-                }));
-            }
+            Err(mpsc::error::TrySendError::Full(())) => return reply.send(Err(self.busy())),
             Err(mpsc::error::TrySendError::Closed(())) => {
                 return reply.send(Err(PublishError::Closed));
             }
         };
+        if !self.load.take_room(draft.weight()) {
+            return reply.send(Err(self.busy()));
+        }
         place.send(Item::Publish(Pending { draft, reply }));
+    }
+
+    fn busy(&self) -> PublishError {
+        self.metrics.busy.add(1);
+        let retry_ms = self.load.retry_ms(self.waiting(), Instant::now());
+        PublishError::Busy { retry_ms }
+    }
+
+    /// How many publishes wait for their batch.
+    pub(crate) fn waiting(&self) -> usize {
+        QUEUE_MAX - self.queue.capacity().min(QUEUE_MAX)
+    }
+
+    /// What they weigh, in bytes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.load.bytes()
     }
 
     /// Waits until everything that was taken is committed or refused.
@@ -154,6 +174,7 @@ struct Lane {
     bus: Arc<dyn Bus>,
     channels: Arc<Channels>,
     epochs: Arc<Epochs>,
+    load: Arc<Load>,
     metrics: Arc<Metrics>,
 }
 
@@ -175,8 +196,12 @@ impl Lane {
                 None => return,
             };
             let (drafts, replies) = gather(first, &mut queue, &mut carried);
+            self.load
+                .give_room(drafts.iter().map(Draft::weight).sum::<usize>());
             let started = Instant::now();
+            self.load.batch_begins(started);
             let result = self.log.append(&drafts).await;
+            self.load.batch_ends(Instant::now());
             self.metrics.commit_seconds.record(started.elapsed());
             self.metrics.batches.add(1);
             // Before anything is shown: what was committed may be of another epoch than the one before.
@@ -185,6 +210,9 @@ impl Lane {
                 Ok(committed) => self.committed(drafts, replies, &committed),
                 Err(error) => {
                     self.metrics.append_errors.add(drafts.len() as u64);
+                    if matches!(error, AppendError::Unknown(_)) {
+                        self.metrics.unknown_outcomes.add(drafts.len() as u64);
+                    }
                     for reply in replies {
                         reply.send(Err(error.clone().into()));
                     }

@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_wire::{ChannelName, Epoch};
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -69,7 +72,9 @@ impl Sweeper {
 
     async fn run(self: Arc<Self>) {
         let mut cursors = None;
+        let mut looked = Instant::now();
         loop {
+            self.count_down(&mut looked);
             let swept = self.sweep(&mut cursors).await;
             // Whatever the answer: the log may have become another one.
             self.epochs.check();
@@ -94,6 +99,20 @@ impl Sweeper {
         }
     }
 
+    /// Counts the time since it was last looked at as down, if the bus is.
+    fn count_down(&self, looked: &mut Instant) {
+        let now = Instant::now();
+        if self.bus.health() != BusHealth::Down {
+            *looked = now;
+            return;
+        }
+        let since = now.saturating_duration_since(*looked);
+        let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.metrics.bus_down_ms.add(ms);
+        // What is left of a millisecond counts the next time.
+        *looked += Duration::from_millis(ms);
+    }
+
     /// One sweep. Returns whether there may be more to read at once.
     async fn sweep(&self, cursors: &mut Option<Cursors>) -> Result<bool, LogError> {
         let Some(Cursors {
@@ -106,6 +125,10 @@ impl Sweeper {
             self.audit().await?;
             *cursors = Some(Cursors { epoch, lanes });
             return Ok(false);
+        };
+        let cause = match self.bus.health() {
+            BusHealth::Down => Cause::Down,
+            BusHealth::Up | BusHealth::Local => Cause::Sweep,
         };
         let read: &LaneCursors = known;
         let asking = in_one_epoch(&*self.log, |log| log.sweep(read, ENTRIES_MAX));
@@ -127,7 +150,7 @@ impl Sweeper {
                     seq: *last,
                     ..Head::default()
                 };
-                self.hear(name, epoch, head);
+                self.hear(name, epoch, head, cause);
             }
         }
         if slept {
@@ -144,15 +167,15 @@ impl Sweeper {
         for names in self.channels.names().chunks(ATTACH_BATCH_MAX) {
             let (epoch, heads) = in_one_epoch(&*self.log, |log| log.heads(names)).await?;
             for (name, head) in names.iter().zip(heads) {
-                self.hear(name, &epoch, head);
+                self.hear(name, &epoch, head, Cause::Audit);
             }
         }
         Ok(())
     }
 
-    fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head) {
+    fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head, cause: Cause) {
         if let Some(channel) = self.channels.hear(name, epoch, head) {
-            heal::spawn(channel, &self.log, &self.metrics, Cause::Sweep);
+            heal::spawn(channel, &self.log, &self.metrics, cause);
         }
     }
 }
@@ -168,10 +191,12 @@ impl BusEvents for Sweeper {
             }
             BusEvent::Gap => self.at_once.notify_one(),
             BusEvent::Down => {
+                self.metrics.bus_downs.add(1);
                 warn!("the bus is down: the sweep of the lane log delivers");
                 self.at_once.notify_one();
             }
             BusEvent::Up => {
+                self.metrics.bus_ups.add(1);
                 info!("the bus is up");
                 self.at_once.notify_one();
             }

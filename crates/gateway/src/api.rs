@@ -8,14 +8,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use fanfare_engine::{
     PublishError, Published,
     hub::{HistoryQuery, session::HistoryError},
-    port::{Direction, KEY_BYTES_MAX},
+    port::{AppendError, Direction, KEY_BYTES_MAX},
 };
 use fanfare_wire::{
     ChannelName, Draft, Epoch, Json, Seq,
@@ -45,10 +45,20 @@ pub(crate) async fn guard(
     if !is_authorised(&gateway, request.headers()) {
         return failure(StatusCode::UNAUTHORIZED, errors::UNAUTHORIZED);
     }
-    if !is_json(request.headers()) {
+    // Another method is told so by the router, whatever it carries.
+    if request.method() == Method::POST && !is_json(request.headers()) {
         return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, errors::BAD_REQUEST);
     }
     next.run(request).await
+}
+
+/// A method of HTTP that is not POST.
+pub(crate) async fn not_allowed() -> Response {
+    (
+        [(header::ALLOW, "POST")],
+        failure(StatusCode::METHOD_NOT_ALLOWED, errors::BAD_REQUEST),
+    )
+        .into_response()
 }
 
 /// An API method that does not exist.
@@ -67,7 +77,7 @@ pub(crate) async fn publish(State(gateway): State<Arc<Gateway>>, body: Bytes) ->
     };
     match draft_for(&gateway, channel, &request) {
         Ok(draft) => answer(published(gateway.engine.publish(draft).await)),
-        Err(error) => answer(Err(error)),
+        Err(error) => answer(Err(error.into())),
     }
 }
 
@@ -79,7 +89,7 @@ pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) 
     };
     let channels = request.channels.as_deref().unwrap_or_default();
     if channels.is_empty() || channels.len() > BROADCAST_CHANNELS_MAX {
-        return answer(Err(errors::BAD_REQUEST));
+        return answer(Err(errors::BAD_REQUEST.into()));
     }
     // All channels are checked before anything is published into one.
     let drafts = channels
@@ -87,7 +97,7 @@ pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) 
         .map(|channel| draft_for(&gateway, channel, &request));
     let drafts: Vec<Draft> = match drafts.collect() {
         Ok(drafts) => drafts,
-        Err(error) => return answer(Err(error)),
+        Err(error) => return answer(Err(error.into())),
     };
     let results = gateway.engine.publish_all(drafts).await;
     let responses = results
@@ -184,22 +194,45 @@ struct InfoResult {
 #[serde(rename_all = "lowercase")]
 enum Body {
     Result(Box<RawValue>),
-    Error(ApiError),
+    Error(ErrorBody),
 }
 
-#[derive(Serialize)]
-struct ApiError {
-    code: u32,
-    message: &'static str,
+/// What an error looks like.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody {
+    pub(crate) code: u32,
+    pub(crate) message: &'static str,
+    /// Trying again may help.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) temporary: bool,
+    /// In how many milliseconds it is worth trying again, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after_ms: Option<u32>,
 }
 
-type ApiResult = Result<Box<RawValue>, ErrorCode>;
+type ApiResult = Result<Box<RawValue>, ErrorBody>;
+
+impl From<ErrorCode> for ErrorBody {
+    fn from(error: ErrorCode) -> Self {
+        let ErrorCode {
+            code,
+            message,
+            temporary,
+        } = error;
+        Self {
+            code,
+            message,
+            temporary,
+            retry_after_ms: None,
+        }
+    }
+}
 
 impl Body {
     fn of(result: ApiResult) -> Self {
         match result {
             Ok(result) => Self::Result(result),
-            Err(ErrorCode { code, message, .. }) => Self::Error(ApiError { code, message }),
+            Err(error) => Self::Error(error),
         }
     }
 }
@@ -209,11 +242,11 @@ fn answer(result: ApiResult) -> Response {
 }
 
 fn failure(status: StatusCode, error: ErrorCode) -> Response {
-    (status, axum::Json(Body::of(Err(error)))).into_response()
+    (status, axum::Json(Body::of(Err(error.into())))).into_response()
 }
 
 fn to_json(result: &impl Serialize) -> ApiResult {
-    to_raw_value(result).map_err(|_| errors::INTERNAL)
+    to_raw_value(result).map_err(|_| errors::INTERNAL.into())
 }
 
 fn is_authorised(gateway: &Gateway, headers: &HeaderMap) -> bool {
@@ -291,8 +324,28 @@ fn published(result: Result<Published, PublishError>) -> ApiResult {
             epoch: epoch.as_str(),
             duplicate,
         }),
-        Err(PublishError::Busy { .. }) => Err(errors::TOO_MANY_REQUESTS),
-        Err(PublishError::Append(_) | PublishError::Closed) => Err(errors::INTERNAL),
+        Err(error) => {
+            let (error, retry_after_ms) = refused_publish(&error);
+            Err(ErrorBody {
+                retry_after_ms,
+                ..error.into()
+            })
+        }
+    }
+}
+
+/// What somebody is told whose publish was not acknowledged, and when to try again. Publishers that are refused
+/// together are not asked back together.
+pub(crate) fn refused_publish(error: &PublishError) -> (ErrorCode, Option<u32>) {
+    match error {
+        PublishError::Busy { retry_ms } => {
+            let jitter = rand::random_range(0..=retry_ms / 2);
+            (errors::BUSY, Some(retry_ms + jitter))
+        }
+        PublishError::Append(AppendError::Unavailable(_)) | PublishError::Closed => {
+            (errors::UNAVAILABLE, None)
+        }
+        PublishError::Append(AppendError::Unknown(_)) => (errors::OUTCOME_UNKNOWN, None),
     }
 }
 
@@ -320,8 +373,8 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
     };
     let page = match gateway.engine.history(query).await {
         Ok(page) => page,
-        Err(HistoryError::OtherEpoch(_)) => return Err(errors::UNRECOVERABLE_POSITION),
-        Err(HistoryError::Log(_)) => return Err(errors::INTERNAL),
+        Err(HistoryError::OtherEpoch(_)) => return Err(errors::UNRECOVERABLE_POSITION.into()),
+        Err(HistoryError::Log(_)) => return Err(errors::INTERNAL.into()),
     };
     let mut publications = vec![b'['];
     for (at, publication) in page.publications.iter().enumerate() {
@@ -342,4 +395,44 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
             oldest: page.trimmed.next().0,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_taken_is_told_from_what_nobody_knows() {
+        let told = |error| {
+            let (error, retry_after_ms) = refused_publish(&error);
+            assert!(error.temporary, "{error:?}");
+            (error.code, retry_after_ms)
+        };
+        let (busy, retry_after_ms) = told(PublishError::Busy { retry_ms: 400 });
+        assert_eq!(busy, 111);
+        assert!((400..=600).contains(&retry_after_ms.unwrap()));
+        let words = || "gone".to_owned();
+        let unavailable = PublishError::Append(AppendError::Unavailable(words()));
+        assert_eq!(told(unavailable), (1001, None));
+        assert_eq!(told(PublishError::Closed), (1001, None));
+        let unknown = PublishError::Append(AppendError::Unknown(words()));
+        assert_eq!(told(unknown), (1002, None));
+    }
+
+    #[test]
+    fn an_error_says_only_what_is_known() {
+        let text = |error: ErrorBody| serde_json::to_string(&Body::of(Err(error))).unwrap();
+        assert_eq!(
+            text(errors::BAD_REQUEST.into()),
+            r#"{"error":{"code":107,"message":"bad request"}}"#
+        );
+        let busy = ErrorBody {
+            retry_after_ms: Some(70),
+            ..errors::BUSY.into()
+        };
+        assert_eq!(
+            text(busy),
+            r#"{"error":{"code":111,"message":"busy: nothing was taken","temporary":true,"retry_after_ms":70}}"#
+        );
+    }
 }

@@ -5,7 +5,9 @@
 //! | `/connection/websocket` | [`centrifuge`] | the official Centrifuge SDKs |
 //! | `/events` | [`sse`] | `EventSource`, `curl` |
 //! | `/api/…` | [`api`] | the application's own servers |
-//! | `/health/…`, `/metrics` | [`health`] | operators |
+//! | `/health/…`, `/metrics` | [`health`], `metrics` | operators |
+//!
+//! Sockets come in at the [`listener`]; who opens a connection that stays passes the [`door`].
 //!
 //! A gateway knows the engine and the wire, never a backend. HTTP is axum's; once a WebSocket is open its socket belongs
 //! to a shard of the hub and HTTP is out of the way.
@@ -13,13 +15,16 @@
 pub mod access;
 pub mod api;
 pub mod centrifuge;
+pub mod door;
 pub mod health;
+pub mod listener;
+mod metrics;
 mod origin;
 pub mod sse;
 pub mod token;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -36,7 +41,7 @@ use fanfare_wire::{
     Form, FormId, centrifuge::WebSocketJson, sse::EventStream, sse::EventStreamOfMany,
 };
 
-use crate::{access::ChannelRules, token::TokenVerifier};
+use crate::{access::ChannelRules, door::Door, token::TokenVerifier};
 
 pub use origin::AllowedOrigins;
 
@@ -78,8 +83,12 @@ pub struct GatewayConfig {
     pub origins: AllowedOrigins,
     /// Longest payload of a publication, in bytes.
     pub message_bytes_max: usize,
-    /// Connections to this node.
+    /// Connections to this node, WebSockets and event streams together.
     pub connections_max: usize,
+    /// New connections that are let in each second; 0 for as many as come.
+    pub connections_per_second: u32,
+    /// New connections that are let in at once after a quiet time.
+    pub connections_burst: u32,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// More numbers for `/metrics`: name, help, value.
@@ -91,16 +100,25 @@ pub struct Gateway {
     config: GatewayConfig,
     engine: Arc<Engine>,
     started: Instant,
+    door: Door,
+    accept_errors: Arc<AtomicU64>,
 }
 
 impl Gateway {
     /// Gateways in front of an engine that was started with [`forms`].
     #[must_use]
     pub fn new(config: GatewayConfig, engine: Arc<Engine>) -> Arc<Self> {
+        let door = Door::new(
+            config.connections_max,
+            config.connections_per_second,
+            config.connections_burst,
+        );
         Arc::new(Self {
             config,
             engine,
             started: Instant::now(),
+            door,
+            accept_errors: Arc::default(),
         })
     }
 
@@ -113,6 +131,7 @@ impl Gateway {
             .route("/history", post(api::history))
             .route("/info", post(api::info))
             .fallback(api::unknown)
+            .method_not_allowed_fallback(api::not_allowed)
             .layer(middleware::from_fn_with_state(Arc::clone(self), api::guard))
             .layer(DefaultBodyLimit::max(body_bytes_max));
         Router::new()
@@ -120,29 +139,23 @@ impl Gateway {
             .route("/events", get(sse::events))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
-            .route("/metrics", get(health::metrics))
+            .route("/metrics", get(metrics::metrics))
             .nest("/api", api)
             .with_state(Arc::clone(self))
             .merge(pages)
             .layer(middleware::from_fn_with_state(Arc::clone(self), protect))
     }
 
-    /// Whether another connection fits.
-    fn has_room(&self) -> bool {
-        let connections = usize::try_from(self.engine.metrics().connections.value()).unwrap_or(0);
-        connections < self.config.connections_max
+    /// From now on the node is not ready, and new connections are turned away. What is there goes on.
+    pub fn drain(&self) {
+        self.door.drain();
     }
-}
 
-/// The answer to a client that does not fit: when to come back is spread over some seconds.
-fn no_room() -> Response {
-    let seconds = rand::random_range(1..=10_u8).to_string();
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        [(header::RETRY_AFTER, seconds)],
-        "too many connections",
-    )
-        .into_response()
+    /// Where the [`listener`] counts connections that could not be accepted.
+    #[must_use]
+    pub fn accept_errors(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.accept_errors)
+    }
 }
 
 /// Seconds since the Unix epoch, for the expiry of tokens.

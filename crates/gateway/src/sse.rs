@@ -3,6 +3,10 @@
 //! The stream begins with `ready`, which tells where it stands in each channel, and then carries `message` events. An id
 //! is a position for all channels, so a browser that reconnects by itself, to any node, goes on without a hole and
 //! without a repeat. Where retention or a reset of the log makes that impossible, `truncated` or `reset` says so.
+//!
+//! A native `EventSource` never comes back after any status but 200. Whoever says that it wants an event stream, as
+//! every `EventSource` does, is therefore turned away with a stream that says when to come back and ends; all others get
+//! a 503 with `Retry-After`.
 
 mod pipe;
 mod query;
@@ -10,6 +14,7 @@ mod query;
 use std::{fmt::Write as _, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -27,46 +32,106 @@ use fanfare_wire::{
 use crate::{
     EVENT_STREAM, EVENT_STREAM_OF_MANY, Gateway,
     access::Standing,
-    no_room,
+    door::{Seat, TurnedAway},
+    listener::Handle,
     token::{ConnectionClaims, Seconds},
     unix_seconds,
 };
 
+/// The header in which a browser says where it is.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// Within how many milliseconds those who lose their stream come back, at the soonest and at the latest.
+const RETRY_MS: std::ops::Range<u32> = 500..2_500;
 /// Seconds between comments that keep the stream alive through proxies.
 const HEARTBEAT_SECONDS: u32 = 15;
 
 /// `GET /events?channel=a&channel=b`.
-pub async fn events(
+pub(crate) async fn events(
     State(gateway): State<Arc<Gateway>>,
     RawQuery(query): RawQuery,
+    handle: Option<Extension<Handle>>,
     headers: HeaderMap,
 ) -> Response {
-    if !gateway.has_room() {
-        return no_room();
-    }
-    let opened = match open(&gateway, query.as_deref().unwrap_or_default(), &headers).await {
-        Ok(body) => (
-            [
-                (
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/event-stream"),
-                ),
-                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-                // Asks nginx not to hold the stream back.
-                (
-                    header::HeaderName::from_static("x-accel-buffering"),
-                    HeaderValue::from_static("no"),
-                ),
-            ],
-            body,
-        )
-            .into_response(),
-        Err((status, reason)) => (status, reason).into_response(),
+    let handle = handle.map(|Extension(handle)| handle);
+    let query = query.as_deref().unwrap_or_default();
+    let opened = match open(&gateway, query, &headers, handle).await {
+        Ok(body) => stream(body),
+        Err(Refusal::Never(status, reason)) => (status, reason).into_response(),
+        Err(Refusal::Later(turned_away)) if wants_stream(&headers) => {
+            come_back(&turned_away, &headers)
+        }
+        Err(Refusal::Later(turned_away)) => turned_away.into_response(),
     };
     with_cors(&gateway, &headers, opened)
 }
 
-type Refusal = (StatusCode, &'static str);
+/// Why a request gets no stream, now or later.
+type Wrong = (StatusCode, &'static str);
+
+/// Why there is no stream.
+enum Refusal {
+    /// It would be no other the next time.
+    Never(StatusCode, &'static str),
+    /// The client should come back.
+    Later(TurnedAway),
+}
+
+impl From<Wrong> for Refusal {
+    fn from((status, reason): Wrong) -> Self {
+        Self::Never(status, reason)
+    }
+}
+
+impl From<TurnedAway> for Refusal {
+    fn from(turned_away: TurnedAway) -> Self {
+        Self::Later(turned_away)
+    }
+}
+
+fn stream(body: Body) -> Response {
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Asks nginx not to hold the stream back.
+        (
+            header::HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    (headers, body).into_response()
+}
+
+/// Whether the client says that it understands event streams, which curl for one does not.
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter();
+    accepts
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("text/event-stream"))
+}
+
+/// A stream that says when to come back, and ends. It repeats the id that the client is at: by the letter of the standard
+/// an event without an id would make the client forget it.
+fn come_back(turned_away: &TurnedAway, headers: &HeaderMap) -> Response {
+    let retry = format!("retry: {}\n", turned_away.retry_after_ms());
+    let mut body = retry.into_bytes();
+    if let Some(id) = headers.get(LAST_EVENT_ID) {
+        body.extend_from_slice(b"id: ");
+        body.extend_from_slice(id.as_bytes());
+        body.push(b'\n');
+    }
+    body.extend_from_slice(b": ");
+    body.extend_from_slice(turned_away.reason.message().as_bytes());
+    body.extend_from_slice(b"\n\n");
+    let mut response = stream(Body::from(body));
+    let seconds = turned_away.retry_after_seconds();
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, seconds.into());
+    response
+}
 
 /// What a stream was asked to be.
 struct Asked {
@@ -80,21 +145,26 @@ struct Beginning {
     notices: Vec<u8>,
 }
 
-async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Result<Body, Refusal> {
+async fn open(
+    gateway: &Arc<Gateway>,
+    query: &str,
+    headers: &HeaderMap,
+    handle: Option<Handle>,
+) -> Result<Body, Refusal> {
     if !gateway.config.origins.allow(headers) {
-        return Err((
-            StatusCode::FORBIDDEN,
-            "this origin is not allowed; see allowed_origins",
-        ));
+        let reason = "this origin is not allowed; see allowed_origins";
+        return Err((StatusCode::FORBIDDEN, reason).into());
     }
     let asked = asked(query, headers)?;
+    let seat = gateway.door.admit()?;
     let claims = identify(gateway, headers)?;
     for channel in &asked.channels {
         may_read(gateway, claims.as_ref(), channel)?;
     }
     let beginning = begin(gateway, claims.as_ref(), asked).await?;
-    let (pipe, body) = pipe::pipe();
+    let (pipe, body) = pipe::pipe(handle);
     let session = StreamSession {
+        _seat: seat,
         many: beginning.positions.channels().len() > 1,
         positions: beginning.positions,
         notices: beginning.notices,
@@ -107,7 +177,7 @@ async fn open(gateway: &Arc<Gateway>, query: &str, headers: &HeaderMap) -> Resul
     Ok(Body::from_stream(body))
 }
 
-fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
+fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
     let mut channels = Vec::new();
     let mut last_event_id = None;
     for (name, value) in query::form_pairs(query) {
@@ -129,7 +199,7 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
         ));
     }
     // The header is newer: a browser sends it when it comes back by itself, with the address unchanged.
-    let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let header = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let last_event_id = header
         .map(str::to_owned)
         .or(last_event_id)
@@ -141,7 +211,7 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
 }
 
 /// Who asks. Tokens come in the `Authorization` header only: addresses are logged.
-fn identify(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<ConnectionClaims>, Refusal> {
+fn identify(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<ConnectionClaims>, Wrong> {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
@@ -170,7 +240,7 @@ fn may_read(
     gateway: &Gateway,
     claims: Option<&ConnectionClaims>,
     channel: &ChannelName,
-) -> Result<(), Refusal> {
+) -> Result<(), Wrong> {
     let options = gateway
         .config
         .rules
@@ -209,7 +279,7 @@ async fn begin(
     gateway: &Gateway,
     claims: Option<&ConnectionClaims>,
     asked: Asked,
-) -> Result<Beginning, Refusal> {
+) -> Result<Beginning, Wrong> {
     let mut epoch = gateway.engine.epoch();
     loop {
         let begun = begin_in(gateway, claims, &asked, &epoch).await;
@@ -226,7 +296,7 @@ async fn begin_in(
     claims: Option<&ConnectionClaims>,
     asked: &Asked,
     epoch: &Epoch,
-) -> Result<Beginning, Refusal> {
+) -> Result<Beginning, Wrong> {
     let mut positions = Positions::new(epoch.clone(), asked.channels.clone());
     let asked_for = asked
         .last_event_id
@@ -300,6 +370,8 @@ fn with_cors(gateway: &Gateway, headers: &HeaderMap, mut response: Response) -> 
 
 /// One event stream.
 struct StreamSession {
+    /// Given back with the session.
+    _seat: Seat,
     many: bool,
     positions: Positions,
     /// What has to be said before the first message.
@@ -324,9 +396,7 @@ impl StreamSession {
 impl Session for StreamSession {
     fn on_open(&mut self, cx: &mut Context<'_>) {
         // Clients that lose their server together do not come back together.
-        let retry_ms = rand::random_range(500..2500_u16);
-        cx.out
-            .extend_from_slice(format!("retry: {retry_ms}\n\n").as_bytes());
+        put_retry(cx.out);
         cx.out.append(&mut self.notices);
         put_ready(&self.positions, cx.out);
         let form = if self.many {
@@ -394,9 +464,11 @@ impl Session for StreamSession {
                 self.wake(cx);
             }
             // The browser comes back by itself, with its last id, to a node that can serve it.
-            Event::SubscribeFailed { .. } | Event::Stalled | Event::Drain | Event::Reset => {
-                cx.request(Request::Close)
+            Event::SubscribeFailed { .. } | Event::Drain | Event::Reset => {
+                put_retry(cx.out);
+                cx.request(Request::Close);
             }
+            Event::Stalled => cx.request(Request::Close),
             Event::Published { .. } | Event::History { .. } => {}
         }
     }
@@ -408,6 +480,12 @@ impl Session for StreamSession {
         out.push(b'\n');
         out.extend_from_slice(frame);
     }
+}
+
+/// When to come back. Without an empty line behind it, it ends no event and so changes no id; the stream goes on or ends.
+fn put_retry(out: &mut Vec<u8>) {
+    let retry_ms = rand::random_range(RETRY_MS);
+    out.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
 }
 
 fn put_ready(positions: &Positions, out: &mut Vec<u8>) {

@@ -14,6 +14,7 @@ mod secret;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -29,13 +30,18 @@ pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret};
 /// Shortest `api_key` and `token_secret`, in bytes.
 pub(crate) const SECRET_BYTES_MIN: usize = 16;
 
+/// New connections that are let in each second for each thread, unless `connections_per_second` says otherwise.
+const CONNECTIONS_PER_SECOND_AND_THREAD: u64 = 1_000;
+
 /// Longest `node_name`, in bytes.
 const NODE_NAME_BYTES_MAX: usize = 64;
 
 const DRAIN_SECONDS: Bounds = Bounds::new(10, 0, 3600);
 const MESSAGE_BYTES: Bounds = Bounds::new(65_536, 1, 8 << 20);
 const THREADS: Bounds = Bounds::new(0, 0, 256);
+const STALL_SECONDS: Bounds = Bounds::new(60, 1, 86_400);
 const CONNECTIONS: Bounds = Bounds::new(100_000, 1, 10_000_000);
+const CONNECTIONS_PER_SECOND_MAX: u64 = 1_000_000;
 const SUBSCRIPTIONS: Bounds = Bounds::new(128, 1, 10_000);
 
 /// The settings of a server, complete and checked.
@@ -98,6 +104,12 @@ pub(crate) struct Limits {
     pub(crate) message_bytes_max: usize,
     /// Connections to this server.
     pub(crate) max_connections: usize,
+    /// New connections that are let in each second; 0 for as many as come.
+    pub(crate) connections_per_second: u32,
+    /// New connections that are let in at once.
+    pub(crate) connections_burst: u32,
+    /// A connection whose peer takes nothing for so many seconds is closed.
+    pub(crate) stall_seconds: u32,
     /// Subscriptions of one connection.
     pub(crate) subscriptions_per_connection_max: usize,
 }
@@ -157,6 +169,12 @@ impl Config {
                 "the name of the folder is empty",
             ));
         }
+        let threads = size("threads", (flags.threads, file.threads), THREADS)?;
+        let connections_per_second = check::small(
+            "connections_per_second",
+            (flags.connections_per_second, file.connections_per_second),
+            Bounds::new(pace(threads), 0, CONNECTIONS_PER_SECOND_MAX),
+        )?;
         Ok(Self {
             listen,
             data: data.into(),
@@ -173,7 +191,7 @@ impl Config {
                 format: check::log_format(text(flags.log_format, file.log_format).as_deref())?,
                 level: check::log_level(text(flags.log_level, file.log_level).as_deref())?,
             },
-            threads: size("threads", (flags.threads, file.threads), THREADS)?,
+            threads,
             allowed_origins: check::origins(flags.allowed_origins, file.allowed_origins)?,
             drain: Duration::from_secs(bounded(
                 "drain_seconds",
@@ -195,6 +213,21 @@ impl Config {
                     (flags.max_connections, file.max_connections),
                     CONNECTIONS,
                 )?,
+                connections_per_second,
+                connections_burst: check::small(
+                    "connections_burst",
+                    (flags.connections_burst, file.connections_burst),
+                    Bounds::new(
+                        u64::from(connections_per_second).max(1) * 2,
+                        1,
+                        2 * CONNECTIONS_PER_SECOND_MAX,
+                    ),
+                )?,
+                stall_seconds: check::small(
+                    "stall_seconds",
+                    (flags.stall_seconds, file.stall_seconds),
+                    STALL_SECONDS,
+                )?,
                 subscriptions_per_connection_max: size(
                     "subscriptions_per_connection_max",
                     (
@@ -206,6 +239,20 @@ impl Config {
             },
             channels: channels::resolve(file.channels, file.namespaces, dev)?,
         })
+    }
+}
+
+/// How many new connections `threads` threads (0 for one per core) let in each second.
+fn pace(threads: usize) -> u64 {
+    let threads = u64::try_from(thread_count(threads)).unwrap_or(1);
+    threads * CONNECTIONS_PER_SECOND_AND_THREAD
+}
+
+/// How many threads a setting of `threads` stands for: 0 for one per core.
+pub(crate) fn thread_count(threads: usize) -> usize {
+    match threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
     }
 }
 

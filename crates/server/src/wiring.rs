@@ -1,11 +1,9 @@
 //! The wiring: which parts make this server, in one function that reads from top to bottom.
 
 use std::{
-    future::IntoFuture,
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -19,22 +17,27 @@ use fanfare_engine::{
     memory::bus::LocalBus,
     port::{Bus, Log},
 };
-use fanfare_gateway::{Gateway, GatewayConfig, token::TokenVerifier};
+use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
 use fanfare_wire::Epoch;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::{config::Config, pages};
+use crate::{
+    config::{Config, thread_count},
+    pages,
+};
 
 /// What separates the topics of this product from others on the same Redis.
 const REDIS_PREFIX: &str = "fanfare";
-/// How long publishes that were taken may take to be committed at the end.
+/// How long clients that wait for answers may stay after the drain window.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long requests under way, and publishes that were taken, may take at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last bytes may take to reach clients after the drain.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -86,14 +89,15 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     // The one line on standard output: whoever started the server waits for it.
     println!("listening on http://{address}");
     info!("listening on http://{address}");
-    let server = axum::serve(listener, router).into_future();
-    tokio::select! {
-        ended = server => ended?,
-        stopped = stop_signal() => {
-            stopped?;
-            stop(&engine, drain).await;
-        }
-    }
+    let mut signals = Signals::listen()?;
+    let stop = async {
+        signals.wait().await;
+        drain_clients(&gateway, &engine, drain).await;
+    };
+    let accept_errors = gateway.accept_errors();
+    listener::serve(listener, router, accept_errors, stop, FLUSH_TIMEOUT).await;
+    flush(&engine).await;
+    info!("stopped");
     Ok(())
 }
 
@@ -143,6 +147,7 @@ fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Re
         shards: threads(config),
         retention: config.channels.retention(),
         retention_interval: config.retention_interval,
+        stall_seconds: config.limits.stall_seconds,
         about: Arc::new(about),
         metrics,
     };
@@ -151,10 +156,7 @@ fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Re
 
 /// How many threads serve connections, and how many everything else.
 pub(crate) fn threads(config: &Config) -> usize {
-    match config.threads {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    }
+    thread_count(config.threads)
 }
 
 fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> GatewayConfig {
@@ -170,6 +172,8 @@ fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> Gateway
         origins: config.allowed_origins,
         message_bytes_max: config.limits.message_bytes_max,
         connections_max: config.limits.max_connections,
+        connections_per_second: config.limits.connections_per_second,
+        connections_burst: config.limits.connections_burst,
         subscriptions_max: config.limits.subscriptions_per_connection_max,
         counters: Box::new(move || counters.as_deref().map_or_else(Vec::new, bus_numbers)),
     }
@@ -205,34 +209,56 @@ fn bus_numbers(counters: &BusCounters) -> Vec<(&'static str, &'static str, u64)>
     ]
 }
 
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+/// What tells the server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Sends clients away over the drain window, then finishes what was taken. The listener is closed already.
-async fn stop(engine: &Engine, drain: Duration) {
-    info!(seconds = drain.as_secs(), "draining");
-    let connections = engine.metrics().connections.value();
-    if connections > 0 {
-        engine
-            .hub()
-            .drain(u32::try_from(drain.as_secs()).unwrap_or(u32::MAX));
-        let deadline = Instant::now() + drain + Duration::from_secs(2);
-        while engine.metrics().connections.value() > 0 && Instant::now() < deadline {
-            sleep(Duration::from_millis(50)).await;
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Turns newcomers away and says so to whoever asks whether the node is ready; then sends clients away over the drain
+/// window. Requests and publishes go on meanwhile, and who waits for an answer gets it before it is sent away.
+async fn drain_clients(gateway: &Gateway, engine: &Engine, window: Duration) {
+    gateway.drain();
+    info!(seconds = window.as_secs(), "draining");
+    let gone = async {
+        while engine.metrics().connections.value() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let drain = async {
+        engine.hub().drain(window).await;
+        sleep(ANSWER_TIMEOUT).await;
+        engine.hub().drain_rest();
+        sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        () = gone => {}
+        () = drain => warn!("some clients did not leave in time"),
+    }
+}
+
+/// Finishes what was taken.
+async fn flush(engine: &Engine) {
     if timeout(FLUSH_TIMEOUT, engine.flushed()).await.is_err() {
         warn!(
             "some publishes were not committed in time; their publishers were not told that they were"
         );
     }
     sleep(FAREWELL).await;
-    info!("stopped");
 }

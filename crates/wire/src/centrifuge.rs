@@ -19,7 +19,8 @@ use crate::{ChannelName, Epoch, Form, Publication, ws};
 /// An empty object: a ping from the server, a pong from the client.
 pub const PING: &[u8] = b"{}";
 
-/// Error codes of the protocol with their messages.
+/// Error codes of the protocol with their messages. Those from 1001 on are this server's own: the protocol leaves 400 to
+/// 1999 to applications, and its clients hand them on as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
     /// The number.
@@ -65,6 +66,9 @@ errors! {
     TOKEN_EXPIRED = 109 "token expired" false;
     TOO_MANY_REQUESTS = 111 "too many requests" true;
     UNRECOVERABLE_POSITION = 112 "unrecoverable position" false;
+    BUSY = 111 "busy: nothing was taken" true;
+    UNAVAILABLE = 1001 "the log is not available: nothing was taken" true;
+    OUTCOME_UNKNOWN = 1002 "outcome unknown: send it again with the same idempotency key" true;
 }
 
 macro_rules! disconnects {

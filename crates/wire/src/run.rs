@@ -119,6 +119,14 @@ impl Run {
         self.weight
     }
 
+    /// What the run weighs in memory now, in bytes, with the forms in which it has been encoded so far.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let encoded = self.encoded.iter().filter_map(OnceLock::get);
+        let size = |it: &Encoded| it.bytes.len() + size_of_val(&*it.ends);
+        self.weight + encoded.map(size).sum::<usize>()
+    }
+
     /// The part of the run after `seq`: the run itself when all of it is, `None` when nothing is.
     #[must_use]
     pub fn after(self: &Arc<Self>, seq: Seq) -> Option<Arc<Self>> {

@@ -4,6 +4,7 @@
 
 use std::process::{Command, Stdio};
 
+use fanfare_bench::local::NodeOptions;
 use fanfare_tests::{repository, servers};
 
 #[test]
@@ -17,18 +18,33 @@ fn a_real_event_source() {
 }
 
 #[test]
+fn event_sources_that_are_turned_away() {
+    let config = "connections_per_second = 1\nconnections_burst = 1\n";
+    let options = NodeOptions {
+        config: Some(config.to_owned()),
+        ..servers::dev()
+    };
+    run_at("turned-away.mjs", options);
+}
+
+#[test]
 fn the_page() {
     run("page.mjs");
 }
 
 #[track_caller]
 fn run(script: &str) {
+    run_at(script, servers::dev());
+}
+
+#[track_caller]
+fn run_at(script: &str, options: NodeOptions) {
     let folder = repository().join("tests/browser");
     assert!(
         folder.join("node_modules").is_dir(),
         "the packages of tests/browser are not installed: run `npm ci` there"
     );
-    let node = servers::start(servers::dev());
+    let node = servers::start(options);
     let output = Command::new("node")
         .arg(script)
         .args(["--url", &node.url()])

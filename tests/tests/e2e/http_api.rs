@@ -174,12 +174,11 @@ fn requests_that_are_no_requests() {
         200,
     );
     let get = Http::once(node.address(), "GET", "/api/publish", &[], &[]).unwrap();
-    assert!(
-        [405, 415].contains(&get.status),
-        "{}: {}",
-        get.status,
-        get.text()
-    );
+    assert_eq!(get.status, 405, "{}", get.text());
+    assert_eq!(get.header("allow"), Some("POST"));
+    assert_eq!(get.json()["error"]["code"], 107, "{}", get.text());
+    let get = Http::once(node.address(), "GET", "/api/fly", &[], &[]).unwrap();
+    assert_eq!(get.status, 404, "{}", get.text());
 }
 
 #[test]

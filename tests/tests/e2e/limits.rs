@@ -1,5 +1,10 @@
 //! What has an end: tokens, patience with silent clients, room for connections and subscriptions; and foreign pages.
 
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+
 use fanfare_bench::local::NodeOptions;
 use fanfare_tests::api::Api;
 use fanfare_tests::http::{Http, Response};
@@ -173,6 +178,84 @@ fn pages_of_other_origins_may_not_connect() {
     assert_eq!(refused.status, 403, "{}", refused.text());
     let own = upgrade(&node.url(), Some(&node.url()));
     assert_eq!(own.status, 101, "{}", own.text());
+}
+
+/// A client that trickles its request, or sends none, is cut off; one that has asked before may take its time.
+#[test]
+fn a_request_head_has_to_come_in_time() {
+    let node = servers::start(servers::dev());
+    let mut keeps = Http::connect(node.address()).unwrap();
+    keeps.request("GET", "/health/live", &[], &[]).unwrap();
+    let mut trickles: Vec<TcpStream> = (0..3)
+        .map(|_| TcpStream::connect(node.address()).unwrap())
+        .collect();
+    for socket in &mut trickles {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let mut head = b"GET /health/live HTTP/1.1\r\nhost: ".iter().cycle();
+    eventually("those who trickle are cut off", || {
+        let byte = [*head.next().unwrap()];
+        // The first says nothing at all.
+        for socket in &mut trickles[1..] {
+            let _ = socket.write_all(&byte);
+        }
+        trickles.retain_mut(|socket| {
+            let end = socket.read(&mut [0; 1]);
+            matches!(end, Err(error) if error.kind() == ErrorKind::WouldBlock)
+        });
+        trickles.is_empty().then_some(())
+    });
+    let answer = keeps.request("GET", "/health/live", &[], &[]).unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+/// Open files that a node may have, and clients that want one.
+const FILES: usize = 128;
+const CLIENTS: usize = 200;
+
+/// Out of descriptors, a node refuses newcomers at once, keeps those who are there, does not spin, and recovers.
+#[test]
+fn a_node_without_descriptors_serves_on() {
+    let folder = std::env::temp_dir().join(format!("fanfare-files-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let limited = folder.join("fanfare-with-few-files");
+    let binary = servers::binary();
+    let script = format!(
+        "#!/bin/sh\nulimit -n {FILES}\nexec '{}' \"$@\"\n",
+        binary.display()
+    );
+    fs::write(&limited, script).unwrap();
+    fs::set_permissions(&limited, Permissions::from_mode(0o755)).unwrap();
+    let mut node = servers::start(NodeOptions {
+        binary: limited,
+        ..servers::dev()
+    });
+    fs::remove_dir_all(&folder).unwrap();
+    let mut api = Api::new(node.address());
+    api.publish("channel", json!(1));
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .filter_map(|_| Client::try_open(node.address()).ok())
+        .collect();
+    assert!(clients.len() < FILES, "more than there are descriptors");
+    assert!(clients.len() > FILES / 4, "only {}", clients.len());
+    for client in &mut clients {
+        let reply = client.command("connect", json!({}));
+        assert!(reply.get("connect").is_some(), "{reply}");
+    }
+    let mut last = clients.pop().unwrap();
+    last.subscribe("channel");
+    api.publish("channel", json!(2));
+    assert_eq!(expect::run_over_ws(&mut last, "channel", 2, 2), [json!(2)]);
+    drop(clients);
+    eventually("newcomers are served again", || {
+        Client::try_open(node.address()).ok().map(drop)
+    });
+    let errors = api.metric("accept_errors_total");
+    assert!(errors >= 1.0);
+    // One in ten milliseconds at most; a loop that spins makes some ten thousand a second.
+    let uptime = api.metric("uptime_seconds") + 1.0;
+    assert!(errors <= 100.0 * uptime, "{errors} in {uptime} s");
+    assert!(node.ended().is_none(), "{}", node.stderr());
 }
 
 fn closed() -> fanfare_bench::local::Node {

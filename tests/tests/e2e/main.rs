@@ -5,11 +5,14 @@
 
 mod bad_input;
 mod browser;
+mod busy;
 mod cluster;
 mod crash;
 mod database;
+mod drain;
 mod failover;
 mod health;
+mod herd;
 mod http_api;
 mod idempotency;
 mod limits;
@@ -17,5 +20,6 @@ mod outage;
 mod position;
 mod retention;
 mod slow_reader;
+mod stall;
 mod start;
 mod tokens;

@@ -1,6 +1,5 @@
 //! A client that does not read costs the server nothing, hurts nobody, and gets everything when it reads again.
 
-use std::fs;
 use std::thread;
 
 use fanfare_bench::local::NodeOptions;
@@ -43,7 +42,7 @@ fn clients_that_do_not_read_are_neither_cut_off_nor_a_burden() {
     }
     let mut fast = Client::connect(address);
     fast.subscribe("channel");
-    let before = resident_bytes(node.pid());
+    let before = servers::resident_bytes(node.pid());
 
     let text = "x".repeat(BYTES);
     thread::scope(|scope| {
@@ -59,7 +58,7 @@ fn clients_that_do_not_read_are_neither_cut_off_nor_a_burden() {
         run_over_ws(&mut fast, "channel", 1, COUNT);
     });
 
-    let growth = resident_bytes(node.pid()).saturating_sub(before);
+    let growth = servers::resident_bytes(node.pid()).saturating_sub(before);
     assert!(
         growth <= LAGGING_BYTES_MAX,
         "the server grew from {before} by {growth} bytes"
@@ -73,21 +72,10 @@ fn clients_that_do_not_read_are_neither_cut_off_nor_a_burden() {
             .collect();
         assert_eq!(received.len() as u64, COUNT);
         assert_eq!(*expected.get_or_insert_with(|| received.clone()), received);
-        let growth = resident_bytes(node.pid()).saturating_sub(before);
+        let growth = servers::resident_bytes(node.pid()).saturating_sub(before);
         assert!(
             growth <= CATCHING_UP_BYTES_MAX,
             "it grew from {before} by {growth} bytes"
         );
     }
-}
-
-/// Memory of a process in RAM that is its own, not a file's.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("RssAnon:"))
-        .unwrap();
-    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kibibytes * 1024
 }

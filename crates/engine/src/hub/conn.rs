@@ -15,8 +15,8 @@ pub(crate) const OUT_BYTES_MAX: usize = 256 << 10;
 pub(crate) const CALLS_MAX: u32 = 256;
 /// How many calls a read of history counts for: it can bring a thousand publications.
 const HISTORY_CALLS: u32 = 32;
-/// A connection to which no byte could be written for so long is closed.
-pub(crate) const STALL_SECONDS_MAX: u32 = 60;
+/// How long after its socket was full a connection counts as lagging.
+const LAGGING_SECONDS: u32 = 60;
 /// How long a connection that is to be closed may take to accept its last bytes.
 pub(crate) const CLOSE_SECONDS_MAX: u32 = 10;
 
@@ -36,11 +36,19 @@ pub(crate) struct Conn {
     pub(crate) wake_at: u32,
     /// The last second in which the socket was full, or took bytes after it was full; 0 for never.
     lagged_at: u32,
-    /// The last second in which the socket took bytes, while it is full.
+    /// The last second in which the peer was seen to take bytes, while the socket is full.
     progress_at: u32,
+    /// What the peer had not taken when that was last looked at, while the socket is full.
+    untaken: u64,
+    /// The second in which a full socket is looked at for progress; 0 while nobody looks.
+    pub(crate) look_at: u32,
     pub(crate) calls: u32,
     writable: bool,
     pub(crate) closing: bool,
+    /// It is to be sent away once nothing that it asked for is under way.
+    pub(crate) drained: bool,
+    /// Its peer has taken nothing for too long: what is left for it is not kept when it goes.
+    pub(crate) stalled: bool,
     pub(crate) dead: bool,
     /// In the list of those to be removed.
     pub(crate) doomed: bool,
@@ -75,9 +83,13 @@ impl Conn {
             wake_at: 0,
             lagged_at: 0,
             progress_at: 0,
+            untaken: 0,
+            look_at: 0,
             calls: 0,
             writable: true,
             closing: false,
+            drained: false,
+            stalled: false,
             dead: false,
             doomed: false,
             queued_resume: false,
@@ -95,7 +107,8 @@ impl Conn {
     /// Whether its bytes may be read: for the session, or to be thrown away while it closes.
     pub(crate) fn takes_input(&self) -> bool {
         let has_room = self.out.len() <= OUT_BYTES_MAX && self.calls <= CALLS_MAX;
-        (has_room || self.closing) && !self.dead
+        // Who is about to leave is not asked for more, but thrown away like the rest once it is closing.
+        ((has_room && !self.drained) || self.closing) && !self.dead
     }
 
     /// Ends a closing connection as far as it can be. Returns whether it can be removed now: a socket waits for its peer
@@ -115,7 +128,7 @@ impl Conn {
         call: impl FnOnce(&mut dyn Session, &mut Context<'_>) -> T,
     ) -> T {
         let lagging =
-            !self.writable || (self.lagged_at > 0 && tick - self.lagged_at < STALL_SECONDS_MAX);
+            !self.writable || (self.lagged_at > 0 && tick - self.lagged_at < LAGGING_SECONDS);
         let mut cx = Context {
             out: &mut self.out,
             requests,
@@ -149,13 +162,29 @@ impl Conn {
         }
     }
 
-    /// How many seconds the socket has been full without taking a byte.
-    pub(crate) fn stalled_seconds(&self, tick: u32) -> u32 {
-        if self.writable {
-            0
-        } else {
-            tick.saturating_sub(self.progress_at)
+    /// Lets go of what the peer has not taken, if it took nothing for too long. The connection is about to be dropped.
+    pub(crate) fn let_go(&mut self) {
+        // A socket that took everything after all delivers it.
+        if self.stalled && (!self.out.is_empty() || matches!(self.sink, Sink::Pipe(_))) {
+            self.sink.abort();
         }
+    }
+
+    /// Whether the socket has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.writable
+    }
+
+    /// How many seconds the peer has taken nothing, though there was something to take. Looks whether it just has.
+    pub(crate) fn stalled_seconds(&mut self, tick: u32) -> u32 {
+        if self.writable {
+            return 0;
+        }
+        let untaken = self.sink.untaken();
+        if untaken < std::mem::replace(&mut self.untaken, untaken) {
+            self.progress_at = tick;
+        }
+        tick.saturating_sub(self.progress_at)
     }
 
     /// Writes what is the connection's own. Returns whether shared bytes may follow.
@@ -190,6 +219,7 @@ impl Conn {
     fn block(&mut self, tick: u32) {
         self.writable = false;
         self.progress_at = tick;
+        self.untaken = self.sink.untaken();
         self.lagged_at = tick;
     }
 }

@@ -13,6 +13,7 @@ pub(crate) struct Frames<'a> {
     encoder: &'a dyn Form,
     bytes: &'a [u8],
     shared: Option<Bytes>,
+    last: Seq,
 }
 
 impl<'a> Frames<'a> {
@@ -46,7 +47,33 @@ impl<'a> Frames<'a> {
             encoder,
             bytes,
             shared,
+            last: runs.last().map_or(after, |run| run.last()),
         }
+    }
+
+    /// Leaves out what is beyond `bytes_max` bytes, but never the first frame.
+    pub(crate) fn limit(&mut self, bytes_max: usize) {
+        if self.bytes.len() <= bytes_max {
+            return;
+        }
+        let mut base = 0;
+        let mut kept = (0, self.after);
+        'runs: for run in self.runs {
+            let encoded = run.encoded(self.form, self.encoder);
+            let skip = run.index_after(self.after);
+            let offset = start_of(&encoded.ends, skip);
+            for (index, end) in encoded.ends.iter().enumerate().skip(skip) {
+                let end = base + (*end as usize - offset);
+                if end > bytes_max && kept.0 > 0 {
+                    break 'runs;
+                }
+                kept = (end, run.publications()[index].seq);
+            }
+            base += encoded.bytes.len() - offset;
+        }
+        (self.bytes, self.last) = (&self.bytes[..kept.0], kept.1);
+        // What is shared would keep the rest in memory for as long as somebody holds this part.
+        self.shared = None;
     }
 
     /// All frames.
@@ -64,7 +91,7 @@ impl<'a> Frames<'a> {
 
     /// The last number in the frames.
     pub(crate) fn last(&self) -> Seq {
-        self.runs.last().map_or(self.after, |run| run.last())
+        self.last
     }
 
     /// How many frames there are.
@@ -79,18 +106,14 @@ impl<'a> Frames<'a> {
         for run in self.runs {
             let encoded = run.encoded(self.form, self.encoder);
             let skip = run.index_after(self.after);
-            let offset = if skip == 0 {
-                0
-            } else {
-                encoded.ends[skip - 1] as usize
-            };
+            let offset = start_of(&encoded.ends, skip);
             for (index, end) in encoded.ends.iter().enumerate().skip(skip) {
                 let end = base + (*end as usize - offset);
                 let start_reached = written >= end;
                 if !start_reached {
                     let start = match index {
                         index if index == skip => base,
-                        index => base + (encoded.ends[index - 1] as usize - offset),
+                        index => base + (start_of(&encoded.ends, index) - offset),
                     };
                     if written == start {
                         return (reached, &[]);
@@ -102,6 +125,14 @@ impl<'a> Frames<'a> {
             base += encoded.bytes.len() - offset;
         }
         (reached, &[])
+    }
+}
+
+/// Where the frame with this index begins.
+fn start_of(ends: &[u32], index: usize) -> usize {
+    match index {
+        0 => 0,
+        index => ends[index - 1] as usize,
     }
 }
 
@@ -141,6 +172,32 @@ mod tests {
                 "cut at {written}"
             );
             assert!(rest.len() < 6, "at most one frame is left over");
+        }
+    }
+
+    #[test]
+    fn a_limit_leaves_whole_frames_and_at_least_one() {
+        let runs = [run(8..=9), run(10..=10), run(11..=13)];
+        // Frames of 3 bytes up to 9, of 4 from 10 on.
+        for (bytes_max, last, length) in [
+            (0, 8, 3),
+            (5, 8, 3),
+            (6, 9, 6),
+            (9, 9, 6),
+            (14, 11, 14),
+            (99, 13, 22),
+        ] {
+            let mut scratch = Vec::new();
+            let mut frames = Frames::gather(&runs, Seq(7), FormId(0), &Plain, &mut scratch);
+            frames.limit(bytes_max);
+            assert_eq!((frames.last(), frames.bytes().len()), (Seq(last), length));
+            assert_eq!(frames.count(), last - 7);
+            assert_eq!(frames.shared().len(), length);
+            for written in 0..=length {
+                let (seq, rest) = frames.cut(written);
+                assert!(seq <= Seq(last), "cut at {written}");
+                assert!(written + rest.len() <= length);
+            }
         }
     }
 

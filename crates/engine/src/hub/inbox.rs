@@ -57,8 +57,9 @@ pub(crate) enum Message {
     Hangup(ConnKey),
     /// The log has a new epoch: nothing of before counts. Connections are sent away, spread over some seconds.
     NewEpoch { epoch: Epoch, window_seconds: u32 },
-    /// Send all connections away, spread over some seconds.
-    Drain { window_seconds: u32 },
+    /// Send away a share of the connections: as many slices, this one included, are left for all of them; 0: all of
+    /// them, whatever they wait for.
+    Drain { slices: u32 },
 }
 
 /// Names a connection within its shard for as long as it lives.

@@ -53,8 +53,13 @@ impl Shard {
         if let Some(conn) = self.conn(conn) {
             conn.joining.push(channel);
         }
-        self.channels[channel as usize].joining.push(joining);
-        self.try_joining(channel);
+        if self.channels[channel as usize].attachment.is_none() {
+            self.channels[channel as usize].joining.push(joining);
+        } else {
+            self.hold(channel, |shard| {
+                shard.place_all(channel, vec![joining], None)
+            });
+        }
     }
 
     /// Ends a subscription, or a subscribe under way.
@@ -92,7 +97,10 @@ impl Shard {
         found.head = found.head.max(attachment.head_when_attached());
         found.attachment = Some(attachment);
         self.resume_behind(channel);
-        self.try_joining(channel);
+        self.hold(channel, |shard| {
+            let waiting = std::mem::take(&mut shard.channels[channel as usize].joining);
+            shard.place_all(channel, waiting, None);
+        });
     }
 
     /// The channel cannot be made live now.
@@ -140,10 +148,8 @@ impl Shard {
         found.head = found.head.max(head.trimmed);
         self.truncate_behind(channel, head.trimmed);
         self.resume_behind(channel);
-        for mut joining in std::mem::take(&mut self.channels[channel as usize].joining) {
-            let late = std::mem::take(&mut joining.late);
-            self.place_or_wait(channel, joining, (!late).then_some(head));
-        }
+        let waiting = std::mem::take(&mut self.channels[channel as usize].joining);
+        self.place_all(channel, waiting, Some(head));
     }
 
     /// Works on a channel that must not go away meanwhile, though sessions may answer by leaving it.
@@ -186,33 +192,39 @@ impl Shard {
         }
     }
 
-    fn try_joining(&mut self, channel: u32) {
-        if self.channels[channel as usize].attachment.is_none() {
-            return;
-        }
-        self.hold(channel, |shard| {
-            for joining in std::mem::take(&mut shard.channels[channel as usize].joining) {
-                shard.place_or_wait(channel, joining, None);
+    /// Places those for whom what is known suffices. For all others together the head is read once more, after they came.
+    fn place_all(&mut self, channel: u32, waiting: Vec<Joining>, fresh: Option<Head>) {
+        for mut joining in waiting {
+            if self.conn(joining.conn).is_none() {
+                continue;
             }
-        });
-    }
-
-    fn place_or_wait(&mut self, channel: u32, mut joining: Joining, fresh: Option<Head>) {
-        if self.conn(joining.conn).is_none() {
-            return;
+            let fresh = fresh.filter(|_| !joining.late);
+            let found = &mut self.channels[channel as usize];
+            match place(found, &joining.start, fresh, &self.epoch) {
+                Some(place) => {
+                    self.count_resumed(&joining.start, fresh.is_some());
+                    self.place(channel, &joining, &place);
+                }
+                None => {
+                    joining.late = found.refreshing;
+                    found.joining.push(joining);
+                }
+            }
         }
         let found = &mut self.channels[channel as usize];
-        let Some(place) = place(found, &joining.start, fresh, &self.epoch) else {
-            joining.late = std::mem::replace(&mut found.refreshing, true);
-            if !joining.late {
-                self.common
-                    .upstream
-                    .refresh(found.name.clone(), &self.inbox);
-            }
-            found.joining.push(joining);
-            return;
-        };
-        self.place(channel, &joining, &place);
+        if !found.joining.is_empty() && !std::mem::replace(&mut found.refreshing, true) {
+            let name = found.name.clone();
+            self.common.upstream.refresh(name, &self.inbox);
+        }
+    }
+
+    fn count_resumed(&self, start: &Start, by_log: bool) {
+        let metrics = &self.common.metrics;
+        match (start, by_log) {
+            (Start::Live, _) => {}
+            (Start::Resume(_), false) => metrics.resumed_from_memory.add(1),
+            (Start::Resume(_), true) => metrics.resumed_from_log.add(1),
+        }
     }
 
     fn place(&mut self, channel: u32, joining: &Joining, place: &Place) {

@@ -15,11 +15,14 @@
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
 //! | `epoch` | a new epoch: cursors go, connections are sent to begin anew |
 //! | `reactor` | the thread that drives a shard with epoll |
+//! | `stall`, `drain` | connections that take nothing; the end of all of them, in slices |
+//! | `socket` | what the kernel knows about a socket |
 //! | `tasks` | the task that drives a shard of a simulated node |
 //! | `inbox` | how other threads talk to a shard |
 
 mod conn;
 mod cursors;
+mod drain;
 mod epoch;
 mod frames;
 pub mod inbox;
@@ -29,13 +32,18 @@ mod reactor;
 pub mod session;
 pub mod shard;
 pub mod sink;
+pub mod socket;
+mod stall;
 #[cfg(any(test, feature = "simulation"))]
 mod tasks;
 mod wheel;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use fanfare_wire::{ChannelName, Epoch, Form, Run, Seq};
@@ -59,8 +67,8 @@ pub(crate) trait Upstream: Send + Sync + 'static {
     fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>);
     /// The page for a reader at `seq`, if it is in memory.
     fn cached_page(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>>;
-    /// Reads a page of the log; answers with [`Message::Page`].
-    fn page(&self, channel: ChannelName, page: u64, inbox: &Arc<Inbox>);
+    /// Reads the page of the log for a reader at `seq`; answers with [`Message::Page`].
+    fn page(&self, channel: ChannelName, seq: Seq, inbox: &Arc<Inbox>);
     /// Carries out what a session asks of the engine; answers with [`Message::Event`].
     fn request(&self, request: session::Call, reply: Remote);
 }
@@ -70,7 +78,12 @@ pub(crate) struct Common {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) forms: Box<[Box<dyn Form>]>,
     pub(crate) metrics: Arc<Metrics>,
+    /// A connection whose peer takes nothing for so many seconds is closed.
+    pub(crate) stall_seconds: u32,
 }
+
+/// Between two slices of a drain.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Starts a shard: on a thread of its own, or as a task of a simulated node.
 fn drive(index: usize, common: Arc<Common>) -> std::io::Result<Arc<Inbox>> {
@@ -114,10 +127,25 @@ impl Hub {
         });
     }
 
-    /// Sends all connections away, spread over `window_seconds`.
-    pub fn drain(&self, window_seconds: u32) {
+    /// Sends away at once whoever is left, answered or not.
+    pub fn drain_rest(&self) {
         for inbox in &self.inboxes {
-            inbox.send(Message::Drain { window_seconds });
+            inbox.send(Message::Drain { slices: 0 });
+        }
+    }
+
+    /// Sends all connections away, in even slices spread over `window`. Those that wait for the answer to a call get it
+    /// first. Returns when the last slice has been told; new connections are the caller's to keep away.
+    pub async fn drain(&self, window: Duration) {
+        let slices = window.as_millis().div_ceil(DRAIN_INTERVAL.as_millis());
+        let slices = u32::try_from(slices).unwrap_or(u32::MAX).max(1);
+        for left in (1..=slices).rev() {
+            for inbox in &self.inboxes {
+                inbox.send(Message::Drain { slices: left });
+            }
+            if left > 1 {
+                tokio::time::sleep(DRAIN_INTERVAL).await;
+            }
         }
     }
 }

@@ -11,15 +11,12 @@ use fanfare_wire::{ChannelName, Form, FormId, Run, Seq};
 
 use super::{
     Common, conn::Conn, cursors::Cursor, frames::Frames, inbox::ConnKey, shard::Shard,
-    sink::Written,
+    sink::Written, stall,
 };
 use crate::{
     pages::{PageResult, page_after},
     ring::Recent,
 };
-
-/// Bytes that one lagging connection may write before others have their turn.
-const RESUME_BYTES_MAX: usize = 128 << 10;
 
 /// What writing frames to a connection came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +106,15 @@ impl Shard {
             let mut frames = Frames::gather(&runs, base, id, form, &mut self.scratch);
             for cursor in list.iter_mut() {
                 let conn = &mut self.conns[cursor.conn as usize];
-                if cursor.seq == base && conn.is_clear() {
-                    if give(conn, cursor, &mut frames, self.tick, &mut tally) == Step::Gone {
-                        stragglers.push(cursor.conn);
+                let takes = conn.is_clear() && conn.sink.takes(frames.bytes().len());
+                if cursor.seq == base && takes {
+                    match give(conn, cursor, &mut frames, self.tick, &mut tally) {
+                        Step::Written => {}
+                        Step::Blocked => {
+                            let stall_seconds = self.common.stall_seconds;
+                            stall::watch(conn, &mut self.wheel, self.tick, stall_seconds);
+                        }
+                        Step::Gone => stragglers.push(cursor.conn),
                     }
                 } else if cursor.seq < head && conn.is_clear() {
                     stragglers.push(cursor.conn);
@@ -149,6 +152,7 @@ impl Shard {
         }
         self.queue_read_if_paused(index);
         if !clear {
+            self.watch(index);
             return;
         }
         let mut tally = Tally::default();
@@ -167,6 +171,7 @@ impl Shard {
         } else if more {
             self.queue_resume(index);
         }
+        self.watch(index);
     }
 
     /// Moves one cursor of a connection forward over ring and log.
@@ -187,7 +192,8 @@ impl Shard {
         else {
             return Advance::Live;
         };
-        let runs = match channel.recent(cursor.seq, RESUME_BYTES_MAX) {
+        let bytes_max = self.conns[index as usize].sink.bytes_max();
+        let runs = match channel.recent(cursor.seq, bytes_max) {
             Recent::Nothing => return Advance::Live,
             Recent::Runs(runs) => runs,
             Recent::Gone => match self.common.upstream.cached_page(channel.name(), cursor.seq) {
@@ -220,6 +226,7 @@ impl Shard {
             return give_personal(conn, cursor, runs, id, form, &found.name, self.tick, tally);
         }
         let mut frames = Frames::gather(runs, cursor.seq, id, form, &mut self.scratch);
+        frames.limit(conn.sink.bytes_max());
         give(conn, cursor, &mut frames, self.tick, tally)
     }
 
@@ -237,7 +244,7 @@ impl Shard {
             .or_default();
         waiters.push(key);
         if waiters.len() == 1 {
-            self.common.upstream.page(name.clone(), page, &self.inbox);
+            self.common.upstream.page(name.clone(), seq, &self.inbox);
         }
     }
 
@@ -370,9 +377,13 @@ fn give_personal(
     tally: &mut Tally,
 ) -> Step {
     let mut out = Vec::new();
+    let bytes_max = conn.sink.bytes_max();
     for run in runs {
         let encoded = run.encoded(id, form);
         for at in run.index_after(cursor.seq)..run.publications().len() {
+            if out.len() > bytes_max {
+                break;
+            }
             let start = if at == 0 {
                 0
             } else {

@@ -241,7 +241,7 @@ pub enum Event {
     /// The log took another epoch: the connection's subscriptions are gone, and what it has seen may be gone from the log.
     /// The session says good-bye so that its client comes back, with its old positions, and is told.
     Reset,
-    /// No byte could be written for too long: the session says good-bye.
+    /// The peer has taken nothing for as long as the node waits: the session says good-bye.
     Stalled,
     /// The node is shutting down: the session says good-bye.
     Drain,

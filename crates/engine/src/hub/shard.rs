@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::{
     Common,
-    conn::{CLOSE_SECONDS_MAX, Conn, STALL_SECONDS_MAX},
+    conn::{CLOSE_SECONDS_MAX, Conn},
     cursors::Cursors,
     epoch::Leaving,
     inbox::{ConnKey, Inbox, Message},
@@ -52,9 +52,8 @@ pub(crate) struct Shard {
     messages: Vec<Message>,
     requests: Vec<Request>,
     buffer: Box<[u8]>,
-    wheel: Wheel,
+    pub(super) wheel: Wheel,
     generation: u32,
-    drain_per_tick: usize,
 }
 
 /// A channel with subscribers in this shard.
@@ -97,7 +96,6 @@ impl Shard {
             buffer: vec![0; READ_BYTES].into(),
             wheel: Wheel::default(),
             generation: 0,
-            drain_per_tick: 0,
         }
     }
 
@@ -152,10 +150,7 @@ impl Shard {
                     epoch,
                     window_seconds,
                 } => self.new_epoch(epoch, window_seconds),
-                Message::Drain { window_seconds } => {
-                    let ticks = window_seconds.max(1) as usize;
-                    self.drain_per_tick = self.conns.len().div_ceil(ticks).max(1);
-                }
+                Message::Drain { slices } => self.drain_slice(slices),
             }
         }
         self.messages = messages;
@@ -230,6 +225,7 @@ impl Shard {
             }
         }
         for index in self.wheel.take(tick) {
+            self.look_for_progress(index);
             let Some(conn) = self.conns.get_mut(index as usize) else {
                 continue;
             };
@@ -239,14 +235,11 @@ impl Shard {
             conn.wake_at = 0;
             if conn.closing {
                 self.doom(index);
-            } else if conn.stalled_seconds(tick) >= STALL_SECONDS_MAX {
-                self.call(index, |session, cx| session.on_event(Event::Stalled, cx));
             } else {
                 self.call(index, |session, cx| session.on_event(Event::Wake, cx));
             }
         }
         self.leave_some();
-        self.drain_some();
     }
 
     // === Connections ===
@@ -298,6 +291,7 @@ impl Shard {
         let Some(found) = self.conn(conn) else { return };
         found.answered(&event);
         self.call(conn.index, |session, cx| session.on_event(event, cx));
+        self.leave_if_answered(conn.index);
         self.queue_read_if_paused(conn.index);
     }
 
@@ -372,6 +366,7 @@ impl Shard {
         if conn.finish() {
             self.doom(index);
         }
+        self.watch(index);
     }
 
     fn carry_out(&mut self, index: u32, request: Request) {
@@ -418,23 +413,6 @@ impl Shard {
 
     fn call_upstream(&self, call: Call, reply: super::Remote) {
         self.common.upstream.request(call, reply);
-    }
-
-    fn drain_some(&mut self) {
-        if self.drain_per_tick == 0 {
-            return;
-        }
-        let staying = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| !conn.closing && !conn.dead);
-        let leaving: Vec<u32> = staying
-            .take(self.drain_per_tick)
-            .map(|(_, conn)| conn.key.index)
-            .collect();
-        for index in leaving {
-            self.call(index, |session, cx| session.on_event(Event::Drain, cx));
-        }
     }
 
     // === Queues of the turn ===
@@ -493,9 +471,10 @@ impl Shard {
     }
 
     fn remove(&mut self, index: u32) {
-        let Some(conn) = self.conns.try_remove(index as usize) else {
+        let Some(mut conn) = self.conns.try_remove(index as usize) else {
             return;
         };
+        conn.let_go();
         self.common.metrics.connections.add(-1);
         for sub in conn.subs {
             self.remove_cursor(sub.channel, sub.slot);

@@ -3,12 +3,13 @@
 use std::{
     io::{self, Read, Write},
     net::Shutdown,
+    os::fd::AsRawFd,
 };
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 
-use super::inbox::Remote;
+use super::{inbox::Remote, socket};
 
 /// Where a connection's bytes go.
 pub enum Sink {
@@ -32,6 +33,15 @@ pub trait Pipe: Send + 'static {
     /// # Errors
     /// [`PushError`]: no room now, or no other end any more.
     fn push(&mut self, chunk: Bytes) -> Result<(), PushError>;
+
+    /// How many bytes the socket behind the pipe holds that its peer has not taken, if that is known. Less than before,
+    /// while the pipe is full, means that the peer takes something.
+    fn untaken(&self) -> Option<u64> {
+        None
+    }
+
+    /// The peer takes nothing, and the connection is over: drop what is in the pipe and end the socket behind it.
+    fn abort(&mut self) {}
 }
 
 /// Why a pipe took nothing.
@@ -46,6 +56,11 @@ pub enum PushError {
 /// The other end of a pipe is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PipeClosed;
+
+/// Bytes that one lagging connection is given before others have their turn.
+const SOCKET_BYTES_MAX: usize = 128 << 10;
+/// Bytes of one chunk for a pipe, which keeps what it is given until somebody takes it; or a single longer frame.
+const PIPE_BYTES_MAX: usize = 32 << 10;
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +82,22 @@ impl Sink {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
         Ok(Self::Socket(TcpStream::from_std(socket)))
+    }
+
+    /// How many bytes a connection is given at once when it catches up; a single frame may be longer.
+    pub(crate) fn bytes_max(&self) -> usize {
+        match self {
+            Self::Pipe(_) => PIPE_BYTES_MAX,
+            _ => SOCKET_BYTES_MAX,
+        }
+    }
+
+    /// Whether it takes so many bytes of news at once without keeping more of them than it should.
+    pub(crate) fn takes(&self, bytes: usize) -> bool {
+        match self {
+            Self::Pipe(_) => bytes <= PIPE_BYTES_MAX,
+            _ => true,
+        }
     }
 
     /// Writes as much of `bytes` as fits. `shared` gives the same bytes by reference, for pipes.
@@ -94,6 +125,27 @@ impl Sink {
             Self::Pipe(_) => false,
             #[cfg(any(test, feature = "simulation"))]
             Self::Simulated(socket) => socket.end(),
+        }
+    }
+
+    /// How many bytes the peer has not taken yet; 0 where that cannot be known.
+    pub(crate) fn untaken(&self) -> u64 {
+        let known = match self {
+            Self::Socket(socket) => socket::unacknowledged_bytes(socket.as_raw_fd()),
+            Self::Pipe(pipe) => pipe.untaken(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => None,
+        };
+        known.unwrap_or(0)
+    }
+
+    /// Ends it without keeping what the peer has not taken.
+    pub(crate) fn abort(&mut self) {
+        match self {
+            Self::Socket(socket) => socket::abort(socket.as_raw_fd()),
+            Self::Pipe(pipe) => pipe.abort(),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Simulated(_) => {}
         }
     }
 

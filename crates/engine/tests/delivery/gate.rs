@@ -20,6 +20,7 @@ use tokio::sync::watch;
 pub(crate) struct Gate {
     open: watch::Sender<bool>,
     waiting: AtomicUsize,
+    asked: AtomicUsize,
 }
 
 impl Default for Gate {
@@ -27,6 +28,7 @@ impl Default for Gate {
         Self {
             open: watch::Sender::new(true),
             waiting: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
         }
     }
 }
@@ -45,7 +47,13 @@ impl Gate {
         self.waiting.load(SeqCst)
     }
 
+    /// How often something was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+
     async fn pass(&self) {
+        self.asked.fetch_add(1, SeqCst);
         self.waiting.fetch_add(1, SeqCst);
         let mut open = self.open.subscribe();
         // The sender lives in self.

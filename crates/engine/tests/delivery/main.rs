@@ -3,17 +3,19 @@
 
 mod epoch;
 mod gate;
+mod herd;
 mod line;
 mod nodes;
 mod seams;
 
 use std::time::Duration;
 
+use fanfare_engine::metrics::Cause;
 use fanfare_wire::Seq;
 
 use crate::{
     line::{Client, From},
-    nodes::Cluster,
+    nodes::{Cluster, wait_for},
 };
 
 /// Longer than anything here takes; only a failure waits for it.
@@ -68,6 +70,50 @@ fn a_bus_that_is_down_costs_nothing_but_time() {
     cluster.mend(1);
     cluster.publish(0, "room", 10);
     client.expect("room", Seq(6), Seq(6));
+}
+
+#[test]
+fn what_was_healed_is_counted_by_cause_and_time() {
+    let cluster = Cluster::start(2);
+    let metrics = cluster.engine(1).metrics();
+    let healed = |cause| {
+        let healed = metrics.healed(cause);
+        (
+            healed.publications.value(),
+            healed.seconds.counts().iter().sum::<u64>(),
+        )
+    };
+    let mut client = cluster.client(1);
+    client.subscribe("room", From::Live);
+    let ups = metrics.bus_ups.value();
+    // Sweeps that begin from now on see the world as it is then.
+    let sweep_anew = || {
+        let before = metrics.sweeps.value();
+        wait_for(|| metrics.sweeps.value() > before + 1);
+    };
+    sweep_anew();
+    // The last hint is lost: only the sweep can show it.
+    cluster.lose_hints(true);
+    cluster.publish(0, "room", 10);
+    client.expect("room", Seq(1), Seq(1));
+    // Counted a moment after it was delivered.
+    wait_for(|| healed(Cause::Sweep) == (1, 1));
+    assert_eq!(healed(Cause::Down), (0, 0));
+    cluster.lose_hints(false);
+    // Without the bus the sweep is the way of delivery.
+    cluster.cut(1);
+    sweep_anew();
+    cluster.publish(0, "room", 10);
+    client.expect("room", Seq(2), Seq(2));
+    wait_for(|| healed(Cause::Down) == (1, 1));
+    wait_for(|| metrics.bus_downs.value() == 1);
+    wait_for(|| metrics.bus_down_ms.value() > 0);
+    cluster.mend(1);
+    wait_for(|| metrics.bus_ups.value() == ups + 1);
+    cluster.publish(0, "room", 10);
+    client.expect("room", Seq(3), Seq(3));
+    assert_eq!(healed(Cause::Sweep), (1, 1));
+    assert!(metrics.healed(Cause::Sweep).seconds.sum_seconds() > 0.0);
 }
 
 #[test]

@@ -76,6 +76,16 @@ impl Cluster {
         Client::new(client)
     }
 
+    /// A node, to be asked directly.
+    pub(crate) fn engine(&self, node: usize) -> &Engine {
+        &self.nodes[node].0
+    }
+
+    /// Waits for an answer of a node.
+    pub(crate) fn block_on<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.runtime.block_on(answer)
+    }
+
     /// Publishes through a node and waits for the acknowledgement.
     pub(crate) fn publish(&self, node: usize, channel: &str, bytes: usize) -> Seq {
         let data = format!("\"{}\"", "x".repeat(bytes));
@@ -147,6 +157,7 @@ fn start_node(
         shards,
         retention: Vec::new(),
         retention_interval: Duration::from_secs(3600),
+        stall_seconds: 60,
         about: Arc::new(|| Bytes::from_static(b"{}")),
         metrics: Arc::new(Metrics::default()),
     };

@@ -14,12 +14,11 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fanfare_engine::hub::Sink;
 use hyper::upgrade::Upgraded;
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use hyper_util::rt::TokioIo;
 use ring::digest;
-use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::{Gateway, no_room};
+use crate::{Gateway, door::Seat, listener::Socket};
 use session::ClientSession;
 
 /// RFC 6455 section 1.3.
@@ -32,17 +31,18 @@ type Refusal = (StatusCode, &'static str);
 
 /// Upgrades a request to a WebSocket and hands its socket to the hub.
 pub async fn upgrade(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response {
-    if !gateway.has_room() {
-        return no_room();
-    }
     let headers = match check(&gateway, &request) {
         Ok(headers) => headers,
         Err(refusal) => return refusal.into_response(),
     };
+    let seat = match gateway.door.admit() {
+        Ok(seat) => seat,
+        Err(turned_away) => return turned_away.into_response(),
+    };
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let opened = match upgrade.await {
-            Ok(upgraded) => open(&gateway, upgraded),
+            Ok(upgraded) => open(&gateway, upgraded, seat),
             Err(error) => Err(io::Error::other(error)),
         };
         if let Err(error) = opened {
@@ -53,11 +53,12 @@ pub async fn upgrade(State(gateway): State<Arc<Gateway>>, mut request: Request) 
 }
 
 /// Takes the bare socket out of HTTP. What HTTP had read beyond the request goes along.
-fn open(gateway: &Arc<Gateway>, upgraded: Upgraded) -> io::Result<()> {
-    let parts = downcast::<TokioIo<TcpStream>>(upgraded)
-        .map_err(|_| io::Error::other("not a plain socket"))?;
-    let socket = parts.io.into_inner().into_std()?;
-    let session = ClientSession::new(Arc::clone(gateway));
+fn open(gateway: &Arc<Gateway>, upgraded: Upgraded, seat: Seat) -> io::Result<()> {
+    let parts = upgraded
+        .downcast::<TokioIo<Socket>>()
+        .map_err(|_| io::Error::other("not a socket of this server's listener"))?;
+    let socket = parts.io.into_inner().into_stream().into_std()?;
+    let session = ClientSession::new(Arc::clone(gateway), seat);
     // Copied, so that HTTP's buffer does not live as long as the connection.
     gateway.engine.hub().open(
         Sink::socket(socket)?,

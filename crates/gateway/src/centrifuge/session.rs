@@ -10,7 +10,6 @@ use std::{
 };
 
 use fanfare_engine::{
-    PublishError,
     hub::{
         Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start, session::Call,
         session::HistoryError,
@@ -30,7 +29,8 @@ use uuid::Uuid;
 
 use super::client::{Client, EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl};
 use crate::{
-    ENVELOPE_BYTES_MAX, Gateway, WEBSOCKET_JSON, access::Standing, token::Seconds, unix_seconds,
+    ENVELOPE_BYTES_MAX, Gateway, WEBSOCKET_JSON, access::Standing, api::refused_publish,
+    door::Seat, token::Seconds, unix_seconds,
 };
 
 /// Seconds between the server's pings.
@@ -52,6 +52,8 @@ pub(super) struct ClientSession {
     pub(super) subs: Vec<Sub>,
     timer: Timer,
     deadline: Instant,
+    /// Given back with the session.
+    _seat: Seat,
 }
 
 /// A subscription, or one under way.
@@ -84,7 +86,7 @@ enum Timer {
 }
 
 impl ClientSession {
-    pub(super) fn new(gateway: Arc<Gateway>) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, seat: Seat) -> Self {
         Self {
             gateway,
             decoder: ws::Decoder::default(),
@@ -92,6 +94,7 @@ impl ClientSession {
             subs: Vec::new(),
             timer: Timer::Connect,
             deadline: Instant::now() + Duration::from_secs(u64::from(CONNECT_SECONDS)),
+            _seat: seat,
         }
     }
 
@@ -500,7 +503,10 @@ impl Session for ClientSession {
             Event::Published { tag, result } => {
                 reply(cx, |out| match &result {
                     Ok(_) => Reply::new(tag, out).empty("publish"),
-                    Err(error) => Reply::new(tag, out).error(publish_error(error)),
+                    Err(error) => {
+                        let (error, retry_after_ms) = refused_publish(error);
+                        Reply::new(tag, out).error_with_retry(error, retry_after_ms);
+                    }
                 });
                 Ok(())
             }
@@ -539,11 +545,4 @@ fn close(cx: &mut Context<'_>, code: u16, reason: &str) {
 
 pub(super) fn parse_channel(text: &str) -> Result<ChannelName, ErrorCode> {
     ChannelName::parse(text).map_err(|_| errors::BAD_REQUEST)
-}
-
-fn publish_error(error: &PublishError) -> ErrorCode {
-    match error {
-        PublishError::Busy { .. } => errors::TOO_MANY_REQUESTS,
-        PublishError::Append(_) | PublishError::Closed => errors::INTERNAL,
-    }
 }

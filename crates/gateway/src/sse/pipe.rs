@@ -14,6 +14,8 @@ use fanfare_engine::hub::{Pipe, PipeClosed, PushError, Remote};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
+use crate::listener::Handle;
+
 /// Chunks that may wait for HTTP to take them.
 const PIPE_CHUNKS: usize = 4;
 
@@ -21,6 +23,8 @@ const PIPE_CHUNKS: usize = 4;
 pub(super) struct BodyPipe {
     chunks: mpsc::Sender<Bytes>,
     shared: Arc<Shared>,
+    /// The socket that the body goes to.
+    handle: Option<Handle>,
 }
 
 /// HTTP's end.
@@ -35,13 +39,14 @@ struct Shared {
     refused: AtomicBool,
 }
 
-pub(super) fn pipe() -> (BodyPipe, BodyStream) {
+pub(super) fn pipe(handle: Option<Handle>) -> (BodyPipe, BodyStream) {
     let (sender, receiver) = mpsc::channel(PIPE_CHUNKS);
     let shared = Arc::new(Shared::default());
     (
         BodyPipe {
             chunks: sender,
             shared: Arc::clone(&shared),
+            handle,
         },
         BodyStream {
             chunks: receiver,
@@ -72,6 +77,16 @@ impl Pipe for BodyPipe {
             return Ok(());
         };
         refused(error).and(Err(PushError::Full))
+    }
+
+    fn untaken(&self) -> Option<u64> {
+        self.handle.as_ref()?.untaken()
+    }
+
+    fn abort(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.abort();
+        }
     }
 }
 
@@ -104,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_full_pipe_refuses_and_a_dropped_one_is_closed() {
-        let (mut pipe, body) = pipe();
+        let (mut pipe, body) = pipe(None);
         for _ in 0..PIPE_CHUNKS {
             assert_eq!(pipe.push(Bytes::from_static(b"x")), Ok(()));
         }

@@ -205,6 +205,16 @@ pub(super) fn bounded(
     Err(ConfigError::setting(setting, problem))
 }
 
+/// A number that fits 32 bits.
+pub(super) fn small(
+    setting: &str,
+    values: (Option<String>, Option<u64>),
+    bounds: Bounds,
+) -> Result<u32, ConfigError> {
+    let value = bounded(setting, values, bounds)?;
+    u32::try_from(value).map_err(|_| ConfigError::setting(setting, "is too large"))
+}
+
 pub(super) fn size(
     setting: &str,
     values: (Option<String>, Option<u64>),

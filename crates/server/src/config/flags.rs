@@ -93,6 +93,15 @@ pub(crate) struct Settings {
     /// Connections to this server [default: 100000]
     #[arg(long, value_name = "COUNT", env = "FANFARE_MAX_CONNECTIONS")]
     pub(crate) max_connections: Option<String>,
+    /// New connections to let in each second; 0 for as many as come [default: 1000 for each thread]
+    #[arg(long, value_name = "COUNT", env = "FANFARE_CONNECTIONS_PER_SECOND")]
+    pub(crate) connections_per_second: Option<String>,
+    /// New connections to let in at once after a quiet time [default: two seconds' worth]
+    #[arg(long, value_name = "COUNT", env = "FANFARE_CONNECTIONS_BURST")]
+    pub(crate) connections_burst: Option<String>,
+    /// Seconds for which a client may take nothing that is sent to it [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "FANFARE_STALL_SECONDS")]
+    pub(crate) stall_seconds: Option<String>,
     /// Subscriptions of one connection [default: 128]
     #[arg(
         long,

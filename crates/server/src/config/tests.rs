@@ -49,6 +49,7 @@ fn defaults_are_closed_and_local() {
     assert_eq!(config.retention_interval, Duration::from_secs(60));
     assert_eq!(config.limits.message_bytes_max, 65_536);
     assert_eq!(config.limits.subscriptions_per_connection_max, 128);
+    assert_eq!(config.limits.stall_seconds, 60);
     assert_eq!(config.channels.outside.subscribe, Access::Nobody);
     assert!(
         config
@@ -238,4 +239,19 @@ fn a_file_that_is_named_must_be_there() {
     };
     let error = Config::load(settings).unwrap_err().to_string();
     assert!(error.contains("/no/such/file.toml"), "{error}");
+}
+
+#[test]
+fn the_pace_of_newcomers_follows_the_threads() {
+    let pace = |flags: &[&str], file: &str| {
+        let limits = config(flags, file).unwrap().limits;
+        (limits.connections_per_second, limits.connections_burst)
+    };
+    assert_eq!(pace(&["--threads", "3"], ""), (3_000, 6_000));
+    assert_eq!(pace(&[], "connections_per_second = 50"), (50, 100));
+    let both = ["--connections-per-second", "50", "--connections-burst", "7"];
+    assert_eq!(pace(&both, ""), (50, 7));
+    assert_eq!(pace(&[], "connections_per_second = 0").0, 0);
+    refused(&[], "connections_burst = 0", &["connections_burst"]);
+    refused(&["--stall-seconds", "0"], "", &["stall_seconds", "1 to"]);
 }

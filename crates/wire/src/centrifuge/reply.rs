@@ -50,6 +50,11 @@ impl<'a> Reply<'a> {
 
     /// An error.
     pub fn error(self, error: ErrorCode) {
+        self.error_with_retry(error, None);
+    }
+
+    /// An error, and in how many milliseconds it is worth trying again, if that is known.
+    pub fn error_with_retry(self, error: ErrorCode, retry_after_ms: Option<u32>) {
         let ErrorCode {
             code,
             message,
@@ -59,10 +64,17 @@ impl<'a> Reply<'a> {
         put(
             self.out,
             format_args!(
-                "{{\"id\":{},\"error\":{{\"code\":{code},\"message\":\"{message}\"{temporary}}}}}",
+                "{{\"id\":{},\"error\":{{\"code\":{code},\"message\":\"{message}\"{temporary}",
                 self.id
             ),
         );
+        if let Some(retry_after_ms) = retry_after_ms {
+            put(
+                self.out,
+                format_args!(",\"retry_after_ms\":{retry_after_ms}"),
+            );
+        }
+        self.out.extend_from_slice(b"}}");
     }
 
     /// An empty result.
@@ -243,6 +255,10 @@ mod tests {
             subscribed(7, Some(false), Some(Seq(4))).contains(r#""truncated":true,"oldest":4"#)
         );
         assert!(subscribed(7, Some(false), None).contains(r#""reset":true"#));
+        assert_eq!(
+            written(|out| Reply::new(3, out).error_with_retry(errors::BUSY, Some(70))),
+            r#"{"id":3,"error":{"code":111,"message":"busy: nothing was taken","temporary":true,"retry_after_ms":70}}"#
+        );
         assert_eq!(
             written(|out| Reply::new(3, out).error(errors::TOO_MANY_REQUESTS)),
             r#"{"id":3,"error":{"code":111,"message":"too many requests","temporary":true}}"#

@@ -1,0 +1,330 @@
+//! What a node counts, in the text format of Prometheus. `docs/operations.md` says what each number means.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use fanfare_engine::{
+    Metrics,
+    metrics::{BUCKETS, Cause, Histogram},
+    port::BusHealth,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeCounterValue, EncodeMetric, MetricEncoder, NoLabelSet,
+        text::encode,
+    },
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{Gateway, door::Reason};
+
+/// `GET /metrics`: everything that is counted.
+pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    let mut registry = Registry::with_prefix("fanfare");
+    registry.register_collector(Box::new(Snapshot { gateway }));
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => {
+            let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, format)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The counters of a node at one moment.
+struct Snapshot {
+    gateway: Arc<Gateway>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = self.gateway.engine.metrics();
+        for (name, help, value) in gauges(&self.gateway) {
+            put(&mut encoder, name, help, &ConstGauge::new(value))?;
+        }
+        let counters = published(metrics)
+            .into_iter()
+            .chain(delivered(metrics))
+            .chain(read(metrics))
+            .chain((self.gateway.config.counters)());
+        for (name, help, value) in counters {
+            put(&mut encoder, name, help, &ConstCounter::new(value))?;
+        }
+        put_bus(&mut encoder, metrics)?;
+        put_door(&mut encoder, &self.gateway)?;
+        put_healed(&mut encoder, metrics)?;
+        let name = "commit_seconds";
+        let help = "Time to commit a batch";
+        let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        put_histogram(&mut encoder, &metrics.commit_seconds)
+    }
+}
+
+/// A name, what it means, and its value.
+type Named<T> = (&'static str, &'static str, T);
+
+fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
+    let metrics = gateway.engine.metrics();
+    let (waiting, waiting_bytes) = gateway.engine.waiting();
+    let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+    let uptime = gateway.started.elapsed().as_secs();
+    let bus_up = gateway.engine.bus_health() != BusHealth::Down;
+    vec![
+        (
+            "connections",
+            "Open connections",
+            metrics.connections.value(),
+        ),
+        (
+            "seats_taken",
+            "Connections that count against max_connections, those being opened included",
+            size(gateway.door.seats_taken()),
+        ),
+        (
+            "subscriptions",
+            "Subscriptions of open connections",
+            metrics.subscriptions.value(),
+        ),
+        (
+            "channels",
+            "Channels with subscribers on this node",
+            metrics.channels.value(),
+        ),
+        (
+            "publishes_waiting",
+            "Publishes that wait for their batch",
+            size(waiting),
+        ),
+        (
+            "publishes_waiting_bytes",
+            "What they weigh",
+            size(waiting_bytes),
+        ),
+        (
+            "uptime_seconds",
+            "Seconds since the start",
+            i64::try_from(uptime).unwrap_or(i64::MAX),
+        ),
+        (
+            "bus_up",
+            "1 if hints travel, or need not",
+            i64::from(bus_up),
+        ),
+        (
+            "draining",
+            "1 once the node has been told to stop",
+            i64::from(gateway.door.is_draining()),
+        ),
+    ]
+}
+
+fn published(metrics: &Metrics) -> Vec<Named<u64>> {
+    vec![
+        (
+            "publications",
+            "Publications acknowledged",
+            metrics.publications.value(),
+        ),
+        (
+            "duplicates",
+            "Publishes answered with an earlier position",
+            metrics.duplicates.value(),
+        ),
+        (
+            "busy",
+            "Publishes refused because too many waited",
+            metrics.busy.value(),
+        ),
+        (
+            "append_errors",
+            "Publishes that failed with the log",
+            metrics.append_errors.value(),
+        ),
+        (
+            "unknown_outcomes",
+            "Of these, those of which nobody knows whether they were committed",
+            metrics.unknown_outcomes.value(),
+        ),
+        (
+            "batches",
+            "Batches handed to the log",
+            metrics.batches.value(),
+        ),
+    ]
+}
+
+fn delivered(metrics: &Metrics) -> Vec<Named<u64>> {
+    vec![
+        (
+            "deliveries",
+            "Publications written to connections",
+            metrics.deliveries.value(),
+        ),
+        ("writes", "Writes of publications", metrics.writes.value()),
+        (
+            "written_bytes",
+            "Bytes of publications written",
+            metrics.written_bytes.value(),
+        ),
+        (
+            "passes",
+            "Passes over the cursors of a channel",
+            metrics.passes.value(),
+        ),
+        (
+            "lagging",
+            "Times that a connection was full",
+            metrics.lagging.value(),
+        ),
+        (
+            "stalled",
+            "Connections closed because their peer took nothing for stall_seconds",
+            metrics.stalled.value(),
+        ),
+    ]
+}
+
+fn read(metrics: &Metrics) -> Vec<Named<u64>> {
+    vec![
+        (
+            "resumed_from_memory",
+            "Positions of returning clients that the node could place by itself",
+            metrics.resumed_from_memory.value(),
+        ),
+        (
+            "resumed_from_log",
+            "Positions of returning clients that had to be compared with the log",
+            metrics.resumed_from_log.value(),
+        ),
+        (
+            "head_reads",
+            "Statements that read heads, for any number of clients each",
+            metrics.head_reads.value(),
+        ),
+        (
+            "page_reads",
+            "Pages read from the log, for any number of clients each",
+            metrics.page_reads.value(),
+        ),
+        (
+            "hints",
+            "Hints that arrived over the bus",
+            metrics.hints.value(),
+        ),
+        (
+            "epoch_changes",
+            "Times that the log's database was restored or replaced",
+            metrics.epoch_changes.value(),
+        ),
+        ("sweeps", "Sweeps of the lane log", metrics.sweeps.value()),
+        (
+            "sweep_errors",
+            "Sweeps that failed",
+            metrics.sweep_errors.value(),
+        ),
+        (
+            "subscribe_errors",
+            "Subscribes that failed",
+            metrics.subscribe_errors.value(),
+        ),
+    ]
+}
+
+fn put_bus(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let down = metrics.bus_down_ms.value() as f64 / 1e3;
+    put(
+        encoder,
+        "bus_down_seconds",
+        "Seconds for which hints did not travel",
+        &ConstCounter::new(down),
+    )?;
+    let help = "Times that the way of hints changed to a state";
+    let mut changes = encoder.encode_descriptor("bus_changes", help, None, MetricType::Counter)?;
+    put_counter(&mut changes, "to", "down", metrics.bus_downs.value())?;
+    put_counter(&mut changes, "to", "up", metrics.bus_ups.value())
+}
+
+fn put_door(encoder: &mut DescriptorEncoder<'_>, gateway: &Gateway) -> fmt::Result {
+    put(
+        encoder,
+        "accept_errors",
+        "Connections that could not be accepted, most of them for want of descriptors",
+        &ConstCounter::new(gateway.accept_errors.load(Relaxed)),
+    )?;
+    let name = "connections_refused";
+    let help = "New connections that were turned away";
+    let mut refused = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for reason in Reason::ALL {
+        let count = gateway.door.turned_away(reason);
+        put_counter(&mut refused, "reason", reason.name(), count)?;
+    }
+    Ok(())
+}
+
+fn put_healed(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let name = "healed_publications";
+    let help = "Publications that had been missing on this node and were fetched from the log";
+    let mut healed = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for cause in Cause::ALL {
+        let count = metrics.healed(cause).publications.value();
+        put_counter(&mut healed, "cause", cause.name(), count)?;
+    }
+    let help = "From the moment in which the node knew that something was missing until it had it";
+    let mut seconds =
+        encoder.encode_descriptor("heal_seconds", help, None, MetricType::Histogram)?;
+    for cause in Cause::ALL {
+        let labels = [("cause", cause.name())];
+        let mut of_cause = seconds.encode_family(&labels)?;
+        put_histogram(&mut of_cause, &metrics.healed(cause).seconds)?;
+    }
+    Ok(())
+}
+
+fn put(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    let encoder = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+    metric.encode(encoder)
+}
+
+fn put_counter(
+    encoder: &mut MetricEncoder<'_>,
+    label: &str,
+    value: &str,
+    count: impl EncodeCounterValue,
+) -> fmt::Result {
+    encoder
+        .encode_family(&[(label, value)])?
+        .encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+fn put_histogram(encoder: &mut MetricEncoder<'_>, histogram: &Histogram) -> fmt::Result {
+    let counts = histogram.counts();
+    let bounds = BUCKETS.into_iter().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+    encoder.encode_histogram::<NoLabelSet>(
+        histogram.sum_seconds(),
+        counts.iter().sum(),
+        &buckets,
+        None,
+    )
+}
