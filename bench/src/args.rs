@@ -144,6 +144,9 @@ pub struct LoadArgs {
     /// Open a connection that was lost again, and go on from its position.
     #[arg(long)]
     pub reconnect: bool,
+    /// Write everything that clients do and see, and the log at the end, to this file, for `bench check`.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
     /// Messages per second, over all channels.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
     pub rate: f64,

@@ -15,6 +15,7 @@ mod args;
 mod clock;
 mod error;
 mod fleet;
+mod history;
 mod latency;
 mod link;
 mod mode;
@@ -37,6 +38,7 @@ pub use self::args::{
     OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
+pub use self::history::HistoryError;
 
 /// Runs one benchmark: prints progress to standard error and a table to standard output.
 ///
