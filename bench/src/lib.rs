@@ -34,8 +34,8 @@ mod verify;
 mod websocket;
 
 pub use self::args::{
-    BenchArgs, BenchCommand, ClientArgs, ClusterArgs, CommitsArgs, FanoutArgs, IdleArgs, LoadArgs,
-    OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
+    BenchArgs, BenchCommand, CheckArgs, ClientArgs, ClusterArgs, CommitsArgs, FanoutArgs, IdleArgs,
+    LoadArgs, OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
 pub use self::history::HistoryError;
@@ -53,5 +53,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Commits(args) => mode::commits::run(args),
         BenchCommand::Fanout(args) => mode::fanout::run(args),
         BenchCommand::Cluster(args) => mode::cluster::run(args),
+        BenchCommand::Check(args) => mode::check::run(&args),
     }
 }

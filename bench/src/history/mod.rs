@@ -5,6 +5,7 @@
 //! such files afterwards and says which promises were kept. Recording and judging are apart, so that a run
 //! can be judged again, by a better judge, without repeating it.
 
+mod check;
 mod dump;
 mod error;
 mod event;
@@ -12,6 +13,7 @@ mod log_client;
 mod reader;
 mod recorder;
 
+pub(crate) use self::check::{CheckReport, check};
 pub(crate) use self::dump::dump;
 pub use self::error::HistoryError;
 pub(crate) use self::event::{Event, HISTORY_VERSION, content_hash};

@@ -1,0 +1,1 @@
+//! Each rule on small histories, and random ones with one thing changed.
