@@ -27,7 +27,7 @@ use fanfare_wire::{
 };
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use tracing::warn;
 
@@ -64,7 +64,7 @@ pub(crate) fn apply(log: Arc<dyn Log>) -> Result<Arc<dyn Log>, ServeError> {
 struct Hasty {
     log: Arc<dyn Log>,
     guess: Mutex<Guess>,
-    later: UnboundedSender<Vec<Draft>>,
+    later: UnboundedSender<(Instant, Vec<Draft>)>,
 }
 
 #[derive(Default)]
@@ -76,11 +76,11 @@ struct Guess {
 
 impl Hasty {
     fn new(log: Arc<dyn Log>, delay: Duration) -> Self {
-        let (later, mut batches) = unbounded_channel::<Vec<Draft>>();
+        let (later, mut batches) = unbounded_channel::<(Instant, Vec<Draft>)>();
         let real = Arc::clone(&log);
         tokio::spawn(async move {
-            while let Some(batch) = batches.recv().await {
-                sleep(delay).await;
+            while let Some((taken, batch)) = batches.recv().await {
+                sleep_until(taken + delay).await;
                 if let Err(error) = real.append(&batch).await {
                     warn!("acknowledged and lost: {error}");
                 }
@@ -147,7 +147,7 @@ impl Log for Hasty {
         Box::pin(async move {
             if let Some(committed) = self.guess(batch) {
                 // The other end lives as long as the server.
-                let _ = self.later.send(batch.to_vec());
+                let _ = self.later.send((Instant::now(), batch.to_vec()));
                 return Ok(committed);
             }
             let committed = self.log.append(batch).await?;

@@ -46,7 +46,7 @@ BEGIN
         PERFORM pg_advisory_unlock(4711);
         heads[v_channel] := v_last - p_counts[v_channel];
     END LOOP;
-    PERFORM pg_sleep(random() * 0.02);
+    PERFORM pg_sleep(random() * 0.05);
 
     INSERT INTO fanfare.publications (channel, seq, id, time, data, info, tags)
     SELECT v_ids[draft.channel],
