@@ -209,6 +209,10 @@ pub(crate) enum Event<'a> {
         /// Its name.
         #[serde(borrow)]
         name: Cow<'a, str>,
+        /// The log becomes another one by it (its database is restored, promoted or copied): until the end of the fault
+        /// commits may be lost, and the epoch changes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        new_epoch: bool,
     },
     /// A fault ends: from here on the system may heal.
     FaultEnd {

@@ -194,14 +194,14 @@ fn acknowledged(
     let log = &channel.log;
     let id = op.id;
     if let Some(epoch) = ack.epoch.filter(|&epoch| epoch != log.epoch) {
-        let over_since = model.epoch_seen(log.epoch).unwrap_or(log.t);
-        if op.invoked <= over_since {
+        // Until the end of what made the log another one, its earlier epoch may go and take with it what it will.
+        if model.epochs_end().is_some_and(|end| op.invoked <= end) {
             excused.forgotten += 1;
             return;
         }
         let (old, new) = (model.epoch_name(epoch), model.epoch_name(log.epoch));
         findings.broken(Rule::LostWrite, &[Some(ack.place), log.place], || {
-            format!("message {id} was acknowledged in epoch {old} after epoch {new} had begun")
+            format!("message {id} was acknowledged in epoch {old}, and the log is {new} without anybody having touched it since")
         });
         return;
     }

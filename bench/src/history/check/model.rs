@@ -33,8 +33,6 @@ pub(super) struct Model {
     names: HashMap<String, u32>,
     epochs: HashMap<String, u32>,
     epoch_names: Vec<String>,
-    /// When each epoch was first seen by a client; absent while only the log has it.
-    epoch_seen: Vec<Option<u64>>,
     /// For each file, the channels of its header.
     channel_maps: Vec<Vec<u32>>,
 }
@@ -140,6 +138,8 @@ pub(super) struct Fault {
     pub(super) begin: u64,
     /// When it ended, if it did.
     pub(super) end: Option<u64>,
+    /// The log became another one by it.
+    pub(super) new_epoch: bool,
 }
 
 impl Op {
@@ -212,9 +212,10 @@ impl Model {
         &self.epoch_names[epoch as usize]
     }
 
-    /// When a client first saw an epoch.
-    pub(super) fn epoch_seen(&self, epoch: u32) -> Option<u64> {
-        self.epoch_seen[epoch as usize]
+    /// Until when the log could become another one; `None` when nothing was done to it.
+    pub(super) fn epochs_end(&self) -> Option<u64> {
+        let faults = self.faults.iter().filter(|fault| fault.new_epoch);
+        faults.map(|fault| fault.end.unwrap_or(u64::MAX)).max()
     }
 
     /// The publish of a message.
@@ -235,7 +236,7 @@ impl Model {
             }
             Event::Invoke { .. } => self.invoke(place, event),
             Event::Ok { t, op, g, s, .. } => {
-                let epoch = g.as_deref().map(|name| self.see_epoch(name, *t));
+                let epoch = g.as_deref().map(|name| self.epoch_number(name));
                 let ack = Ack {
                     t: *t,
                     place,
@@ -249,16 +250,17 @@ impl Model {
             Event::Subscribe { t, g, .. }
             | Event::Reset { t, g, .. }
             | Event::Result { t, g, .. } => {
-                self.see_epoch(g, *t);
+                self.epoch_number(g);
                 self.spans(*t);
                 Ok(())
             }
-            Event::FaultBegin { t, name } => {
+            Event::FaultBegin { t, name, new_epoch } => {
                 self.spans(*t);
                 self.faults.push(Fault {
                     name: name.clone().into_owned(),
                     begin: *t,
                     end: None,
+                    new_epoch: *new_epoch,
                 });
                 Ok(())
             }
@@ -310,14 +312,6 @@ impl Model {
         let number = self.epoch_names.len() as u32;
         self.epochs.insert(name.to_owned(), number);
         self.epoch_names.push(name.to_owned());
-        self.epoch_seen.push(None);
-        number
-    }
-
-    fn see_epoch(&mut self, name: &str, t: u64) -> u32 {
-        let number = self.epoch_number(name);
-        let seen = &mut self.epoch_seen[number as usize];
-        *seen = Some(seen.map_or(t, |earlier| earlier.min(t)));
         number
     }
 

@@ -218,7 +218,7 @@ impl Observers<'_> {
         Ok(())
     }
 
-    /// Another log, said the server: true only if the log is another one in the end.
+    /// Another log, said the server: true only if something was done to the log, and it is another one in the end.
     fn reset(
         &mut self,
         place: Place,
@@ -235,7 +235,8 @@ impl Observers<'_> {
         };
         let log = &self.model.channels[channel as usize];
         self.findings.asked(Rule::Reset, 1);
-        if subscription.epoch == epoch || subscription.epoch == log.log.epoch {
+        let may_change = self.model.epochs_end().is_some();
+        if !may_change || subscription.epoch == epoch || subscription.epoch == log.log.epoch {
             let (old, new) = (
                 self.model.epoch_name(subscription.epoch),
                 self.model.epoch_name(epoch),

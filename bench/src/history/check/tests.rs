@@ -426,10 +426,20 @@ fn a_reset_must_be_true() {
     );
     let empty = events.remove(at);
     events.push(empty);
+    // Epochs do not change by themselves.
+    assert_eq!(broken(&events), [("lost-write", 2), ("reset", 1)]);
+    let name = || "restore".into();
+    events.push(Event::FaultBegin {
+        t: 25 * MS,
+        name: name(),
+        new_epoch: true,
+    });
+    let t = 28 * MS;
+    events.push(Event::FaultEnd { t, name: name() });
     let report = judge(&events);
     assert!(report.passed, "{}", report.table());
     assert_eq!(report.counts.forgotten, 2);
-    // An old epoch that is acknowledged after the new one was seen is not.
+    // An old epoch that is acknowledged after the log was replaced is not excused.
     events.push(invoke(50 * MS, 4, 0));
     events.push(ok(51 * MS, 4, 4));
     assert_eq!(broken(&events), [("lost-write", 1)]);
@@ -531,6 +541,7 @@ fn faults_split_latencies_and_tell_when_all_was_well_again() {
     events.push(Event::FaultBegin {
         t: begin,
         name: name.into(),
+        new_epoch: false,
     });
     events.push(Event::FaultEnd {
         t: end,
