@@ -19,20 +19,22 @@ const HASTY: &str = "4";
 pub(crate) enum Server {
     /// The program that is released.
     Clean,
-    /// The one that breaks them, as `FANFARE_SABOTAGE` says; or any other that does.
+    /// The one that breaks them, as `FANFARE_SABOTAGE` says.
     Sabotaged(&'static str),
 }
 
 impl Server {
     /// The program, and what it needs in its environment.
     pub(crate) fn program(self) -> (PathBuf, Vec<(String, String)>) {
-        match self {
-            Self::Clean => (servers::binary(), Vec::new()),
-            Self::Sabotaged(how) => (
-                servers::sabotaged(),
-                vec![("FANFARE_SABOTAGE".to_owned(), how.to_owned())],
-            ),
-        }
+        let (program, how) = match self {
+            // It must not know the word.
+            Self::Clean => (servers::binary(), "drop:2"),
+            Self::Sabotaged(how) => (servers::sabotaged(), how),
+        };
+        (
+            program,
+            vec![("FANFARE_SABOTAGE".to_owned(), how.to_owned())],
+        )
     }
 
     /// How long to wait for what may never come.
