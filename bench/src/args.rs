@@ -143,7 +143,7 @@ pub struct LoadArgs {
     /// Channels; client i subscribes to channel i modulo their number.
     #[arg(long, default_value_t = 100)]
     pub channels: usize,
-    /// Open a connection that was lost again, and go on from its position.
+    /// Open a connection that was lost again, on another server if there is one, and go on from its position.
     #[arg(long)]
     pub reconnect: bool,
     /// Write everything that clients do and see, and the log at the end, to this file, for `bench check`.
