@@ -63,6 +63,8 @@ browser_packages() {
 step install ./scripts/install.sh build test || report
 step web make --no-print-directory web || report
 step build cargo build --workspace --all-targets --locked || report
+# By itself: together with the others, its feature would be on in the program that everything else tests.
+step sabotaged cargo build -p fanfare-server --features sabotage --bin fanfare-sabotaged --locked || report
 step packages browser_packages || report
 
 step format cargo fmt --all --check

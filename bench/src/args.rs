@@ -29,6 +29,8 @@ pub enum BenchCommand {
     /// The same as `run`, against servers that are started for it: nodes of this program, with a PostgreSQL and a Redis of
     /// their own. Their files are kept in the folder for temporary files (TMPDIR) and removed at the end.
     Cluster(ClusterArgs),
+    /// Judge histories that --history wrote: nothing acknowledged is lost, nothing is seen twice, out of order or not at all.
+    Check(CheckArgs),
 }
 
 /// Which servers, and how to be let in.
@@ -141,9 +143,12 @@ pub struct LoadArgs {
     /// Channels; client i subscribes to channel i modulo their number.
     #[arg(long, default_value_t = 100)]
     pub channels: usize,
-    /// Open a connection that was lost again, and go on from its position.
+    /// Open a connection that was lost again, on another server if there is one, and go on from its position.
     #[arg(long)]
     pub reconnect: bool,
+    /// Write everything that clients do and see, and the log at the end, to this file, for `bench check`.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
     /// Messages per second, over all channels.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
     pub rate: f64,
@@ -272,6 +277,17 @@ pub struct FanoutArgs {
     /// What to observe.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `fanfare bench check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Histories of one run; several when several processes took part in it.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Write the whole report to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::history::HistoryError;
 use crate::local::LocalError;
 
 /// Why a benchmark did not end well.
@@ -79,6 +80,9 @@ pub enum BenchError {
         /// How the run broke off.
         source: Box<Self>,
     },
+    /// A history could not be written or read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// The JSON report could not be written.
     #[error("cannot write the report to {}: {source}", path.display())]
     Report {

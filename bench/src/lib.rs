@@ -15,6 +15,7 @@ mod args;
 mod clock;
 mod error;
 mod fleet;
+mod history;
 mod latency;
 mod link;
 mod mode;
@@ -33,10 +34,11 @@ mod verify;
 mod websocket;
 
 pub use self::args::{
-    BenchArgs, BenchCommand, ClientArgs, ClusterArgs, CommitsArgs, FanoutArgs, IdleArgs, LoadArgs,
-    OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
+    BenchArgs, BenchCommand, CheckArgs, ClientArgs, ClusterArgs, CommitsArgs, FanoutArgs, IdleArgs,
+    LoadArgs, OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
+pub use self::history::HistoryError;
 
 /// Runs one benchmark: prints progress to standard error and a table to standard output.
 ///
@@ -51,5 +53,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Commits(args) => mode::commits::run(args),
         BenchCommand::Fanout(args) => mode::fanout::run(args),
         BenchCommand::Cluster(args) => mode::cluster::run(args),
+        BenchCommand::Check(args) => mode::check::run(&args),
     }
 }

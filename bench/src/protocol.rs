@@ -30,6 +30,11 @@ impl ApiError {
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary || matches!(self.code, 100 | 111 | 113)
     }
+
+    /// Whether a publish that was refused with it may have been committed all the same.
+    pub(crate) fn leaves_unknown(&self) -> bool {
+        self.code == 100
+    }
 }
 
 /// Any message of the server but a publication.

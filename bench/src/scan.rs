@@ -30,6 +30,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) offset: u64,
     /// What the data says of itself.
     pub(crate) data: Data,
+    /// The data as it stands in the JSON text.
+    pub(crate) raw: &'a [u8],
 }
 
 /// What the generator put into the data of a publication.
@@ -78,7 +80,11 @@ fn push<'a>(cursor: &mut Cursor<'a>) -> Option<Message<'a>> {
                     Some(())
                 }
                 b"data" => {
+                    cursor.space();
+                    let begin = cursor.at;
                     publication.data = cursor.data()?;
+                    let text: &'a [u8] = cursor.text;
+                    publication.raw = &text[begin..cursor.at];
                     Some(())
                 }
                 _ => cursor.skip(),
@@ -273,6 +279,7 @@ mod tests {
                 at: Some(123),
                 n: Some(9),
             },
+            raw: b"",
         };
         for text in [
             r#"{"push":{"channel":"bench:r:7","pub":{"data":{"at":123,"n":9,"pad":"xx"},"offset":42,"time":5}}}"#,
@@ -280,7 +287,10 @@ mod tests {
             r#"{"push":{"pub":{"tags":{"offset":"1"},"offset":42,"info":{"offset":1,"at":2},"data":{"n":9,"at":123}},"channel":"bench:r:7"}}"#,
             r#" { "push" : { "channel" : "bench:r:7" , "pub" : { "offset" : 42 , "data" : { "at" : 123 , "n" : 9 } } } } "#,
         ] {
-            assert_eq!(publication(text), expected, "{text}");
+            let found = publication(text);
+            assert_eq!(data(found.raw), Some(expected.data), "{text}");
+            let found = Publication { raw: b"", ..found };
+            assert_eq!(found, expected, "{text}");
         }
     }
 

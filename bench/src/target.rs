@@ -10,6 +10,9 @@ pub(crate) const WEBSOCKET_PATH: &str = "/connection/websocket";
 /// Path of the publish call below a server's URL.
 pub(crate) const PUBLISH_PATH: &str = "/api/publish";
 
+/// Path of the history call below a server's URL.
+pub(crate) const HISTORY_PATH: &str = "/api/history";
+
 /// One server.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {

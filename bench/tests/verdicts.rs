@@ -3,6 +3,7 @@
 mod fake;
 
 use clap::Parser;
+use fanfare_bench::local::TempDir;
 use fanfare_bench::{BenchArgs, BenchError, run};
 use serde_json::Value;
 
@@ -187,6 +188,74 @@ fn a_lost_connection_goes_on_from_its_position() {
 #[test]
 fn a_connection_that_came_back_without_what_it_missed_is_found() {
     assert_refused(Fault::CloseAndSkip, HURRY, "/subscribers/unrecovered");
+}
+
+/// The rules that the history of a run shows to be broken.
+fn broken_rules(fault: Fault, more: &[&str]) -> Vec<String> {
+    let dir = TempDir::new().unwrap();
+    let name = |file: &str| dir.path().join(file).to_str().unwrap().to_owned();
+    let (history, json) = (name("history"), name("report"));
+    // Whether the run held by its own measure is asked elsewhere.
+    let _ = bench(fault, &[&["--history", &history], more].concat());
+    let line = ["bench", "check", &history, "--json", &json];
+    let result = run(Line::try_parse_from(line).unwrap().bench);
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["passed"], result.is_ok(), "{result:?}");
+    assert_eq!(report["counts"]["publishes"], 40);
+    let rules = report["rules"].as_array().unwrap().iter();
+    let broken = rules.filter(|rule| rule["violations"].as_u64() > Some(0));
+    broken
+        .map(|rule| rule["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_history_of_a_correct_server_is_accepted() {
+    let none: [&str; 0] = [];
+    assert_eq!(broken_rules(Fault::None, &[]), none);
+    assert_eq!(broken_rules(Fault::None, &["--via", "ws"]), none);
+    assert_eq!(broken_rules(Fault::FailAfterCommit, &[]), none);
+    assert_eq!(broken_rules(Fault::CloseAndRecover, &[]), none);
+    assert_eq!(
+        broken_rules(Fault::Refuse, &[]),
+        none,
+        "refused, and not there"
+    );
+}
+
+#[test]
+fn the_history_of_a_server_that_breaks_a_promise_shows_which() {
+    assert_eq!(broken_rules(Fault::DropOne, HURRY), ["stream"]);
+    assert_eq!(broken_rules(Fault::DropFrom(20), HURRY), ["unseen"]);
+    assert_eq!(broken_rules(Fault::SwapTwo, &[]), ["stream"]);
+    assert_eq!(broken_rules(Fault::Duplicate, &[]), ["repeat"]);
+    assert_eq!(broken_rules(Fault::OtherContent, &[]), ["agreement"]);
+    assert_eq!(broken_rules(Fault::CloseAndSkip, HURRY), ["reset"]);
+    assert_eq!(broken_rules(Fault::AckWithoutCommit, HURRY), ["lost-write"]);
+    let wrong = broken_rules(Fault::WrongAck, &[]);
+    assert_eq!(wrong[0], "lost-write");
+    let twice = broken_rules(Fault::FailAfterCommitWithoutKey, &[]);
+    assert!(twice.contains(&"duplicate".to_owned()), "{twice:?}");
+}
+
+#[test]
+fn a_message_that_one_server_does_not_take_goes_to_another() {
+    let (busy, able) = (Fake::start(Fault::Busy), Fake::start(Fault::None));
+    let both = format!("{},{}", busy.url(), able.url());
+    let dir = TempDir::new().unwrap();
+    let json = dir.path().join("report").to_str().unwrap().to_owned();
+    let mut line = vec!["bench", "run", "--url"];
+    let able = able.url();
+    line.extend([&able, "--publish-url", &both, "--json", &json]);
+    line.extend("--clients 6 --channels 2 --rate 80 --duration 0.4 --warmup 0.1".split(' '));
+    line.extend("--publishers 20 --drain 20".split(' '));
+    run(Line::try_parse_from(line).unwrap().bench).unwrap();
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["publications"]["acknowledged"], 40);
+    // Half of them meet the busy one, and none of them twice.
+    let retries = report["publications"]["retries"].as_u64().unwrap();
+    assert!((1..=40).contains(&retries), "{retries}");
+    assert_eq!(report["publications"]["errors"]["http 503"], retries);
 }
 
 #[test]

@@ -32,6 +32,25 @@ pub fn binary() -> PathBuf {
     binary
 }
 
+/// The program with faults built in: `FANFARE_SABOTAGED_BIN`, or the one that cargo built beside this test.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn sabotaged() -> PathBuf {
+    let binary = std::env::var_os("FANFARE_SABOTAGED_BIN").map_or_else(
+        || binary().with_file_name("fanfare-sabotaged"),
+        PathBuf::from,
+    );
+    assert!(
+        binary.is_file(),
+        "no program at {}: build it with `cargo build -p fanfare-server --features sabotage --bin \
+         fanfare-sabotaged`, or set FANFARE_SABOTAGED_BIN",
+        binary.display()
+    );
+    binary
+}
+
 /// Options of a node that is open to everybody, alone on SQLite.
 #[track_caller]
 pub fn dev() -> NodeOptions {

@@ -18,6 +18,7 @@ use mio::{Poll, Token, Waker};
 use crate::clock;
 use crate::error::BenchError;
 use crate::fleet::worker::Worker;
+use crate::history::Recorder;
 use crate::latency::Latency;
 use crate::target::Target;
 use crate::token::Signer;
@@ -47,8 +48,10 @@ pub(crate) struct FleetOptions {
     pub(crate) threads: usize,
     /// New connections a second, over all threads.
     pub(crate) connect_rate: f64,
-    /// Whether a connection that was lost is opened again, from its position.
+    /// Whether a connection that was lost is opened again on another server, from its position.
     pub(crate) reconnect: bool,
+    /// Where every subscription and delivery is recorded, if anywhere.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl FleetOptions {
@@ -431,6 +434,7 @@ mod tests {
             threads: 1,
             connect_rate: 1.0,
             reconnect: false,
+            recorder: None,
         };
         assert_eq!(options.source(99), None);
         options.sources = vec![Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];

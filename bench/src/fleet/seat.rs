@@ -6,7 +6,8 @@ use memchr::memchr;
 
 use crate::clock::SECOND;
 use crate::fleet::FleetOptions;
-use crate::fleet::recent::Recent;
+use crate::fleet::recent::{Known, Recent};
+use crate::history::{Event, content_hash};
 use crate::latency::Latency;
 use crate::link::{Ended, Handler, Outbox};
 use crate::protocol::{self, CONNECT_ID, Reply, SUBSCRIBE_ID, SubscribeResult};
@@ -165,11 +166,12 @@ impl Handler for Session<'_> {
         while !rest.is_empty() {
             let due = self.seat.stream.position() + 1;
             if self.seat.stage == Stage::Live
-                && let Some((length, at)) = self.board.recent.find(channel, due, rest)
+                && let Some((length, known)) = self.board.recent.find(channel, due, rest)
             {
                 self.seat.stream.accept_next();
                 self.board.delivered += 1;
-                self.board.measure(at, self.now);
+                self.board.measure(known.data.at, self.now);
+                self.record_receive(due, known);
                 rest = rest.get(length + 1..).unwrap_or_default();
                 continue;
             }
@@ -199,12 +201,12 @@ impl Session<'_> {
                     self.malformed(text);
                     return Ok(());
                 }
-                let in_order = self.publication(publication.offset, publication.data);
+                let known = self.known(publication.data, publication.raw);
+                let in_order = self.publication(publication.offset, known);
                 if in_order {
-                    let at = publication.data.at;
                     self.board
                         .recent
-                        .remember(channel, publication.offset, at, text);
+                        .remember(channel, publication.offset, known, text);
                 }
                 Ok(())
             }
@@ -213,6 +215,35 @@ impl Session<'_> {
                 self.malformed(text);
                 Ok(())
             }
+        }
+    }
+
+    /// What is known of a publication with this data. Nobody looks at the hash unless the run is recorded.
+    fn known(&self, data: Data, raw: &[u8]) -> Known {
+        let is_recorded = self.board.options.recorder.is_some();
+        Known {
+            data,
+            hash: if is_recorded { content_hash(raw) } else { 0 },
+        }
+    }
+
+    fn record_receive(&self, offset: u64, known: Known) {
+        if let Some(recorder) = &self.board.options.recorder {
+            recorder.record(Event::Receive {
+                t: self.now,
+                c: self.seat.number,
+                k: self.seat.channel,
+                s: offset,
+                n: known.data.n,
+                h: known.hash,
+            });
+        }
+    }
+
+    /// Records how a subscription goes on: `event` is told the client and its channel.
+    fn record(&self, event: impl FnOnce(u32, u32) -> Event<'static>) {
+        if let Some(recorder) = &self.board.options.recorder {
+            recorder.record(event(self.seat.number, self.seat.channel));
         }
     }
 
@@ -229,7 +260,9 @@ impl Session<'_> {
     }
 
     /// Checks one publication; `true` when it was the one that was due.
-    fn publication(&mut self, offset: u64, data: Data) -> bool {
+    fn publication(&mut self, offset: u64, known: Known) -> bool {
+        self.record_receive(offset, known);
+        let data = known.data;
         let seat = &mut *self.seat;
         let board = &mut *self.board;
         let before = seat.stream.position();
@@ -310,11 +343,43 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn record_subscribed(&self, result: &SubscribeResult<'_>) {
+        let (t, s) = (self.now, result.offset);
+        let epoch = || result.epoch.clone().into();
+        match self.seat.epoch.as_deref() {
+            None => self.record(|c, k| Event::Subscribe {
+                t,
+                c,
+                k,
+                g: epoch(),
+                s,
+                resumed: false,
+            }),
+            Some(earlier) if *earlier != *result.epoch => self.record(|c, k| Event::Reset {
+                t,
+                c,
+                k,
+                g: epoch(),
+                s,
+            }),
+            Some(_) if result.recovered => self.record(|c, k| Event::Subscribe {
+                t,
+                c,
+                k,
+                g: epoch(),
+                s: self.seat.stream.position(),
+                resumed: true,
+            }),
+            Some(_) => self.record(|c, k| Event::Truncated { t, c, k, s }),
+        }
+    }
+
     fn subscribed(&mut self, result: &SubscribeResult<'_>) {
         if *self.board.epoch != *result.epoch {
             self.board.epoch = Arc::from(result.epoch.as_str());
         }
         let epoch = Arc::clone(&self.board.epoch);
+        self.record_subscribed(result);
         let seat = &mut *self.seat;
         let (number, now) = (seat.number, self.now);
         let channel = seat.channel as usize;
@@ -348,7 +413,8 @@ impl Session<'_> {
         for recovered in &result.publications {
             match scan::data(recovered.data.get().as_bytes()) {
                 Some(data) => {
-                    self.publication(recovered.offset, data);
+                    let known = self.known(data, recovered.data.get().as_bytes());
+                    self.publication(recovered.offset, known);
                 }
                 None => self.malformed(recovered.data.get().as_bytes()),
             }

@@ -14,6 +14,7 @@ use crate::clock::{self, MILLISECOND, SECOND};
 use crate::error::BenchError;
 use crate::fleet::seat::{Board, Seat, Session, Stage};
 use crate::fleet::{Findings, FleetOptions, Gauges, Order, count_reason};
+use crate::history::Event as HistoryEvent;
 use crate::link::{Ended, Link, SCRATCH_BYTES};
 use crate::random::Random;
 use crate::verify::StreamFaults;
@@ -276,19 +277,25 @@ impl Worker {
             .unwrap_or_else(PoisonError::into_inner) = describe;
 
         let seat = &mut client.seat;
+        let was_live = seat.stage == Stage::Live;
         seat.failures += 1;
         let subscribed_before = seat.epoch.is_some();
         let hopeless = ended.is_final() || (seat.failures > FAILURES_MAX && !options.reconnect);
         if hopeless || (subscribed_before && !options.reconnect) {
             seat.stage = Stage::Lost;
             self.lost += 1;
+            // Not an end on purpose: what it lacks, it lacks.
+            record_lost(&options, seat.number, reason);
             return;
         }
         if subscribed_before {
             self.reconnects += 1;
         }
+        if was_live {
+            record_lost(&options, seat.number, reason);
+        }
         seat.stage = Stage::Waiting;
-        seat.target = (seat.target + 1) % options.targets.len() as u32;
+        seat.target = another_target(&mut self.random, seat.target, options.targets.len());
         let spread = (BACKOFF.0 << seat.failures.min(10)).min(BACKOFF.1);
         let at = clock::now() + BACKOFF.0 + self.random.below(spread);
         self.timers.push(Reverse((at, slot as u32)));
@@ -360,5 +367,40 @@ impl Worker {
             first_violation: self.board.first_violation,
             versions: self.board.versions,
         }
+    }
+}
+
+/// Any server but the one at hand, if there is another one: those who leave a server spread over all others.
+fn another_target(random: &mut Random, current: u32, targets: usize) -> u32 {
+    let others = targets.saturating_sub(1) as u64;
+    ((u64::from(current) + 1 + random.below(others)) % targets as u64) as u32
+}
+
+fn record_lost(options: &FleetOptions, client: u32, why: String) {
+    if let Some(recorder) = &options.recorder {
+        recorder.record(HistoryEvent::Lost {
+            t: clock::now(),
+            c: client,
+            why: why.into(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_server_is_left_for_any_of_the_others() {
+        let mut random = Random::new(3);
+        let mut seen = [0; 4];
+        for _ in 0..400 {
+            seen[another_target(&mut random, 2, 4) as usize] += 1;
+        }
+        assert!(
+            seen[2] == 0 && seen[0] > 50 && seen[1] > 50 && seen[3] > 50,
+            "{seen:?}"
+        );
+        assert_eq!(another_target(&mut random, 0, 1), 0);
     }
 }

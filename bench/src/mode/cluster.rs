@@ -38,7 +38,8 @@ pub(crate) fn run(mut args: ClusterArgs) -> Result<(), BenchError> {
     // What is clear beforehand is said before anything is started.
     system::check_open_files(args.load.client.clients)?;
     let mut servers = Servers::start(&args)?;
-    let setup = Setup::new(&servers.target(), args.load.channels)?;
+    let mut setup = Setup::new(&servers.target(), args.load.channels)?;
+    setup.record_to(args.load.history.as_deref())?;
     let mut report = setup.report("cluster", &args);
     report.cluster = Some(servers.describe()?);
     if system::is_in_memory(&env::temp_dir()) {

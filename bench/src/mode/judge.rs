@@ -127,16 +127,20 @@ mod tests {
 
     use super::*;
     use crate::latency::Latency;
-    use crate::publish::Fate;
+    use crate::publish::Told;
     use crate::schedule::Schedule;
     use crate::verify::{Contents, StreamFaults};
 
     /// One channel, messages 0 to 2 acknowledged at offsets 1 to 3.
     fn ledger() -> Ledger {
-        let mut ledger = Ledger::new(0, Schedule::new(0, 3.0, 1.0), 0);
+        let mut ledger = Ledger::new(0, Schedule::new(0, 3.0, 1.0), 0, None);
         for index in 0..3 {
             ledger.sent(index, 0);
-            ledger.acknowledge(index, Some(index + 1), false, 1);
+            let told = Told {
+                offset: Some(index + 1),
+                ..Told::default()
+            };
+            ledger.acknowledge(index, told, 1);
         }
         ledger
     }
@@ -182,9 +186,9 @@ mod tests {
     fn more_than_was_published_is_found() {
         let judged = judge(&findings(&[0, 1, 2, 1], &[4]), &[ledger()], 1);
         assert_eq!((judged.report.excess, judged.report.repeated), (1, 1));
-        let mut with_unknown = Ledger::new(3, Schedule::new(0, 1.0, 1.0), 0);
+        let mut with_unknown = Ledger::new(3, Schedule::new(0, 1.0, 1.0), 0, None);
         with_unknown.sent(0, 0);
-        with_unknown.fail(0, Fate::Unknown, "io".to_owned());
+        with_unknown.given_up(0, "io".to_owned(), 1);
         let judged = judge(
             &findings(&[0, 1, 2, 3], &[4, 3]),
             &[ledger(), with_unknown],
@@ -204,8 +208,9 @@ mod tests {
 
     #[test]
     fn publications_that_failed_are_reasons() {
-        let mut ledger = Ledger::new(0, Schedule::new(0, 4.0, 1.0), 0);
-        ledger.fail(0, Fate::Refused, "api 103".to_owned());
+        let mut ledger = Ledger::new(0, Schedule::new(0, 4.0, 1.0), 0, None);
+        ledger.sent(0, 0);
+        ledger.refused(0, "api 103".to_owned(), 1);
         ledger.sent(1, 0);
         ledger.close();
         assert_eq!(judge_publications(&ledger.report(4.0)).len(), 4);

@@ -1,5 +1,6 @@
 //! The benchmarks, and what they have in common: setting up, one phase of publishing, judging, reporting.
 
+pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod commits;
 pub(crate) mod fanout;

@@ -17,7 +17,8 @@ pub(crate) const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// Runs it.
 pub(crate) fn run(args: RunArgs) -> Result<(), BenchError> {
-    let setup = Setup::new(&args.target, args.load.channels)?;
+    let mut setup = Setup::new(&args.target, args.load.channels)?;
+    setup.record_to(args.load.history.as_deref())?;
     let mut report = setup.report("run", &args);
     measure(&setup, &args.load, &mut report)?;
     conclude(report, &args.load.output)
@@ -39,6 +40,7 @@ pub(crate) fn measure(
     let ramp_seconds = clock::between(begun, clock::now()).as_secs_f64();
     let subscribed = fleet.live();
 
+    let reader = setup.reader()?;
     let phase = publish(plan, args.rate, &args.publish, Some(&fleet), pids)?;
     let mut expected = vec![0; args.channels];
     phase
@@ -47,7 +49,9 @@ pub(crate) fn measure(
     drain(&fleet, expected, args.publish.drain)?;
     let drain_seconds = clock::between(phase.published_at, clock::now()).as_secs_f64();
     thread::sleep(AFTERMATH);
+    drop(reader);
     let findings = fleet.finish()?;
+    setup.finish_history()?;
 
     let ledgers = [phase.ledger];
     let mut judged = judge(&findings, &ledgers, args.channels);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,8 +12,9 @@ use serde::Serialize;
 use crate::args::{ClientArgs, OutputArgs, PublishArgs, TargetArgs, Via};
 use crate::error::BenchError;
 use crate::fleet::{Credentials, Fleet, FleetOptions, PER_SOURCE_ADDRESS};
+use crate::history::{self, Reader, Recorder};
 use crate::progress::Progress;
-use crate::publish::Plan;
+use crate::publish::{Plan, RetryPolicy};
 use crate::report::{GeneratorUse, Report, Verdict};
 use crate::system;
 use crate::table;
@@ -53,6 +55,7 @@ pub(crate) struct Setup {
     credentials: Credentials,
     api_key: Option<String>,
     started_unix_ms: u64,
+    recorder: Option<Recorder>,
 }
 
 impl Setup {
@@ -113,7 +116,36 @@ impl Setup {
             credentials,
             api_key: args.api_key.clone(),
             started_unix_ms,
+            recorder: None,
         })
+    }
+
+    /// Records from now on everything that clients do and see to the file at `path`, if there is one; replaces it.
+    pub(crate) fn record_to(&mut self, path: Option<&Path>) -> Result<(), BenchError> {
+        if let Some(path) = path {
+            self.recorder = Some(Recorder::create(path, &self.run, &self.channels)?);
+        }
+        Ok(())
+    }
+
+    /// Reads random stretches of the log while the run is on, when it is recorded.
+    pub(crate) fn reader(&self) -> Result<Option<Reader>, BenchError> {
+        let Some(recorder) = self.recorder.clone() else {
+            return Ok(None);
+        };
+        let targets = self.publish_targets.clone();
+        let channels = Arc::clone(&self.channels);
+        Reader::start(recorder, targets, self.api_key.clone(), channels).map(Some)
+    }
+
+    /// Ends the history, if there is one, with the log as it stands now. All that records must have ended.
+    pub(crate) fn finish_history(&self) -> Result<(), BenchError> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        let key = self.api_key.as_deref();
+        history::dump(recorder, &self.publish_targets, key, &self.channels)?;
+        recorder.finish()
     }
 
     /// Starts the threads of the subscribers.
@@ -138,6 +170,7 @@ impl Setup {
             threads: args.threads,
             connect_rate: positive("--connect-rate", args.connect_rate)?,
             reconnect,
+            recorder: self.recorder.clone(),
         })
     }
 
@@ -217,6 +250,8 @@ impl Setup {
             size: args.size,
             first,
             patience: Duration::from_secs_f64(not_negative("--drain", args.drain)?),
+            retry: RetryPolicy::default(),
+            recorder: self.recorder.clone(),
         })
     }
 

@@ -1,10 +1,11 @@
 //! Publishing over `POST /api/publish` on a pool of kept connections, one request at a time on each.
 //!
 //! A message whose outcome is not known is sent again with the same idempotency key, to any server, until it is answered or
-//! patience runs out: a server must then commit it once and say where.
+//! patience runs out: a server must then commit it once and say where. The next try goes to another server than the last one,
+//! if there is one that takes it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fmt::Write;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -16,15 +17,18 @@ use crate::clock::{self, MILLISECOND, SECOND};
 use crate::error::BenchError;
 use crate::link::{self, Outbox};
 use crate::publish::response::{self, Answer};
-use crate::publish::{Composer, Fate, Ledger, Plan, Stage};
+use crate::publish::{Composer, Ledger, Plan, Sent, Stage, Told};
 use crate::random::Random;
 use crate::target::PUBLISH_PATH;
 
 /// How long one request may take, in nanoseconds.
 const REQUEST_PATIENCE: u64 = 5 * SECOND;
 
-/// How long after a failure a message is sent again, or a connection opened again.
-const RETRY_AFTER: u64 = 200 * MILLISECOND;
+/// How long after a loss a connection is opened again, in nanoseconds.
+const REOPEN_AFTER: u64 = 200 * MILLISECOND;
+
+/// A message is sent again after this time at least, plus a random part that doubles with each try up to the second one.
+const BACKOFF: (u64, u64) = (100 * MILLISECOND, 2 * SECOND);
 
 /// How long the first connections may take to come up.
 const CONNECT_PATIENCE: u64 = 15 * SECOND;
@@ -41,10 +45,12 @@ pub(crate) fn run(plan: &Plan, stage: &Stage) -> Result<Ledger, BenchError> {
     let mut desk = Desk {
         plan,
         composer: Composer::new(plan),
-        ledger: Ledger::new(plan.first, schedule, measure_from),
+        ledger: Ledger::new(plan.first, schedule, measure_from, plan.recorder.clone()),
         next: 0,
         settled: 0,
         retries: BinaryHeap::new(),
+        doubts: HashMap::new(),
+        random: Random::new(1),
         request: String::new(),
     };
     let patience = plan.patience.as_nanos() as u64;
@@ -76,46 +82,71 @@ struct Desk<'a> {
     settled: u64,
     /// When to send which message again.
     retries: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Messages whose outcome is not known so far.
+    doubts: HashMap<u64, Doubt>,
+    random: Random,
     request: String,
+}
+
+/// A message whose outcome is not known so far.
+struct Doubt {
+    /// Tries that were made.
+    tries: u32,
+    /// When the first one failed.
+    since: u64,
+    /// The server that the latest one went to.
+    target: usize,
 }
 
 impl Desk<'_> {
     fn send_due(&mut self, pool: &mut Pool, now: u64) {
         let due = self.ledger.schedule().due(now);
-        while let Some(slot) = pool.take_free() {
-            let again = self
-                .retries
-                .peek()
-                .map(|Reverse(retry)| *retry)
-                .filter(|(at, _)| *at <= now);
-            let index = if let Some((_, index)) = again {
-                self.retries.pop();
-                self.ledger.sent_again(index);
-                index
-            } else if self.next < due {
-                self.next += 1;
-                self.ledger.sent(self.next - 1, now);
-                self.next - 1
-            } else {
-                pool.free.push(slot);
+        loop {
+            let again = self.retries.peek().filter(|Reverse((at, _))| *at <= now);
+            let again = again.map(|Reverse((_, index))| *index);
+            let Some(index) = again.or_else(|| (self.next < due).then_some(self.next)) else {
                 return;
             };
-            self.compose(index, &pool.heads[pool.lines[slot].target]);
+            let failed_at = self.doubts.get(&index).map(|doubt| doubt.target);
+            let Some(slot) = pool.take_free(failed_at) else {
+                return;
+            };
+            if again.is_some() {
+                self.retries.pop();
+                self.ledger.sent_again(index, slot, now);
+            } else {
+                self.next += 1;
+                self.ledger.sent(index, now);
+            }
+            let line = again.is_none().then_some(slot);
+            self.compose(index, &pool.heads[pool.lines[slot].target], line, now);
             if let Err(error) = pool.send(slot, index, now, self.request.as_bytes()) {
                 pool.failed(slot, now, &error.to_string(), self);
             }
         }
     }
 
-    fn compose(&mut self, index: u64, head: &str) {
+    /// Puts the request together; what goes out for the first time, on connection `first_line`, is recorded.
+    fn compose(&mut self, index: u64, head: &str, first_line: Option<usize>, now: u64) {
         let n = self.ledger.number(index);
+        let at = self.ledger.schedule().intended(index);
         let mut body = String::with_capacity(self.plan.size + 128);
         body.push('{');
-        self.composer
-            .compose(&mut body, n, self.ledger.schedule().intended(index));
+        let data = self.composer.compose(&mut body, n, at);
+        if let Some(line) = first_line {
+            let sent = Sent {
+                n,
+                at,
+                data: &body[data..],
+                line,
+                pipe: None,
+                keyed: self.plan.idempotent,
+            };
+            self.plan.record_invoke(sent, now);
+        }
         if self.plan.idempotent {
             // Writing to a string does not fail.
-            let _ = write!(body, r#","idempotency_key":"{}-{n}""#, self.plan.run);
+            let _ = write!(body, r#","idempotency_key":"{}""#, self.plan.key(n));
         }
         body.push('}');
         self.request.clear();
@@ -138,29 +169,57 @@ impl Desk<'_> {
         clock::between(now, until).min(TICK)
     }
 
-    fn answered(&mut self, index: u64, answer: Answer, now: u64) {
+    /// Server `target` answered message `index`.
+    fn answered(&mut self, index: u64, target: usize, answer: Answer, now: u64) {
         match answer {
-            Answer::Acknowledged { offset, duplicate } => {
-                self.ledger.acknowledge(index, offset, duplicate, now);
-                self.settled += 1;
+            Answer::Acknowledged {
+                offset,
+                epoch,
+                duplicate,
+            } => {
+                let told = Told {
+                    offset,
+                    epoch,
+                    duplicate,
+                };
+                self.ledger.acknowledge(index, told, now);
+                self.settle(index);
             }
             // A server that failed may have committed before it did.
-            Answer::Later(error) => self.unanswered(index, error, now),
+            Answer::Later(error) => self.unanswered(index, target, error, now),
             Answer::Refused(error) => {
-                self.ledger.fail(index, Fate::Refused, error);
-                self.settled += 1;
+                self.ledger.refused(index, error, now);
+                self.settle(index);
             }
         }
     }
 
-    /// Whether message `index` was committed is not known.
-    fn unanswered(&mut self, index: u64, error: String, now: u64) {
-        self.ledger.fail(index, Fate::Unknown, error);
-        if self.plan.idempotent {
-            self.retries.push(Reverse((now + RETRY_AFTER, index)));
-        } else {
-            self.settled += 1;
+    /// Whether message `index`, which went to server `target`, was committed is not known.
+    fn unanswered(&mut self, index: u64, target: usize, error: String, now: u64) {
+        let doubt = self.doubts.entry(index).or_insert(Doubt {
+            tries: 0,
+            since: now,
+            target,
+        });
+        doubt.tries += 1;
+        doubt.target = target;
+        let policy = &self.plan.retry;
+        let spent =
+            doubt.tries >= policy.tries_max || clock::between(doubt.since, now) >= policy.time_max;
+        if !self.plan.idempotent || spent {
+            self.ledger.given_up(index, error, now);
+            self.settle(index);
+            return;
         }
+        self.ledger.unanswered(index, error);
+        let spread = (BACKOFF.0 << doubt.tries.min(10)).min(BACKOFF.1);
+        let at = now + BACKOFF.0 + self.random.below(spread);
+        self.retries.push(Reverse((at, index)));
+    }
+
+    fn settle(&mut self, index: u64) {
+        self.doubts.remove(&index);
+        self.settled += 1;
     }
 }
 
@@ -300,17 +359,23 @@ impl Pool {
                 });
             match opened {
                 Ok(stream) => line.stream = Some(stream),
-                Err(_) => line.reopen_at = now + RETRY_AFTER,
+                Err(_) => line.reopen_at = now + REOPEN_AFTER,
             }
         }
     }
 
-    /// A free connection, chosen at random.
-    fn take_free(&mut self) -> Option<usize> {
-        if self.free.is_empty() {
+    /// A free connection, chosen at random; one to another server than `except`, if there is one.
+    fn take_free(&mut self, except: Option<usize>) -> Option<usize> {
+        let count = self.free.len();
+        if count == 0 {
             return None;
         }
-        let chosen = self.random.below(self.free.len() as u64) as usize;
+        let begin = self.random.below(count as u64) as usize;
+        let other = |&place: &usize| Some(self.lines[self.free[place]].target) != except;
+        let chosen = (0..count)
+            .map(|step| (begin + step) % count)
+            .find(other)
+            .unwrap_or(begin);
         Some(self.free.swap_remove(chosen))
     }
 
@@ -375,7 +440,7 @@ impl Pool {
             let Some((index, _)) = line.busy.take() else {
                 return Err(io::Error::other("an answer that nobody asked for"));
             };
-            desk.answered(index, answer, now);
+            desk.answered(index, line.target, answer, now);
             self.free.push(slot);
         }
         if ended {
@@ -398,7 +463,8 @@ impl Pool {
     /// A connection is over; what was under way on it may be sent again.
     fn failed(&mut self, slot: usize, now: u64, error: &str, desk: &mut Desk<'_>) {
         if let Some((index, _)) = self.close(slot, now) {
-            desk.unanswered(index, format!("io: {error}"), now);
+            let target = self.lines[slot].target;
+            desk.unanswered(index, target, format!("io: {error}"), now);
         }
     }
 
@@ -408,7 +474,7 @@ impl Pool {
         line.connected = false;
         line.out = Outbox::default();
         line.response = Vec::new();
-        line.reopen_at = now + RETRY_AFTER;
+        line.reopen_at = now + REOPEN_AFTER;
         self.free.retain(|&free| free != slot);
         line.busy.take()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::fleet::count_reason;
+use crate::history::{Event, Recorder};
 use crate::latency::Latency;
 use crate::report::PublicationReport;
 use crate::schedule::Schedule;
@@ -14,12 +15,25 @@ pub(crate) enum Fate {
     Unsent,
     /// Sent, no answer yet.
     Sent,
+    /// Sent again after a try of which nobody knows, no answer yet.
+    SentAgain,
     /// Committed, by the server's word.
     Acknowledged,
     /// Not committed, by the server's word.
     Refused,
     /// Sent, and nobody knows.
     Unknown,
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The number of the message in its channel, where the server tells it.
+    pub(crate) offset: Option<u64>,
+    /// The epoch; empty where the server does not tell it.
+    pub(crate) epoch: String,
+    /// An earlier try had been committed.
+    pub(crate) duplicate: bool,
 }
 
 /// What became of every message of a schedule.
@@ -41,11 +55,18 @@ pub(crate) struct Ledger {
     duplicates: u64,
     failures: u64,
     errors: BTreeMap<String, u64>,
+    /// Where final outcomes are recorded as well.
+    recorder: Option<Recorder>,
 }
 
 impl Ledger {
-    /// Empty books for the messages `first..` of `schedule`.
-    pub(crate) fn new(first: u64, schedule: Schedule, measure_from: u64) -> Self {
+    /// Empty books for the messages `first..` of `schedule`. Final outcomes go to `recorder`, too.
+    pub(crate) fn new(
+        first: u64,
+        schedule: Schedule,
+        measure_from: u64,
+        recorder: Option<Recorder>,
+    ) -> Self {
         let total = schedule.total() as usize;
         Self {
             first,
@@ -62,6 +83,7 @@ impl Ledger {
             duplicates: 0,
             failures: 0,
             errors: BTreeMap::new(),
+            recorder,
         }
     }
 
@@ -84,20 +106,20 @@ impl Ledger {
         }
     }
 
-    /// Message `index` is sent once more.
-    pub(crate) fn sent_again(&mut self, index: u64) {
-        self.fates[index as usize] = Fate::Sent;
+    /// Message `index` is sent once more, on connection `line`.
+    pub(crate) fn sent_again(&mut self, index: u64, line: usize, now: u64) {
+        self.fates[index as usize] = Fate::SentAgain;
         self.retries += 1;
+        let op = self.number(index);
+        self.record(|| Event::Retry {
+            t: now,
+            op,
+            p: line as u32,
+        });
     }
 
-    /// Message `index` was acknowledged, under `offset` where the server tells it.
-    pub(crate) fn acknowledge(
-        &mut self,
-        index: u64,
-        offset: Option<u64>,
-        duplicate: bool,
-        now: u64,
-    ) {
+    /// Message `index` was acknowledged.
+    pub(crate) fn acknowledge(&mut self, index: u64, told: Told, now: u64) {
         let Some(fate) = self.fates.get_mut(index as usize) else {
             return;
         };
@@ -106,9 +128,9 @@ impl Ledger {
         }
         *fate = Fate::Acknowledged;
         self.acknowledged += 1;
-        self.duplicates += u64::from(duplicate);
+        self.duplicates += u64::from(told.duplicate);
         self.last_ack = now;
-        if let Some(offset) = offset {
+        if let Some(offset) = told.offset {
             if self.offsets.is_empty() {
                 self.offsets.resize(self.fates.len(), 0);
             }
@@ -121,16 +143,49 @@ impl Ledger {
         if now >= self.measure_from && now < self.schedule.end() {
             self.acknowledged_in_window += 1;
         }
+        let op = self.number(index);
+        self.record(|| Event::Ok {
+            t: now,
+            op,
+            g: (!told.epoch.is_empty()).then_some(told.epoch.into()),
+            s: told.offset,
+            duplicate: told.duplicate,
+        });
     }
 
-    /// Message `index` failed.
-    pub(crate) fn fail(&mut self, index: u64, fate: Fate, error: String) {
-        if let Some(known) = self.fates.get_mut(index as usize)
-            && *known != Fate::Acknowledged
-        {
-            *known = fate;
+    /// Message `index` was refused: it was not committed, unless an earlier try of it was.
+    pub(crate) fn refused(&mut self, index: u64, error: String, now: u64) {
+        match self.fates.get_mut(index as usize) {
+            Some(fate @ Fate::Sent) => *fate = Fate::Refused,
+            Some(Fate::SentAgain) => return self.given_up(index, error, now),
+            _ => return self.note(error),
+        }
+        let op = self.number(index);
+        self.record(|| Event::Fail {
+            t: now,
+            op,
+            why: error.clone().into(),
+        });
+        self.note(error);
+    }
+
+    /// Nobody knows what became of message `index`, and it is to be tried again.
+    pub(crate) fn unanswered(&mut self, index: u64, error: String) {
+        if let Some(fate @ (Fate::Sent | Fate::SentAgain)) = self.fates.get_mut(index as usize) {
+            *fate = Fate::Unknown;
         }
         self.note(error);
+    }
+
+    /// Nobody knows what became of message `index`, and nobody asks any more.
+    pub(crate) fn given_up(&mut self, index: u64, error: String, now: u64) {
+        let op = self.number(index);
+        self.record(|| Event::Info {
+            t: now,
+            op,
+            why: error.clone().into(),
+        });
+        self.unanswered(index, error);
     }
 
     /// Something failed that is not about one message.
@@ -142,9 +197,15 @@ impl Ledger {
     /// No more answers are waited for.
     pub(crate) fn close(&mut self) {
         for fate in &mut self.fates {
-            if *fate == Fate::Sent {
+            if matches!(fate, Fate::Sent | Fate::SentAgain) {
                 *fate = Fate::Unknown;
             }
+        }
+    }
+
+    fn record(&self, event: impl FnOnce() -> Event<'static>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(event());
         }
     }
 
@@ -176,7 +237,7 @@ impl Ledger {
             match fate {
                 Fate::Acknowledged => acknowledged[channel] += 1,
                 Fate::Unknown => unknown[channel] += 1,
-                Fate::Unsent | Fate::Sent | Fate::Refused => {}
+                Fate::Unsent | Fate::Sent | Fate::SentAgain | Fate::Refused => {}
             }
         }
     }
@@ -223,15 +284,20 @@ mod tests {
     #[test]
     fn every_message_has_one_fate() {
         let schedule = Schedule::new(SECOND, 10.0, 1.0);
-        let mut ledger = Ledger::new(100, schedule, SECOND + SECOND / 2);
+        let mut ledger = Ledger::new(100, schedule, SECOND + SECOND / 2, None);
         for index in 0..9 {
             ledger.sent(index, schedule.intended(index));
         }
-        ledger.acknowledge(0, Some(1), false, SECOND + 1);
-        ledger.acknowledge(0, Some(1), false, SECOND + 2);
-        ledger.acknowledge(6, Some(2), true, SECOND + 900_000_000);
-        ledger.acknowledge(99, Some(2), false, SECOND);
-        ledger.fail(1, Fate::Refused, "api 103".to_owned());
+        let told = |offset, duplicate| Told {
+            offset: Some(offset),
+            epoch: "e".to_owned(),
+            duplicate,
+        };
+        ledger.acknowledge(0, told(1, false), SECOND + 1);
+        ledger.acknowledge(0, told(1, false), SECOND + 2);
+        ledger.acknowledge(6, told(2, true), SECOND + 900_000_000);
+        ledger.acknowledge(99, told(2, false), SECOND);
+        ledger.refused(1, "api 103".to_owned(), SECOND);
         ledger.close();
         let report = ledger.report(10.0);
         assert_eq!((report.scheduled, report.acknowledged), (10, 2));
@@ -249,6 +315,25 @@ mod tests {
         assert_eq!(
             ledger.told_offsets().collect::<Vec<_>>(),
             [(100, 1), (106, 2)]
+        );
+    }
+
+    #[test]
+    fn a_refusal_after_a_try_without_an_answer_says_nothing() {
+        let mut ledger = Ledger::new(0, Schedule::new(0, 3.0, 1.0), 0, None);
+        for index in 0..3 {
+            ledger.sent(index, 0);
+            ledger.unanswered(index, "io".to_owned());
+            ledger.sent_again(index, 0, 1);
+        }
+        ledger.refused(0, "api 102".to_owned(), 2);
+        ledger.acknowledge(1, Told::default(), 2);
+        ledger.refused(1, "api 102".to_owned(), 3);
+        ledger.close();
+        let report = ledger.report(1.0);
+        assert_eq!(
+            (report.refused, report.acknowledged, report.unknown),
+            (0, 1, 2)
         );
     }
 }

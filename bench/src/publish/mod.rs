@@ -2,7 +2,7 @@
 
 mod http;
 mod ledger;
-mod response;
+pub(crate) mod response;
 mod websocket;
 
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use std::time::Duration;
 use crate::args::Via;
 use crate::error::BenchError;
 use crate::fleet::Credentials;
+use crate::history::{Event, Recorder, content_hash};
 use crate::protocol;
 use crate::schedule::Schedule;
 use crate::target::Target;
 
-pub(crate) use self::ledger::{Fate, Ledger};
+pub(crate) use self::ledger::{Ledger, Told};
 
 /// What is published, and how.
 #[derive(Debug, Clone)]
@@ -45,6 +46,28 @@ pub(crate) struct Plan {
     pub(crate) first: u64,
     /// How long after the end of the schedule answers are waited for.
     pub(crate) patience: Duration,
+    /// How long a message whose outcome is not known is tried again.
+    pub(crate) retry: RetryPolicy,
+    /// Where every publish and its outcome is recorded, if anywhere.
+    pub(crate) recorder: Option<Recorder>,
+}
+
+/// How long a message whose outcome is not known is tried again, before that is its outcome.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RetryPolicy {
+    /// Tries in all, the first one included.
+    pub(crate) tries_max: u32,
+    /// From the first failure on.
+    pub(crate) time_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            tries_max: 500,
+            time_max: Duration::from_secs(120),
+        }
+    }
 }
 
 /// What the publisher tells while it runs.
@@ -174,6 +197,42 @@ impl Stage {
     }
 }
 
+impl Plan {
+    /// The idempotency key of message `n`.
+    fn key(&self, n: u64) -> String {
+        format!("{}-{n}", self.run)
+    }
+
+    /// Records that message `n` is handed to connection `line` for the first time.
+    fn record_invoke(&self, sent: Sent<'_>, now: u64) {
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        recorder.record(Event::Invoke {
+            t: now,
+            op: sent.n,
+            at: sent.at,
+            k: (sent.n % self.channels.len() as u64) as u32,
+            h: content_hash(sent.data.as_bytes()),
+            p: sent.line as u32,
+            pipe: sent.pipe,
+            key: sent.keyed.then(|| self.key(sent.n).into()),
+        });
+    }
+}
+
+/// A message that is handed to a connection.
+struct Sent<'a> {
+    n: u64,
+    at: u64,
+    data: &'a str,
+    line: usize,
+    /// Which of the connections that promise order it is, if it is one.
+    pipe: Option<u32>,
+    /// It carries an idempotency key.
+    keyed: bool,
+}
+
 /// Builds the data of messages and what surrounds it.
 struct Composer {
     /// Names of the channels as JSON strings.
@@ -195,8 +254,9 @@ impl Composer {
         }
     }
 
-    /// `"channel":"…","data":{…}` of message `n`, meant to be sent at `at`.
-    fn compose(&self, out: &mut String, n: u64, at: u64) {
+    /// `"channel":"…","data":{…}` of message `n`, meant to be sent at `at`. Returns where the data begins; it ends
+    /// with the text.
+    fn compose(&self, out: &mut String, n: u64, at: u64) -> usize {
         use std::fmt::Write;
 
         let channel = &self.channels[(n % self.channels.len() as u64) as usize];
@@ -207,6 +267,7 @@ impl Composer {
         let pad = self.size.saturating_sub(out.len() - begin + 2);
         out.push_str(&self.pad[..pad]);
         out.push_str("\"}");
+        begin
     }
 }
 
@@ -227,6 +288,8 @@ mod tests {
             size,
             first: 0,
             patience: Duration::ZERO,
+            retry: RetryPolicy::default(),
+            recorder: None,
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) enum Answer {
     Acknowledged {
         /// Under this offset; `None` when the server does not number.
         offset: Option<u64>,
+        /// In this epoch; empty when the server does not tell.
+        epoch: String,
         /// An earlier try had been committed.
         duplicate: bool,
     },
@@ -46,6 +48,8 @@ struct PublishResult {
     #[serde(default)]
     offset: u64,
     #[serde(default)]
+    epoch: String,
+    #[serde(default)]
     duplicate: bool,
 }
 
@@ -54,8 +58,19 @@ struct PublishResult {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, &'static str> {
+    parse_within(bytes, RESPONSE_BYTES_MAX)
+}
+
+/// The same for responses of up to `bytes_max` bytes.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_within(
+    bytes: &[u8],
+    bytes_max: usize,
+) -> Result<Option<(Response<'_>, usize)>, &'static str> {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
-        return if bytes.len() > RESPONSE_BYTES_MAX {
+        return if bytes.len() > bytes_max {
             Err("a response head without an end")
         } else {
             Ok(None)
@@ -91,7 +106,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, &'sta
     let length = length
         .or((status_code == 204).then_some(0))
         .ok_or("a response without a length")?;
-    if length > RESPONSE_BYTES_MAX {
+    if length > bytes_max {
         return Err("a response larger than is taken");
     }
     let whole = end + 4 + length;
@@ -130,6 +145,7 @@ impl Response<'_> {
                 ..
             }) => Answer::Acknowledged {
                 offset: (result.offset > 0).then_some(result.offset),
+                epoch: result.epoch,
                 duplicate: result.duplicate,
             },
             Ok(_) | Err(_) => Answer::Refused("an answer that is not one to a publish".to_owned()),
@@ -159,11 +175,12 @@ mod tests {
         let answer = response.answer();
         assert!(
             matches!(
-                answer,
+                &answer,
                 Answer::Acknowledged {
                     offset: Some(7),
+                    epoch,
                     duplicate: false
-                }
+                } if epoch == "abcd"
             ),
             "{answer:?}"
         );

@@ -14,9 +14,9 @@ use crate::clock::{self, MILLISECOND, SECOND};
 use crate::error::BenchError;
 use crate::fleet::Credentials;
 use crate::link::{Ended, Handler, Link, Outbox, SCRATCH_BYTES};
-use crate::protocol::{self, CONNECT_ID, Reply};
+use crate::protocol::{self, ApiError, CONNECT_ID, Reply};
 use crate::publish::http::poll;
-use crate::publish::{Composer, Fate, Ledger, Plan, Stage};
+use crate::publish::{Composer, Ledger, Plan, Sent, Stage, Told};
 use crate::random::Random;
 
 /// Bytes of commands put into one frame: well below the 64 KiB that servers commonly take.
@@ -49,7 +49,8 @@ pub(crate) fn run(plan: &Plan, stage: &Stage) -> Result<Ledger, BenchError> {
     let Some((schedule, measure_from)) = stage.ready() else {
         return Err(BenchError::Thread("main"));
     };
-    let mut ledger = Ledger::new(plan.first, schedule, measure_from);
+    let recorder = plan.recorder.clone();
+    let mut ledger = Ledger::new(plan.first, schedule, measure_from, recorder);
     let composer = Composer::new(plan);
     let deadline = schedule.end() + plan.patience.as_nanos() as u64;
     let mut next = 0;
@@ -60,7 +61,7 @@ pub(crate) fn run(plan: &Plan, stage: &Stage) -> Result<Ledger, BenchError> {
         }
         pool.reopen_due(plan, now);
         let due = schedule.due(now);
-        let stuck = next < due && !pool.send_due(&composer, &mut ledger, &mut next, due, now);
+        let stuck = next < due && !pool.send_due(plan, &composer, &mut ledger, &mut next, due, now);
         let wait = match next {
             _ if stuck => TICK,
             next if next < schedule.total() => {
@@ -83,6 +84,8 @@ struct Pool {
     scratch: Vec<u8>,
     batch: String,
     failure: String,
+    /// Connections that were opened so far.
+    opened: u32,
 }
 
 struct Line {
@@ -90,6 +93,8 @@ struct Line {
     link: Option<Link>,
     state: State,
     reopen_at: u64,
+    /// Which of all connections so far it is.
+    pipe: u32,
 }
 
 #[derive(Default)]
@@ -110,6 +115,7 @@ impl Pool {
             link: None,
             state: State::default(),
             reopen_at: 0,
+            pipe: 0,
         });
         let mut pool = Self {
             poll,
@@ -117,6 +123,7 @@ impl Pool {
             lines: lines.collect(),
             random: Random::new(u64::MAX),
             scratch: vec![0; SCRATCH_BYTES],
+            opened: 0,
             batch: String::with_capacity(FRAME_BYTES + plan.size + 256),
             failure: "no answer".to_owned(),
         };
@@ -159,7 +166,11 @@ impl Pool {
                 self.poll.registry(),
                 Token(slot),
             ) {
-                Ok(link) => line.link = Some(link),
+                Ok(link) => {
+                    line.link = Some(link);
+                    line.pipe = self.opened;
+                    self.opened += 1;
+                }
                 Err(error) => {
                     self.failure = error.to_string();
                     line.reopen_at = now + REOPEN_AFTER;
@@ -172,6 +183,7 @@ impl Pool {
     /// more.
     fn send_due(
         &mut self,
+        plan: &Plan,
         composer: &Composer,
         ledger: &mut Ledger,
         next: &mut u64,
@@ -196,11 +208,17 @@ impl Pool {
                 }
                 // Writing to a string does not fail.
                 let _ = write!(self.batch, r#"{{"id":{},"publish":{{"#, FIRST_ID + *next);
-                composer.compose(
-                    &mut self.batch,
-                    ledger.number(*next),
-                    ledger.schedule().intended(*next),
-                );
+                let (n, at) = (ledger.number(*next), ledger.schedule().intended(*next));
+                let data = composer.compose(&mut self.batch, n, at);
+                let sent = Sent {
+                    n,
+                    at,
+                    data: &self.batch[data..],
+                    line: slot,
+                    pipe: Some(line.pipe),
+                    keyed: false,
+                };
+                plan.record_invoke(sent, now);
                 self.batch.push_str("}}");
                 line.state.under_way.push_back(*next);
                 ledger.sent(*next, now);
@@ -263,7 +281,7 @@ impl Pool {
                 ledger.note(format!("io: {ended}"));
             }
             for index in state.under_way {
-                ledger.fail(index, Fate::Unknown, format!("io: {ended}"));
+                ledger.given_up(index, format!("io: {ended}"), clock::now());
             }
         }
     }
@@ -340,14 +358,12 @@ impl Talk<'_> {
                 self.state.pong = reply.connect.is_some_and(|connect| connect.pong);
                 Ok(())
             }
-            (id, Some(error)) => {
-                self.settle(id, Err(format!("api {} {}", error.code, error.message)))
-            }
+            (id, Some(error)) => self.settle(id, Err(error)),
             (id, None) => self.settle(id, Ok(())),
         }
     }
 
-    fn settle(&mut self, id: u64, result: Result<(), String>) -> Result<(), Ended> {
+    fn settle(&mut self, id: u64, result: Result<(), ApiError>) -> Result<(), Ended> {
         let unasked = || Ended::Protocol(format!("a reply to command {id}, which was not sent"));
         let index = id.checked_sub(FIRST_ID).ok_or_else(unasked)?;
         // Answers come in the order of the commands, or nearly so.
@@ -360,8 +376,15 @@ impl Talk<'_> {
         self.state.under_way.remove(place);
         if let Some(ledger) = &mut self.ledger {
             match result {
-                Ok(()) => ledger.acknowledge(index, None, false, self.now),
-                Err(error) => ledger.fail(index, Fate::Refused, error),
+                Ok(()) => ledger.acknowledge(index, Told::default(), self.now),
+                Err(error) => {
+                    let text = format!("api {} {}", error.code, error.message);
+                    if error.leaves_unknown() {
+                        ledger.given_up(index, text, self.now);
+                    } else {
+                        ledger.refused(index, text, self.now);
+                    }
+                }
             }
         }
         Ok(())
@@ -398,7 +421,10 @@ mod tests {
 
     #[test]
     fn answers_settle_what_is_under_way_in_any_order() {
-        let mut ledger = Ledger::new(0, Schedule::new(0, 10.0, 1.0), 0);
+        let mut ledger = Ledger::new(0, Schedule::new(0, 10.0, 1.0), 0, None);
+        for index in 0..3 {
+            ledger.sent(index, 0);
+        }
         let mut state = State {
             pong: true,
             ..State::default()
@@ -416,7 +442,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_nothing_ends_the_connection() {
-        let mut ledger = Ledger::new(0, Schedule::new(0, 10.0, 1.0), 0);
+        let mut ledger = Ledger::new(0, Schedule::new(0, 10.0, 1.0), 0, None);
         let mut state = State::default();
         assert!(hear(&mut ledger, &mut state, "{\"id\":17,\"publish\":{}}").is_err());
         assert!(hear(&mut ledger, &mut state, "{\"id\":3,\"publish\":{}}").is_err());

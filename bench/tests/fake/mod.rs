@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     CloseAndSkip,
     /// Several publications share a frame, and frames are written in pieces.
     Pieces,
+    /// Every publish is answered with 503, and not committed.
+    Busy,
 }
 
 /// The server; it lives until the process ends.
@@ -109,7 +111,11 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) -> io::Resul
             stream.write_all(answer.as_bytes())?;
             return websocket(stream, bytes, state, fault);
         }
-        assert!(head.starts_with("post /api/publish "), "{head}");
+        let asks_history = head.starts_with("post /api/history ");
+        assert!(
+            asks_history || head.starts_with("post /api/publish "),
+            "{head}"
+        );
         let length = head
             .split("content-length:")
             .nth(1)
@@ -120,13 +126,27 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) -> io::Resul
         let body = take(&mut stream, &mut bytes, length.trim().parse().unwrap())?;
         let body: Value = serde_json::from_slice(&body).unwrap();
         let mut state = state.lock().unwrap();
+        if asks_history {
+            let answer = history(&state, &body).to_string();
+            drop(state);
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}",
+                answer.len()
+            )?;
+            // It was asked to close.
+            return Ok(());
+        }
         state.requests += 1;
         let failing = matches!(
             fault,
             Fault::FailAfterCommit | Fault::FailAfterCommitWithoutKey
         );
-        let fails = failing && state.requests.is_multiple_of(7);
-        let answer = publish(&mut state, &body, fault);
+        let fails = failing && state.requests.is_multiple_of(7) || fault == Fault::Busy;
+        let answer = match fault {
+            Fault::Busy => Value::Null,
+            _ => publish(&mut state, &body, fault),
+        };
         drop(state);
         let (status, answer) = if fails {
             ("503 Service Unavailable", json!({}))
@@ -140,6 +160,17 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) -> io::Resul
             answer.len()
         )?;
     }
+}
+
+fn history(state: &State, body: &Value) -> Value {
+    let after = body["since"]["offset"].as_u64().unwrap() as usize;
+    let limit = body["limit"].as_u64().unwrap() as usize;
+    let channel = state.channels.get(body["channel"].as_str().unwrap());
+    let log = channel.map_or(&[][..], |channel| &channel.log);
+    let rows = log.iter().enumerate().skip(after).take(limit);
+    let rows = rows.map(|(index, data)| json!({"offset": index + 1, "data": data}));
+    let rows: Vec<Value> = rows.collect();
+    json!({"result": {"publications": rows, "offset": log.len(), "epoch": "e"}})
 }
 
 fn publish(state: &mut State, body: &Value, fault: Fault) -> Value {

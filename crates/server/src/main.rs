@@ -6,6 +6,8 @@ mod cli;
 mod config;
 mod doctor;
 mod pages;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod token_command;
 mod wiring;
 

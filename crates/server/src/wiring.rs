@@ -80,6 +80,8 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let listener = listener.map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
     let (log, origin) = open_log(&config).await?;
+    #[cfg(feature = "sabotage")]
+    let log = crate::sabotage::apply(log)?;
     info!(epoch = %log.epoch(), "the log is open");
     let (bus, counters) = open_bus(&config, &origin)?;
     let engine = start_engine(&config, log, bus)?;

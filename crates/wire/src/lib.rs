@@ -20,6 +20,8 @@ pub mod name;
 pub mod position;
 pub mod publication;
 pub mod run;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod sse;
 pub mod ws;
 

@@ -10,6 +10,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(feature = "sabotage")]
+use crate::sabotage::in_place_of;
 use crate::{ChannelName, Epoch, Publication, Seq};
 
 /// How many wire forms a node can serve.
@@ -142,8 +144,10 @@ impl Run {
         self.encoded[usize::from(id.0)].get_or_init(|| {
             let mut bytes = Vec::new();
             let mut ends = Vec::with_capacity(self.publications.len());
-            for publication in &self.publications {
-                form.encode(&self.channel, &self.epoch, publication, &mut bytes);
+            for at in 0..self.publications.len() {
+                for publication in in_place_of(&self.publications, at) {
+                    form.encode(&self.channel, &self.epoch, publication, &mut bytes);
+                }
                 // A run is bounded by a batch or a page, both far below 4 GiB.
                 ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             }
@@ -162,6 +166,12 @@ impl Run {
             .unwrap_or(usize::MAX)
             .min(self.publications.len())
     }
+}
+
+/// What is encoded for publication `at` of a run: itself.
+#[cfg(not(feature = "sabotage"))]
+fn in_place_of(run: &[Publication], at: usize) -> std::slice::Iter<'_, Publication> {
+    run[at..=at].iter()
 }
 
 impl fmt::Debug for Run {
