@@ -98,8 +98,8 @@ fn killed(server: Server) -> Verdict {
     node.kill();
     node.restart().unwrap();
     let verdict = trial.verdict();
-    let resumed = &verdict.report["counts"]["resumed"];
-    assert!(resumed.as_u64() > Some(0), "killed too late: {verdict:?}");
+    let lost = &verdict.report["counts"]["lost"];
+    assert!(lost.as_u64() > Some(0), "killed too late: {verdict:?}");
     verdict
 }
 

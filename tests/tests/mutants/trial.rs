@@ -1,5 +1,6 @@
 //! A load of `fanfare bench run` on servers under test, and what `fanfare bench check` says of its history.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -102,10 +103,15 @@ impl Trial {
 }
 
 /// What the checker said.
-#[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) report: Value,
     table: String,
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.table)
+    }
 }
 
 impl Verdict {
