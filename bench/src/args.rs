@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::proxy::ProxyArgs;
+
 /// Load generator and checker for any server that speaks the Centrifuge JSON protocol and has `/api/publish`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
@@ -31,6 +33,8 @@ pub enum BenchCommand {
     Cluster(ClusterArgs),
     /// Judge histories that --history wrote: nothing acknowledged is lost, nothing is seen twice, out of order or not at all.
     Check(CheckArgs),
+    /// Stand between two parts and delay, slow, hold, cut or reset their connections.
+    Proxy(ProxyArgs),
 }
 
 /// Which servers, and how to be let in.

@@ -9,6 +9,7 @@
 //! buffer per thread, and a look at each delivery that costs about as much as comparing its bytes.
 
 pub mod local;
+pub mod proxy;
 pub mod report;
 
 mod args;
@@ -39,6 +40,7 @@ pub use self::args::{
 };
 pub use self::error::BenchError;
 pub use self::history::HistoryError;
+pub use self::proxy::{Direction, ProxyArgs};
 
 /// Runs one benchmark: prints progress to standard error and a table to standard output.
 ///
@@ -54,5 +56,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Fanout(args) => mode::fanout::run(args),
         BenchCommand::Cluster(args) => mode::cluster::run(args),
         BenchCommand::Check(args) => mode::check::run(&args),
+        BenchCommand::Proxy(args) => proxy::run(&args),
     }
 }
