@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::faults::FaultsArgs;
 use crate::proxy::ProxyArgs;
 
 /// Load generator and checker for any server that speaks the Centrifuge JSON protocol and has `/api/publish`.
@@ -35,6 +36,8 @@ pub enum BenchCommand {
     Check(CheckArgs),
     /// Stand between two parts and delay, slow, hold, cut or reset their connections.
     Proxy(ProxyArgs),
+    /// Break each part under load, and check that nothing is lost: one private cluster for each row of the fault matrix.
+    Faults(FaultsArgs),
 }
 
 /// Which servers, and how to be let in.

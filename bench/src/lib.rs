@@ -15,6 +15,7 @@ pub mod report;
 mod args;
 mod clock;
 mod error;
+mod faults;
 mod fleet;
 mod history;
 mod latency;
@@ -39,6 +40,7 @@ pub use self::args::{
     LoadArgs, OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
+pub use self::faults::{FaultsArgs, Scenario, ScenarioArgs, ScenarioBArgs};
 pub use self::history::HistoryError;
 pub use self::proxy::{Direction, ProxyArgs};
 
@@ -57,5 +59,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Cluster(args) => mode::cluster::run(args),
         BenchCommand::Check(args) => mode::check::run(&args),
         BenchCommand::Proxy(args) => proxy::run(&args),
+        BenchCommand::Faults(args) => faults::run(&args),
     }
 }

@@ -91,7 +91,6 @@ impl Recorder {
     }
 
     /// A fault begins now.
-    #[expect(dead_code, reason = "for runs that inject faults")]
     pub(crate) fn fault_begin(&self, name: &str) {
         self.record(Event::FaultBegin {
             t: clock::now(),
@@ -112,7 +111,6 @@ impl Recorder {
     }
 
     /// A fault ends now.
-    #[expect(dead_code, reason = "for runs that inject faults")]
     pub(crate) fn fault_end(&self, name: &str) {
         self.record(Event::FaultEnd {
             t: clock::now(),

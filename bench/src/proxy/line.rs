@@ -50,9 +50,12 @@ impl Line {
         }
     }
 
-    /// Whether more may be taken on.
-    pub(super) fn has_room(&self) -> bool {
-        self.queued < QUEUED_BYTES_MAX
+    /// Whether more may be taken on. On a slow way that is what passes in a second, so that the sender notices.
+    pub(super) fn has_room(&self, faults: &PathFaults) -> bool {
+        let window = faults.rate.map_or(QUEUED_BYTES_MAX, |rate| {
+            usize::try_from(rate.get()).unwrap_or(usize::MAX)
+        });
+        self.queued < window.min(QUEUED_BYTES_MAX)
     }
 
     /// Whether nothing is on its way.
@@ -60,9 +63,14 @@ impl Line {
         self.current.is_none() && self.parcels.is_empty()
     }
 
-    /// Other faults are in force from now on.
+    /// Other faults are in force from now on: what was put off by those before may arrive at once.
     pub(super) fn begin_anew(&mut self) {
         self.passed = 0;
+        (self.last_due, self.free_at) = (0, 0);
+        let parcels = std::mem::take(&mut self.parcels).into_iter();
+        self.parcels = parcels
+            .map(|Reverse(parcel)| Reverse(Parcel { due: 0, ..parcel }))
+            .collect();
     }
 
     /// Takes bytes that were read at `now`.
@@ -232,7 +240,7 @@ mod tests {
             empty(&mut line, 111 * MILLISECOND),
             (0..200).collect::<Vec<u8>>()
         );
-        assert!(line.is_empty() && line.has_room());
+        assert!(line.is_empty() && line.has_room(&faults));
     }
 
     #[test]
@@ -262,10 +270,30 @@ mod tests {
             &PathFaults::default(),
             &PushFaults::default(),
         );
-        assert!(!line.has_room());
+        let none = PathFaults::default();
+        assert!(!line.has_room(&none));
         line.ready(0).unwrap();
         line.wrote(1);
-        assert!(line.has_room() && !line.is_empty());
+        assert!(line.has_room(&none) && !line.is_empty());
+        let slow = PathFaults {
+            rate: NonZeroU64::new(100),
+            ..none
+        };
+        assert!(!line.has_room(&slow));
+    }
+
+    #[test]
+    fn what_was_put_off_arrives_in_order_when_the_faults_are_gone() {
+        let slow = PathFaults {
+            rate: NonZeroU64::new(1),
+            ..PathFaults::default()
+        };
+        let mut line = Line::default();
+        let pieces: [&[u8]; 3] = [b"one", b"two", b"three"];
+        fill(&mut line, &pieces, &slow, &PushFaults::default());
+        assert_eq!(line.ready(0), None);
+        line.begin_anew();
+        assert_eq!(empty(&mut line, 0), b"onetwothree");
     }
 
     #[test]

@@ -202,7 +202,7 @@ fn fill(
     tools: &mut Tools<'_>,
 ) -> io::Result<bool> {
     let mut any = false;
-    while from.readable && !from.ended && line.has_room() {
+    while from.readable && !from.ended && line.has_room(faults) {
         match from.stream.read(scratch) {
             Ok(0) => from.ended = true,
             Ok(count) => {
