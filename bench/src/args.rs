@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::faults::FaultsArgs;
+use crate::faults::{FaultsArgs, ScenarioArgs};
 use crate::proxy::ProxyArgs;
 
 /// Load generator and checker for any server that speaks the Centrifuge JSON protocol and has `/api/publish`.
@@ -38,6 +38,8 @@ pub enum BenchCommand {
     Proxy(ProxyArgs),
     /// Break each part under load, and check that nothing is lost: one private cluster for each row of the fault matrix.
     Faults(FaultsArgs),
+    /// Tell a story with one end on a private cluster.
+    Scenario(ScenarioArgs),
 }
 
 /// Which servers, and how to be let in.

@@ -60,5 +60,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Check(args) => mode::check::run(&args),
         BenchCommand::Proxy(args) => proxy::run(&args),
         BenchCommand::Faults(args) => faults::run(&args),
+        BenchCommand::Scenario(args) => faults::run_scenario(&args),
     }
 }

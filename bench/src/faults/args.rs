@@ -50,7 +50,7 @@ pub struct ScenarioBArgs {
     #[arg(long)]
     pub pause: bool,
     /// How long Redis is away, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub away: f64,
     /// Clients, spread over the nodes.
     #[arg(long, default_value_t = 100)]

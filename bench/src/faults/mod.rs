@@ -14,11 +14,14 @@ mod probe;
 mod row;
 mod rows;
 mod runner;
+mod scenario;
 mod scene;
 mod stage;
 mod table;
 
 pub use self::args::{FaultsArgs, Scenario, ScenarioArgs, ScenarioBArgs};
+
+pub(crate) use self::scenario::run as run_scenario;
 
 use std::fs;
 use std::io::Write;

@@ -13,8 +13,8 @@ use crate::faults::busy::Ticks;
 use crate::faults::judge::{Evidence, judge};
 use crate::faults::outcome::{Figure, RowReport, State};
 use crate::faults::probe::Probe;
-use crate::faults::row::{Row, RowError};
-use crate::faults::scene::Scene;
+use crate::faults::row::{Load, Row, RowError};
+use crate::faults::scene::{Layout, Scene};
 use crate::faults::stage::Stage;
 use crate::fleet::Fleet;
 use crate::mode::{Setup, drain};
@@ -39,6 +39,18 @@ const CONNECT_RATE: f64 = 1_000.0;
 /// Size of the data of a message, in bytes.
 const SIZE: usize = 200;
 
+/// Servers, a load, and what is done to them.
+pub(crate) struct Play<'a> {
+    /// The servers.
+    pub(crate) layout: &'a Layout,
+    /// The load.
+    pub(crate) load: &'a Load,
+    /// What is done while the load is on.
+    pub(crate) during: &'a dyn Fn(&mut Stage<'_>) -> Result<(), RowError>,
+    /// What is done after it.
+    pub(crate) after: &'a dyn Fn(&mut Stage<'_>) -> Result<(), RowError>,
+}
+
 /// Runs `row`. Its history is written to `folder` and left there when it breaks a rule, or when `keep` is set.
 pub(crate) fn run(row: &Row, short: bool, folder: &Path, keep: bool) -> RowReport {
     let begun = Instant::now();
@@ -50,7 +62,13 @@ pub(crate) fn run(row: &Row, short: bool, folder: &Path, keep: bool) -> RowRepor
         ..RowReport::default()
     };
     let history = folder.join(format!("row-{}.jsonl", row.number));
-    match perform(row, short, &history) {
+    let play = Play {
+        layout: &row.layout,
+        load: &row.load,
+        during: &row.during,
+        after: &row.after,
+    };
+    match perform(&play, short, &history) {
         Ok(evidence) => judge(row, evidence, &history, &mut report),
         Err(RowError::Skip(why)) => {
             report.state = State::Skipped;
@@ -76,9 +94,10 @@ pub(crate) fn run(row: &Row, short: bool, folder: &Path, keep: bool) -> RowRepor
     report
 }
 
-fn perform(row: &Row, short: bool, history: &Path) -> Result<Evidence, RowError> {
-    let mut scene = start(row)?;
-    let load = &row.load;
+/// Plays once and records it in a history. Nothing is judged.
+pub(crate) fn perform(play: &Play<'_>, short: bool, history: &Path) -> Result<Evidence, RowError> {
+    let mut scene = start(play.layout)?;
+    let load = play.load;
     let all_channels = load.channels + load.probe_channels;
     let mut setup = Setup::new(&scene.target(), all_channels)?;
     setup.record_to(Some(history))?;
@@ -109,6 +128,7 @@ fn perform(row: &Row, short: bool, history: &Path) -> Result<Evidence, RowError>
         scene: &mut scene,
         fleet: &fleet,
         probe: &mut probe,
+        publisher: &publisher,
         recorder: &recorder,
         channels: Arc::clone(&setup.channels),
         clients,
@@ -118,12 +138,12 @@ fn perform(row: &Row, short: bool, history: &Path) -> Result<Evidence, RowError>
         notes: &mut notes,
     };
     let ticks = Ticks::now();
-    (row.during)(&mut stage)?;
+    (play.during)(&mut stage)?;
     while !publisher.has_finished() {
         thread::sleep(LOOK);
     }
     let busy = ticks.share_until(&Ticks::now());
-    (row.after)(&mut stage)?;
+    (play.after)(&mut stage)?;
     let ledger = publisher.finish()?;
 
     let incomplete = finish_fleet(&fleet, &ledger, &probe, load.channels, all_channels)?;
@@ -140,8 +160,8 @@ fn perform(row: &Row, short: bool, history: &Path) -> Result<Evidence, RowError>
     })
 }
 
-fn start(row: &Row) -> Result<Scene, RowError> {
-    Scene::start(&row.layout).map_err(|error| match error {
+fn start(layout: &Layout) -> Result<Scene, RowError> {
+    Scene::start(layout).map_err(|error| match error {
         // Nothing but mounting can be refused before a server was started.
         BenchError::Local(error) if error.is_mount() => {
             RowError::Skip(format!("no small disk can be had here: {error}"))

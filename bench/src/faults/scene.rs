@@ -13,6 +13,9 @@ use crate::proxy::{Content, Proxy};
 /// The database that the nodes share.
 pub(crate) const DATABASE: &str = "faults";
 
+/// The table of publications: what is locked, and what is counted by whoever does not take the server's word.
+pub(crate) const PUBLICATIONS: &str = "fanfare.publications";
+
 /// Which servers a row needs, and what stands between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {

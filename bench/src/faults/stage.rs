@@ -11,6 +11,7 @@ use crate::faults::row::{RowError, Scaled};
 use crate::faults::scene::Scene;
 use crate::fleet::Fleet;
 use crate::history::Recorder;
+use crate::publish::Publisher;
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -27,6 +28,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) scene: &'a mut Scene,
     /// Its clients.
     pub(crate) fleet: &'a Fleet,
+    /// Publishes the load.
+    pub(crate) publisher: &'a Publisher,
     /// Publishes single messages.
     pub(crate) probe: &'a mut Probe,
     /// Where faults are marked.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::faults::probe::Told;
 use crate::faults::row::{Load, Row, RowError};
-use crate::faults::scene::{DATABASE, Layout};
+use crate::faults::scene::{DATABASE, Layout, PUBLICATIONS};
 use crate::faults::stage::Stage;
 use crate::proxy::{Faults, PathFaults};
 use crate::random::Random;
@@ -288,10 +288,7 @@ const LOCKED: Row = Row {
 };
 
 fn locked(stage: &mut Stage<'_>) -> Result<(), RowError> {
-    // The one that most was written to, whatever it is called.
-    let table = "SELECT relid::regclass FROM pg_stat_user_tables ORDER BY n_tup_ins DESC LIMIT 1";
-    let table = stage.scene.postgres()?.execute(DATABASE, table)?;
-    let table = table.trim();
+    let table = PUBLICATIONS;
     let locks: &[u32] = stage.pick(&[3, 9], &[2]);
     for seconds in locks {
         let sql = format!("LOCK TABLE {table}; SELECT pg_sleep({seconds})");
