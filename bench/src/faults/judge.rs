@@ -49,6 +49,14 @@ pub(crate) fn judge(row: &Row, evidence: Evidence, history: &Path, report: &mut 
         let first = rule.evidence.first().map(|evidence| evidence.what.clone());
         report.reasons.extend(first);
     }
+    if checked.counts.forgotten > 0 {
+        report.figures.push(Figure {
+            name: "acknowledged in the epoch that is over".to_owned(),
+            value: checked.counts.forgotten as f64,
+            unit: "",
+            bound: None,
+        });
+    }
     add_times(&row.bounds, &checked, report);
     conclude(evidence.incomplete, report);
 }

@@ -197,6 +197,19 @@ impl Scene {
         }
     }
 
+    /// Puts another PostgreSQL in the place of the one so far, which is ended: for everybody who comes through a proxy.
+    ///
+    /// # Errors
+    /// When the layout has none: a mistake in the row.
+    pub(crate) fn replace_postgres(&mut self, postgres: Postgres) -> Result<(), BenchError> {
+        for proxy in &self.postgres_proxies {
+            proxy.forward_to(postgres.address());
+            proxy.reset_all();
+        }
+        *self.postgres()? = postgres;
+        Ok(())
+    }
+
     /// The disk of the database.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) clients: usize,
     /// The first of the channels that only acts publish to.
     pub(crate) probe_channel: usize,
+    /// Whether the log was replaced by another one.
+    pub(crate) replaced: &'a mut bool,
     /// Whether this is the short form.
     pub(crate) short: bool,
     /// What was found.
@@ -66,6 +68,19 @@ impl Stage<'_> {
         act: impl FnOnce(&mut Self) -> Result<T, RowError>,
     ) -> Result<T, RowError> {
         self.recorder.fault_begin(name);
+        let done = act(self);
+        self.recorder.fault_end(name);
+        done
+    }
+
+    /// The same for a fault that replaces the log by another one.
+    pub(crate) fn epoch_fault(
+        &mut self,
+        name: &str,
+        act: impl FnOnce(&mut Self) -> Result<(), RowError>,
+    ) -> Result<(), RowError> {
+        *self.replaced = true;
+        self.recorder.epoch_fault_begin(name);
         let done = act(self);
         self.recorder.fault_end(name);
         done

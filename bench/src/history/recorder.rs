@@ -101,7 +101,6 @@ impl Recorder {
 
     /// A fault begins now by which the log becomes another one: what is acknowledged until its end may be lost with the
     /// epoch. To be ended when only the new log can be reached.
-    #[expect(dead_code, reason = "for runs that inject faults")]
     pub(crate) fn epoch_fault_begin(&self, name: &str) {
         self.record(Event::FaultBegin {
             t: clock::now(),

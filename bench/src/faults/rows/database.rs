@@ -18,6 +18,7 @@ pub(super) const ROWS: &[Row] = &[
     DISK_FULL,
     SLOW_FLUSH,
     LOCKED,
+    FAILOVER,
 ];
 
 /// How much memory a node may gain while it cannot commit, in MiB.
@@ -310,5 +311,45 @@ fn beside(stage: &mut Stage<'_>, name: &str, sql: &str) -> Result<(), RowError> 
     })?;
     let took = stage.publish_until_acknowledged(0, stage.probe_channel)?;
     stage.at_most("acknowledged again", took, "s", 2.0);
+    Ok(())
+}
+
+const FAILOVER: Row = Row {
+    layout: Layout {
+        postgres_proxies: true,
+        ..Layout::DEFAULT
+    },
+    load: Load::seconds(24.0, 14.0),
+    during: failover,
+    ..Row::new(
+        "18",
+        "an asynchronous replica takes over",
+        "replication stops, a second of commits later the primary is killed and the replica promoted",
+        "the epoch changes and every client is told; what was lost with the old one is reported, nothing else is",
+    )
+};
+
+fn failover(stage: &mut Stage<'_>) -> Result<(), RowError> {
+    let primary = stage.scene.postgres()?;
+    let replica = primary.start_replica()?;
+    replica.wait_replayed(primary)?;
+    stage.epoch_fault("a replica takes over", |stage| {
+        replica.execute("postgres", "ALTER SYSTEM SET primary_conninfo = ''")?;
+        replica.execute("postgres", "SELECT pg_reload_conf()")?;
+        let receivers = "SELECT count(*) FROM pg_stat_wal_receiver";
+        stage.wait("the end of replication", |_| {
+            replica
+                .execute("postgres", receivers)
+                .is_ok_and(|count| count.trim() == "0")
+        })?;
+        stage.rest(1.0);
+        stage.scene.postgres()?.kill();
+        replica.promote()?;
+        Ok(stage.scene.replace_postgres(replica)?)
+    })?;
+    for node in 0..stage.scene.nodes.len() {
+        let took = stage.publish_until_acknowledged(node, stage.probe_channel)?;
+        stage.at_most("acknowledged again", took, "s", 5.0);
+    }
     Ok(())
 }
