@@ -22,7 +22,7 @@ pub struct FaultsArgs {
     /// Keep the history of every row, not only of those that break a rule.
     #[arg(long)]
     pub keep: bool,
-    /// Write the table as Markdown to this file.
+    /// Write the table as Markdown to this file; into a page that has the marks of docs/reliability.md, between them.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 }

@@ -139,16 +139,57 @@ fn write_reports(
         .map_err(std::io::Error::from)
         .and_then(|text| fs::write(&path, text));
     text.map_err(|source| BenchError::Report { path, source })?;
-    if let Some(path) = &args.markdown {
-        fs::write(path, table::markdown(rows, machine)).map_err(|source| BenchError::Report {
-            path: path.clone(),
-            source,
-        })?;
+    match &args.markdown {
+        Some(path) => write_markdown(path, &table::markdown(rows, machine)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Puts the table into a page between its marks; a page without them, or none, is replaced by it.
+fn write_markdown(path: &Path, table: &str) -> Result<(), BenchError> {
+    let page = fs::read_to_string(path).unwrap_or_default();
+    let text = between_marks(&page, table).unwrap_or_else(|| table.to_owned());
+    fs::write(path, text).map_err(|source| BenchError::Report {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Where the table of a page begins and ends.
+const MARKS: (&str, &str) = ("<!-- fault matrix -->\n", "<!-- end of fault matrix -->");
+
+fn between_marks(page: &str, table: &str) -> Option<String> {
+    let begin = page.find(MARKS.0)? + MARKS.0.len();
+    let end = begin + page[begin..].find(MARKS.1)?;
+    Some(format!("{}{table}{}", &page[..begin], &page[end..]))
 }
 
 /// Whoever read the output may have gone; the verdict is told all the same.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_goes_between_its_marks() {
+        let page = format!("before\n{}old\n{}\nafter\n", MARKS.0, MARKS.1);
+        let expected = page.replace("old", "new");
+        assert_eq!(between_marks(&page, "new\n"), Some(expected));
+        assert_eq!(between_marks("a page", "new"), None);
+    }
+
+    #[test]
+    fn rows_are_chosen_by_their_numbers() {
+        let chosen = choose(&["34".to_owned(), " 5".to_owned()]).unwrap();
+        let numbers: Vec<&str> = chosen.iter().map(|row| row.number).collect();
+        assert_eq!(numbers, ["34", "5"]);
+        assert_eq!(choose(&[]).unwrap().len(), rows::all().len());
+        let unknown = choose(&["99".to_owned()])
+            .err()
+            .map(|error| error.to_string());
+        assert!(unknown.is_some_and(|text| text.contains("no row 99")));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::faults::probe::Told;
-use crate::faults::row::{Load, Row, RowError};
+use crate::faults::row::{Load, Row, RowError, scaled};
 use crate::faults::scene::Layout;
 use crate::faults::stage::Stage;
 use crate::history::{LogPage, read_log};
@@ -71,69 +71,153 @@ const DAMAGED: Row = Row {
         client_proxies: true,
         ..ALONE
     },
-    load: Load::seconds(5.0, 4.0),
+    // Enough for SQLite to have moved much of it from its log into its database file.
+    load: Load {
+        rate: scaled(500.0, 200.0),
+        ..Load::seconds(8.0, 5.0)
+    },
     after: damaged,
     ..Row::new(
         "22",
-        "SQLite's file was damaged",
-        "single bits of the database file are flipped while the node is stopped; then all is read through the API",
-        "refused or reported, never served altered",
+        "SQLite's files were damaged",
+        "8 bits of the database file, or of its write-ahead log, are flipped while the node is stopped; then all is read through the API",
+        "refused, or cut off after the last whole commit; never served altered",
     )
 };
 
 /// Bits that are flipped at once.
 const BITS: usize = 8;
 
+/// What became of publications whose files were damaged.
+#[derive(Debug, Default)]
+struct Tally {
+    starts_refused: u64,
+    channels_refused: u64,
+    right: u64,
+    altered: u64,
+    missing: u64,
+}
+
 fn damaged(stage: &mut Stage<'_>) -> Result<(), RowError> {
     let target = Target::parse("--url", &stage.scene.nodes[0].url())?;
     let channels = stage.probe_channel;
     let before = read_all(stage, &target, channels);
-    let file = database_file(&stage.scene.disk()?.path())?;
     // Clients stay away: what they would be told by a damaged log is not part of their history.
     stage.scene.client_proxies[0].set(Faults::refused());
     stage.scene.client_proxies[0].reset_all();
     stage.scene.nodes[0].stop()?;
-    let whole = fs::read(&file)?;
+    let whole = Copy::of(&stage.scene.disk()?.path())?;
     let mut random = Random::new(22);
-    let (mut refused, mut unread, mut altered, mut right) = (0_u32, 0_u64, 0_u64, 0_u64);
-    for _ in 0..stage.pick(12, 3) {
-        let mut bytes = whole.clone();
-        for _ in 0..BITS {
-            let at = random.below(bytes.len() as u64) as usize;
-            bytes[at] ^= 1 << random.below(8);
-        }
-        fs::write(&file, &bytes)?;
-        if stage.scene.nodes[0].restart().is_err() {
-            refused += 1;
-        } else {
-            let after = read_all(stage, &target, channels);
-            for (old, new) in before.iter().zip(&after) {
-                unread += u64::from(new.is_none());
-                let (Some(old), Some(new)) = (old, new) else {
-                    continue;
-                };
-                for row in new {
-                    match old.contains(row) {
-                        true => right += 1,
-                        false => altered += 1,
-                    }
-                }
+    for ending in [".db", "-wal"] {
+        let mut tally = Tally::default();
+        let Some((path, bytes)) = whole.find(ending) else {
+            stage.note(format!("nothing is kept in a file that ends in {ending}"));
+            continue;
+        };
+        for _ in 0..stage.pick(10, 3) {
+            fs::write(path, flipped(bytes, &mut random))?;
+            if stage.scene.nodes[0].restart().is_err() {
+                tally.starts_refused += 1;
+            } else {
+                let after = read_all(stage, &target, channels);
+                tally.add(&before, &after);
             }
+            stage.scene.nodes[0].kill();
+            whole.restore()?;
         }
-        stage.scene.nodes[0].kill();
-        restore(&file, &whole)?;
+        tally.tell(stage, ending);
     }
     stage.scene.nodes[0].restart()?;
     stage.scene.client_proxies[0].heal();
-    stage.tell("starts refused", f64::from(refused), "");
-    stage.tell("channels refused", unread as f64, "");
-    stage.tell("publications served as they were", right as f64, "");
-    stage.tell("publications served altered", altered as f64, "");
-    if altered > 0 {
-        stage.violated(format!("{altered} publications were served altered"));
-    }
     stage.wait_back()?;
     Ok(())
+}
+
+fn flipped(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..BITS {
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << random.below(8);
+    }
+    bytes
+}
+
+impl Tally {
+    fn add(&mut self, before: &[Option<Rows>], after: &[Option<Rows>]) {
+        for (old, new) in before.iter().zip(after) {
+            let (Some(old), Some(new)) = (old, new) else {
+                self.channels_refused += 1;
+                continue;
+            };
+            for row in new {
+                match old.contains(row) {
+                    true => self.right += 1,
+                    false => self.altered += 1,
+                }
+            }
+            self.missing += (old.len() as u64).saturating_sub(new.len() as u64);
+        }
+    }
+
+    fn tell(&self, stage: &mut Stage<'_>, ending: &str) {
+        let parts = [
+            ("starts refused", self.starts_refused),
+            ("channels refused", self.channels_refused),
+            ("served as they were", self.right),
+            ("cut off", self.missing),
+            ("served altered", self.altered),
+        ];
+        for (what, count) in parts {
+            stage.tell(&format!("{ending}: {what}"), count as f64, "");
+        }
+        if self.altered > 0 {
+            let count = self.altered;
+            stage.violated(format!(
+                "{count} publications of a damaged {ending} were served altered"
+            ));
+        }
+    }
+}
+
+/// The files of a folder as they were.
+struct Copy {
+    folder: PathBuf,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Copy {
+    fn of(folder: &Path) -> Result<Self, RowError> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let bytes = fs::read(&path)?;
+            files.push((path, bytes));
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            files,
+        })
+    }
+
+    fn find(&self, ending: &str) -> Option<(&Path, &[u8])> {
+        let name = |path: &Path| path.to_string_lossy().ends_with(ending);
+        let found = self
+            .files
+            .iter()
+            .find(|(path, bytes)| name(path) && !bytes.is_empty());
+        found.map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
+    }
+
+    /// Puts them back, without what has come beside them.
+    fn restore(&self) -> Result<(), RowError> {
+        for entry in fs::read_dir(&self.folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+        for (path, bytes) in &self.files {
+            fs::write(path, bytes)?;
+        }
+        Ok(())
+    }
 }
 
 /// Number, message and hash of each publication of a channel.
@@ -156,32 +240,4 @@ fn read_channel(target: &Target, channel: &str) -> Option<Rows> {
             _ => return Some(rows),
         }
     }
-}
-
-/// The largest file in the folder: the database after an ordinary stop.
-fn database_file(folder: &Path) -> Result<PathBuf, RowError> {
-    let mut largest = None;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let size = entry.metadata()?.len();
-        if largest.as_ref().is_none_or(|(most, _)| size > *most) {
-            largest = Some((size, entry.path()));
-        }
-    }
-    match largest {
-        Some((_, path)) => Ok(path),
-        None => Err(RowError::NoEffect("the node keeps no file".to_owned())),
-    }
-}
-
-/// Puts the database back as it was, without what the damaged one left beside it.
-fn restore(file: &Path, whole: &[u8]) -> Result<(), RowError> {
-    fs::write(file, whole)?;
-    for end in ["-wal", "-shm"] {
-        let mut path = file.as_os_str().to_owned();
-        path.push(end);
-        // Not there after an ordinary stop.
-        let _ = fs::remove_file(path);
-    }
-    Ok(())
 }
