@@ -60,6 +60,14 @@ bench: web ## Measure a private cluster on this machine
 simulation: ## Run whole clusters under a virtual clock, a seed each
 	cargo run --release --locked -p fanfare-simulation -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),0..10000))
 
+# ARGS goes to the command, for example ARGS="--rows 5,6 --keep" or ARGS="--short"; --list names the rows. FILE.jsonl of a
+# row is judged again with `fanfare bench check FILE`.
+.PHONY: faults
+faults: web ## Break each part of a cluster under load, and check that nothing is lost
+	@./scripts/install.sh build test
+	cargo build --release --locked -p fanfare-server
+	target/release/fanfare bench faults $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept
 	cargo clean

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::faults::{FaultsArgs, ScenarioArgs};
+use crate::proxy::ProxyArgs;
+
 /// Load generator and checker for any server that speaks the Centrifuge JSON protocol and has `/api/publish`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
@@ -31,6 +34,12 @@ pub enum BenchCommand {
     Cluster(ClusterArgs),
     /// Judge histories that --history wrote: nothing acknowledged is lost, nothing is seen twice, out of order or not at all.
     Check(CheckArgs),
+    /// Stand between two parts and delay, slow, hold, cut or reset their connections.
+    Proxy(ProxyArgs),
+    /// Break each part under load, and check that nothing is lost: one private cluster for each row of the fault matrix.
+    Faults(FaultsArgs),
+    /// Tell a story with one end on a private cluster.
+    Scenario(ScenarioArgs),
 }
 
 /// Which servers, and how to be let in.

@@ -9,11 +9,13 @@
 //! buffer per thread, and a look at each delivery that costs about as much as comparing its bytes.
 
 pub mod local;
+pub mod proxy;
 pub mod report;
 
 mod args;
 mod clock;
 mod error;
+mod faults;
 mod fleet;
 mod history;
 mod latency;
@@ -38,7 +40,9 @@ pub use self::args::{
     LoadArgs, OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::error::BenchError;
+pub use self::faults::{FaultsArgs, Scenario, ScenarioArgs, ScenarioBArgs};
 pub use self::history::HistoryError;
+pub use self::proxy::{Direction, ProxyArgs};
 
 /// Runs one benchmark: prints progress to standard error and a table to standard output.
 ///
@@ -54,5 +58,8 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Fanout(args) => mode::fanout::run(args),
         BenchCommand::Cluster(args) => mode::cluster::run(args),
         BenchCommand::Check(args) => mode::check::run(&args),
+        BenchCommand::Proxy(args) => proxy::run(&args),
+        BenchCommand::Faults(args) => faults::run(&args),
+        BenchCommand::Scenario(args) => faults::run_scenario(&args),
     }
 }

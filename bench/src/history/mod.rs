@@ -17,5 +17,6 @@ pub(crate) use self::check::{CheckReport, check};
 pub(crate) use self::dump::dump;
 pub use self::error::HistoryError;
 pub(crate) use self::event::{Event, HISTORY_VERSION, content_hash};
+pub(crate) use self::log_client::{Page as LogPage, read as read_log};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::recorder::Recorder;

@@ -91,7 +91,6 @@ impl Recorder {
     }
 
     /// A fault begins now.
-    #[expect(dead_code, reason = "for runs that inject faults")]
     pub(crate) fn fault_begin(&self, name: &str) {
         self.record(Event::FaultBegin {
             t: clock::now(),
@@ -102,7 +101,6 @@ impl Recorder {
 
     /// A fault begins now by which the log becomes another one: what is acknowledged until its end may be lost with the
     /// epoch. To be ended when only the new log can be reached.
-    #[expect(dead_code, reason = "for runs that inject faults")]
     pub(crate) fn epoch_fault_begin(&self, name: &str) {
         self.record(Event::FaultBegin {
             t: clock::now(),
@@ -112,7 +110,6 @@ impl Recorder {
     }
 
     /// A fault ends now.
-    #[expect(dead_code, reason = "for runs that inject faults")]
     pub(crate) fn fault_end(&self, name: &str) {
         self.record(Event::FaultEnd {
             t: clock::now(),

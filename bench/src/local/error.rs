@@ -71,6 +71,11 @@ impl LocalError {
             if output.contains("pre-existing shared memory block is still in use"))
     }
 
+    /// True when `mount` was refused.
+    pub(crate) fn is_mount(&self) -> bool {
+        matches!(self, Self::Ended { program, .. } if program == "mount")
+    }
+
     /// True when the program ended because its port was taken, so that another port may do.
     pub(crate) fn is_port_taken(&self) -> bool {
         match self {

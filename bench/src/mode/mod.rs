@@ -13,4 +13,5 @@ mod setup;
 
 pub(crate) use self::judge::{judge, judge_publications, reached};
 pub(crate) use self::phase::{Phase, publish};
+pub(crate) use self::run::drain;
 pub(crate) use self::setup::{Setup, conclude, positive};

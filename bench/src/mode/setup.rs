@@ -128,6 +128,11 @@ impl Setup {
         Ok(())
     }
 
+    /// Where the run is recorded, if it is.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
     /// Reads random stretches of the log while the run is on, when it is recorded.
     pub(crate) fn reader(&self) -> Result<Option<Reader>, BenchError> {
         let Some(recorder) = self.recorder.clone() else {

@@ -8,6 +8,7 @@ mod readers;
 mod retention;
 mod schema;
 mod seen;
+mod sum;
 mod writer;
 
 use std::{

@@ -15,14 +15,15 @@ use uuid::Uuid;
 use super::{
     READERS, integer,
     schema::{OpenError, configure},
+    sum::RowValues,
     unavailable, unsigned,
 };
 
 const READ_FORWARD: &str = "
-    SELECT seq, id, time, data, info, tags FROM publications
+    SELECT seq, id, time, data, info, tags, channel, sum FROM publications
     WHERE channel = (SELECT id FROM channels WHERE name = ?1) AND seq > ?2 ORDER BY seq LIMIT ?3";
 const READ_BACKWARD: &str = "
-    SELECT seq, id, time, data, info, tags FROM publications
+    SELECT seq, id, time, data, info, tags, channel, sum FROM publications
     WHERE channel = (SELECT id FROM channels WHERE name = ?1) AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
 
 /// A few connections that only read.
@@ -160,15 +161,32 @@ pub(super) fn sweep(
 }
 
 fn publication(row: &Row<'_>) -> rusqlite::Result<Publication> {
-    let json = |bytes: &[u8]| Json::trusted(Bytes::copy_from_slice(bytes));
-    let id = Uuid::from_slice(row.get_ref(1)?.as_blob()?).map_err(|error| malformed(1, error))?;
-    Ok(Publication {
-        seq: Seq(unsigned(row.get(0)?)),
-        id,
+    let values = RowValues {
+        channel: row.get(6)?,
+        seq: row.get(0)?,
+        id: row.get_ref(1)?.as_blob()?,
         time: row.get(2)?,
-        data: json(row.get_ref(3)?.as_blob()?),
-        info: row.get_ref(4)?.as_blob_or_null()?.map(json),
-        tags: row.get_ref(5)?.as_blob_or_null()?.map(json),
+        data: row.get_ref(3)?.as_blob()?,
+        info: row.get_ref(4)?.as_blob_or_null()?,
+        tags: row.get_ref(5)?.as_blob_or_null()?,
+    };
+    let written: Option<i64> = row.get(7)?;
+    if written.is_some_and(|written| written != values.sum()) {
+        let what = format!(
+            "publication {} is damaged: its checksum is not that of what was written; put the data folder \
+             back from a backup, and check the disk",
+            values.seq
+        );
+        return Err(malformed(7, what));
+    }
+    let json = |bytes: &[u8]| Json::trusted(Bytes::copy_from_slice(bytes));
+    Ok(Publication {
+        seq: Seq(unsigned(values.seq)),
+        id: Uuid::from_slice(values.id).map_err(|error| malformed(1, error))?,
+        time: values.time,
+        data: json(values.data),
+        info: values.info.map(json),
+        tags: values.tags.map(json),
     })
 }
 

@@ -30,7 +30,10 @@ const STATEMENTS_KEPT: usize = 64;
 
 /// The files under `migrations/sqlite`, in order; `PRAGMA user_version` counts those that were applied. A file that was
 /// released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_log.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_log.sql"),
+    include_str!("../../migrations/sqlite/0002_sums.sql"),
+];
 
 /// Pages of 8 KiB, a checkpoint every 32 MiB (each page that many batches touched is then written once), a cache of
 /// 64 MiB, a log file that shrinks again after a burst.

@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     integer, now,
     retention::{self, Reached, Step},
-    seen, unavailable, unsigned,
+    seen,
+    sum::RowValues,
+    unavailable, unsigned,
 };
 
 /// Channels whose heads are kept in memory.
@@ -241,8 +243,8 @@ fn insert(
         "INSERT INTO idempotency_keys (channel, key, seq, time) VALUES (?1, ?2, ?3, ?4)",
     )?;
     let mut add = transaction.prepare_cached(
-        "INSERT INTO publications (channel, seq, id, time, data, info, tags)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO publications (channel, seq, id, time, data, info, tags, sum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for (draft, place) in batch.iter().zip(places) {
@@ -266,14 +268,24 @@ fn insert(
         channel.known.head += 1;
         let head = channel.known.head;
         channel.first.get_or_insert(head);
-        add.execute(params![
-            id,
-            integer(head),
-            draft.id.as_bytes().as_slice(),
+        let row = RowValues {
+            channel: id,
+            seq: integer(head),
+            id: draft.id.as_bytes(),
             time,
-            draft.data.as_bytes(),
-            draft.info.as_ref().map(Json::as_bytes),
-            draft.tags.as_ref().map(Json::as_bytes),
+            data: draft.data.as_bytes(),
+            info: draft.info.as_ref().map(Json::as_bytes),
+            tags: draft.tags.as_ref().map(Json::as_bytes),
+        };
+        add.execute(params![
+            row.channel,
+            row.seq,
+            row.id,
+            row.time,
+            row.data,
+            row.info,
+            row.tags,
+            row.sum()
         ])?;
         if let Some(key) = key {
             add_key.execute(params![id, key, integer(head), time])?;

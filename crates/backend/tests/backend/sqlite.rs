@@ -157,6 +157,35 @@ fn what_cannot_be_opened_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_altered_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    log.append(&[draft("a", None), draft("a", None), draft("b", None)])
+        .await
+        .unwrap();
+    let alter = "UPDATE publications SET data = x'7B2C' WHERE channel = 1 AND seq = 2";
+    assert_eq!(database(dir.path()).execute(alter, []).unwrap(), 1);
+    let refused = log.read(&channel("a"), all()).await.unwrap_err();
+    assert!(refused.0.contains("publication 2 is damaged"), "{refused}");
+    let first = ReadRange { limit: 1, ..all() };
+    assert_eq!(log.read(&channel("a"), first).await.unwrap().len(), 1);
+    assert_eq!(log.read(&channel("b"), all()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_first_schema_is_brought_up_to_date() {
+    let dir = TempDir::new().unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    log.append(&[draft("a", None)]).await.unwrap();
+    drop(log);
+    let older = "ALTER TABLE publications DROP COLUMN sum; PRAGMA user_version = 1";
+    database(dir.path()).execute_batch(older).unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    log.append(&[draft("a", None)]).await.unwrap();
+    assert_eq!(log.read(&channel("a"), all()).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_old_goes() {
     let dir = TempDir::new().unwrap();
     let log = SqliteLog::open(dir.path()).unwrap();
