@@ -33,7 +33,7 @@ impl ApiError {
 
     /// Whether a publish that was refused with it may have been committed all the same.
     pub(crate) fn leaves_unknown(&self) -> bool {
-        self.code == 100
+        matches!(self.code, 100 | 1002)
     }
 }
 

@@ -93,9 +93,7 @@ impl Servers {
         let mut options = NodeOptions {
             binary,
             dev: true,
-            arguments: args.node_threads.map_or_else(Vec::new, |threads| {
-                vec!["--threads".to_owned(), threads.to_string()]
-            }),
+            arguments: node_arguments(args.node_threads),
             ..NodeOptions::default()
         };
         // First the one that takes no time: if it is missing, that is known at once.
@@ -203,6 +201,15 @@ impl Servers {
 
 fn node_label(number: usize) -> String {
     format!("node {number}")
+}
+
+/// The subscribers come as fast as they are told to; the door is not what is measured.
+fn node_arguments(threads: Option<usize>) -> Vec<String> {
+    let mut arguments = vec!["--connections-per-second".to_owned(), "0".to_owned()];
+    if let Some(threads) = threads {
+        arguments.extend(["--threads".to_owned(), threads.to_string()]);
+    }
+    arguments
 }
 
 fn obituary(label: &str, status: ExitStatus, log: &str) -> String {

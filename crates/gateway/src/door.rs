@@ -30,7 +30,7 @@ use crate::api::ErrorBody;
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The widest span over which those who were turned away are spread.
 const RETRY_SPAN_MAX: Duration = Duration::from_secs(30);
-/// The span when it is seats that are missing, or the node is about to end: nobody knows when that changes.
+/// The span in all other cases: nobody knows when a seat is free, another node has taken over or the log answers.
 const RETRY_SPAN: Duration = Duration::from_secs(10);
 
 /// Why somebody was turned away.
@@ -42,11 +42,13 @@ pub enum Reason {
     Full,
     /// The node is being drained.
     Draining,
+    /// Where an event stream begins could not be read from the log.
+    Log,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Rate, Self::Full, Self::Draining];
+    pub const ALL: [Self; 4] = [Self::Rate, Self::Full, Self::Draining, Self::Log];
 
     /// Its name in exported metrics.
     #[must_use]
@@ -55,6 +57,7 @@ impl Reason {
             Self::Rate => "rate",
             Self::Full => "full",
             Self::Draining => "draining",
+            Self::Log => "log",
         }
     }
 
@@ -63,6 +66,14 @@ impl Reason {
             Self::Rate => "too many new connections at once",
             Self::Full => "too many connections",
             Self::Draining => "the server is shutting down",
+            Self::Log => "the log is not available",
+        }
+    }
+
+    fn code(self) -> u32 {
+        match self {
+            Self::Rate | Self::Full | Self::Draining => errors::TOO_MANY_REQUESTS.code,
+            Self::Log => errors::INTERNAL.code,
         }
     }
 }
@@ -120,6 +131,11 @@ impl Door {
             }
         }
         Ok(seat)
+    }
+
+    /// Turns one away that was let in, because the log does not answer.
+    pub(crate) fn turn_away_without_log(&self) -> TurnedAway {
+        self.turn_away(Reason::Log, RETRY_SPAN)
     }
 
     /// Lets nobody in any more.
@@ -181,7 +197,7 @@ impl TurnedAway {
 impl IntoResponse for TurnedAway {
     fn into_response(self) -> Response {
         let error = ErrorBody {
-            code: errors::TOO_MANY_REQUESTS.code,
+            code: self.reason.code(),
             message: self.reason.message(),
             temporary: true,
             retry_after_ms: Some(self.retry_after_ms()),
@@ -312,6 +328,6 @@ mod tests {
         assert!(turned_away.retry_after >= RETRY_MIN);
         assert!(turned_away.retry_after <= RETRY_MIN + RETRY_SPAN);
         let counts = Reason::ALL.map(|reason| door.turned_away(reason));
-        assert_eq!(counts, [1, 0, 1]);
+        assert_eq!(counts, [1, 0, 1, 0]);
     }
 }

@@ -8,6 +8,7 @@
 //! every `EventSource` does, is therefore turned away with a stream that says when to come back and ends; all others get
 //! a 503 with `Retry-After`.
 
+mod answer;
 mod pipe;
 mod query;
 
@@ -29,10 +30,11 @@ use fanfare_wire::{
     sse::{self, Positions},
 };
 
+use self::answer::{Refusal, Wrong, come_back, stream, wants_stream};
 use crate::{
     EVENT_STREAM, EVENT_STREAM_OF_MANY, Gateway,
     access::Standing,
-    door::{Seat, TurnedAway},
+    door::Seat,
     listener::Handle,
     token::{ConnectionClaims, Seconds},
     unix_seconds,
@@ -63,74 +65,6 @@ pub(crate) async fn events(
         Err(Refusal::Later(turned_away)) => turned_away.into_response(),
     };
     with_cors(&gateway, &headers, opened)
-}
-
-/// Why a request gets no stream, now or later.
-type Wrong = (StatusCode, &'static str);
-
-/// Why there is no stream.
-enum Refusal {
-    /// It would be no other the next time.
-    Never(StatusCode, &'static str),
-    /// The client should come back.
-    Later(TurnedAway),
-}
-
-impl From<Wrong> for Refusal {
-    fn from((status, reason): Wrong) -> Self {
-        Self::Never(status, reason)
-    }
-}
-
-impl From<TurnedAway> for Refusal {
-    fn from(turned_away: TurnedAway) -> Self {
-        Self::Later(turned_away)
-    }
-}
-
-fn stream(body: Body) -> Response {
-    let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/event-stream"),
-        ),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // Asks nginx not to hold the stream back.
-        (
-            header::HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        ),
-    ];
-    (headers, body).into_response()
-}
-
-/// Whether the client says that it understands event streams, which curl for one does not.
-fn wants_stream(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    accepts
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.contains("text/event-stream"))
-}
-
-/// A stream that says when to come back, and ends. It repeats the id that the client is at: by the letter of the standard
-/// an event without an id would make the client forget it.
-fn come_back(turned_away: &TurnedAway, headers: &HeaderMap) -> Response {
-    let retry = format!("retry: {}\n", turned_away.retry_after_ms());
-    let mut body = retry.into_bytes();
-    if let Some(id) = headers.get(LAST_EVENT_ID) {
-        body.extend_from_slice(b"id: ");
-        body.extend_from_slice(id.as_bytes());
-        body.push(b'\n');
-    }
-    body.extend_from_slice(b": ");
-    body.extend_from_slice(turned_away.reason.message().as_bytes());
-    body.extend_from_slice(b"\n\n");
-    let mut response = stream(Body::from(body));
-    let seconds = turned_away.retry_after_seconds();
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, seconds.into());
-    response
 }
 
 /// What a stream was asked to be.
@@ -279,7 +213,7 @@ async fn begin(
     gateway: &Gateway,
     claims: Option<&ConnectionClaims>,
     asked: Asked,
-) -> Result<Beginning, Wrong> {
+) -> Result<Beginning, Refusal> {
     let mut epoch = gateway.engine.epoch();
     loop {
         let begun = begin_in(gateway, claims, &asked, &epoch).await;
@@ -296,7 +230,7 @@ async fn begin_in(
     claims: Option<&ConnectionClaims>,
     asked: &Asked,
     epoch: &Epoch,
-) -> Result<Beginning, Wrong> {
+) -> Result<Beginning, Refusal> {
     let mut positions = Positions::new(epoch.clone(), asked.channels.clone());
     let asked_for = asked
         .last_event_id
@@ -319,7 +253,7 @@ async fn begin_in(
         .map(|(at, (name, _))| (name.clone(), position(at, name)))
         .collect();
     let heads = gateway.engine.heads(epoch, &readers).await;
-    let heads = heads.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the log is not available"))?;
+    let heads = heads.map_err(|_| gateway.door.turn_away_without_log())?;
     let mut notices = Vec::new();
     for ((name, seq), head) in readers.iter().zip(heads) {
         let position = match seq {

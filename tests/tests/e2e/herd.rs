@@ -65,6 +65,33 @@ fn an_event_source_is_turned_away_with_a_stream_that_ends() {
     assert_eq!(field("data:"), "", "nothing is dispatched");
 }
 
+/// A database that is down for a while must not end an `EventSource` either.
+#[test]
+fn an_event_source_comes_back_to_a_node_whose_log_was_down() {
+    let mut postgres = servers::postgres();
+    let url = postgres.create_database("app").unwrap();
+    let node = servers::start(NodeOptions {
+        postgres: Some(url),
+        ..servers::dev()
+    });
+    postgres.stop().unwrap();
+    let refused = get(node.address(), &[]);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], 100, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    let away = get(node.address(), &[("accept", "text/event-stream")]);
+    assert_eq!(away.status, 200, "{}", away.text());
+    assert!(away.text().starts_with("retry:"), "{}", away.text());
+    let api = Api::new(node.address());
+    assert_eq!(api.metric("connections_refused_total{reason=\"log\"}"), 2.0);
+    assert_eq!(api.metric("seats_taken"), 0.0);
+    postgres.restart().unwrap();
+    eventually("it is let in", || {
+        let answer = get(node.address(), &[("accept", "text/event-stream")]);
+        answer.header("retry-after").is_none().then_some(())
+    });
+}
+
 #[test]
 fn there_is_room_for_so_many_however_many_come_at_once() {
     let node = start(&format!("max_connections = {ROOM}\n"));

@@ -23,7 +23,7 @@ const LAGGING_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// What it may grow by when they read again: a cache of the log, whose size depends neither on how many they are nor on
 /// how far they are behind. With all that was published in it, encoded, it would be above 250 MiB.
-const CATCHING_UP_BYTES_MAX: u64 = 160 * 1024 * 1024;
+const CATCHING_UP_BYTES_MAX: u64 = 112 * 1024 * 1024;
 
 /// Connections that publish at once.
 const PUBLISHERS: u64 = 4;
