@@ -6,6 +6,7 @@
 mod folder;
 mod postgres;
 mod redis;
+mod redis_server;
 
 use std::{
     fmt,

@@ -1,21 +1,21 @@
-//! A Redis server.
+//! The Redis behind a URL: a server, a master and its sentinels, or a cluster.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use fanfare_engine::port::{Bus, BusEvent, BusEvents};
 use fanfare_wire::Epoch;
-use redis::{RedisError, Value, aio::MultiplexedConnection, cmd};
+use redis::{RedisError, cmd};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Finding, measure};
-use crate::redis::{Address, PREFIX_DEFAULT, RedisBus};
-
-/// How long Redis may take to answer a question.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+use super::{Finding, redis_server::examine_server};
+use crate::redis::{
+    Access, Address, Endpoint, Kind, PREFIX_DEFAULT, RedisBus, Topology, connect_to_sentinel,
+};
 
 /// How long a bus may take to come up.
 const BUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,146 +23,138 @@ const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest major version that will do: the first with RESP3.
 const MAJOR_VERSION_MIN: u32 = 6;
 
-/// A round trip slower than this is felt by every client.
-const PING_SLOW: Duration = Duration::from_millis(5);
+/// The oldest major version for a cluster: the first with sharded Pub/Sub.
+const CLUSTER_MAJOR_VERSION_MIN: u32 = 7;
 
-/// The smallest buffer for subscribers that rides out a burst, in bytes: the default of Redis.
-const PUBSUB_BUFFER_MIN: u64 = 32 << 20;
-
-/// Examines the Redis behind a URL: reachable, recent, a master, quick, and fit to carry a bus.
+/// Examines the Redis behind a URL: its sentinels or its cluster, every master (reachable, recent, a master, quick), and
+/// whether all together carry a bus.
 pub async fn examine_redis(url: &str) -> Vec<Finding> {
     let address = match Address::parse(url) {
         Ok(address) => address,
         Err(error) => return vec![Finding::fail(error.to_string())],
     };
-    let mut connection = match address.connect(ANSWER_TIMEOUT).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let words = address.describe(&error);
-            return vec![Finding::fail(format!(
-                "Redis at {address} does not let us in: {words}"
-            ))];
+    let access = &address.access;
+    let mut findings = match &address.kind {
+        Kind::Single(_) => Vec::new(),
+        Kind::Sentinel(sentinels, name) => examine_sentinels(access, sentinels, name).await,
+        Kind::Cluster(seeds) => examine_seeds(access, seeds).await,
+    };
+    let masters = match Topology::new(&address.kind).locate(access).await {
+        Ok(map) => map.masters,
+        Err(unfit) => {
+            findings.push(Finding::fail(unfit.to_string()));
+            return findings;
         }
     };
-    let mut findings = vec![Finding::ok(format!("Redis at {address} lets us in"))];
-    findings.push(version(&mut connection).await);
-    findings.push(role(&mut connection).await);
-    findings.push(ping(&mut connection, &address).await);
-    findings.push(eviction(&mut connection).await);
-    findings.push(buffers(&mut connection).await);
-    findings.push(bus(url).await);
+    let (least, commands) = match &address.kind {
+        Kind::Cluster(_) => {
+            findings.push(Finding::ok(format!(
+                "cluster_state:ok; {} masters carry the topics",
+                masters.len()
+            )));
+            (
+                CLUSTER_MAJOR_VERSION_MIN,
+                "SPUBLISH, SSUBSCRIBE, SUNSUBSCRIBE, ROLE and CLUSTER",
+            )
+        }
+        Kind::Sentinel(..) => (
+            MAJOR_VERSION_MIN,
+            "PUBLISH, SUBSCRIBE, UNSUBSCRIBE and ROLE",
+        ),
+        Kind::Single(_) => (MAJOR_VERSION_MIN, "PUBLISH, SUBSCRIBE and UNSUBSCRIBE"),
+    };
+    for master in &masters {
+        match examine_server(access, &master.endpoint, least).await {
+            Ok(more) if masters.len() == 1 => findings.extend(more),
+            Ok(more) => findings.extend(more.into_iter().map(|finding| Finding {
+                grade: finding.grade,
+                text: format!("{}: {}", master.endpoint, finding.text),
+            })),
+            Err(absent) => {
+                findings.push(absent);
+                return findings;
+            }
+        }
+    }
+    findings.push(bus(url, commands).await);
     findings
 }
 
-async fn version(connection: &mut MultiplexedConnection) -> Finding {
-    let answer: Result<String, RedisError> =
-        cmd("INFO").arg("server").query_async(connection).await;
-    let Ok(info) = answer else {
-        return Finding::warn("the version is not told to this user; allow it INFO");
-    };
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("redis_version:"));
-    let version = line.unwrap_or_default().trim();
-    match version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok())
-    {
-        Some(major) if major >= MAJOR_VERSION_MIN => Finding::ok(format!("version {version}")),
-        Some(_) => Finding::fail(format!(
-            "version {version} is too old; Fanfare needs {MAJOR_VERSION_MIN} or later"
-        )),
-        None => Finding::warn("the server does not tell its version"),
-    }
-}
-
-async fn role(connection: &mut MultiplexedConnection) -> Finding {
-    let answer: Result<Value, RedisError> = cmd("ROLE").query_async(connection).await;
-    let Ok(Value::Array(fields)) = answer else {
-        return Finding::warn("the role is not told to this user; allow it ROLE");
-    };
-    match fields.first() {
-        Some(Value::BulkString(role)) if role == b"master" => Finding::ok("it is a master"),
-        Some(Value::BulkString(role)) => Finding::fail(format!(
-            "it is a {}, whose subscribers alone would hear us; use the address of the master",
-            String::from_utf8_lossy(role)
-        )),
-        _ => Finding::warn("the server does not tell its role"),
-    }
-}
-
-async fn ping(connection: &mut MultiplexedConnection, address: &Address) -> Finding {
-    let ping = async || {
-        let answer: Result<String, RedisError> = cmd("PING").query_async(connection).await;
-        answer.map(drop)
-    };
-    match measure(ping).await {
-        Ok(time) => {
-            let millis = time.as_secs_f64() * 1e3;
-            if time <= PING_SLOW {
-                Finding::ok(format!("a round trip: {millis:.2} ms"))
-            } else {
-                Finding::warn(format!(
-                    "a round trip: {millis:.1} ms, which every message pays; put Redis nearer to the servers"
-                ))
+/// Asks each sentinel which master it names, and whether there are enough of them for a failover.
+async fn examine_sentinels(access: &Access, sentinels: &[Endpoint], name: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut named: Option<String> = None;
+    for sentinel in sentinels {
+        match ask_sentinel(access, sentinel, name).await {
+            Ok((master, quorum)) => {
+                findings.push(Finding::ok(format!(
+                    "sentinel {sentinel} names the master {master}"
+                )));
+                if named.get_or_insert_with(|| master.clone()) != &master {
+                    findings.push(Finding::warn(format!(
+                        "sentinel {sentinel} names another master than the others; see whether it is cut off from them"
+                    )));
+                }
+                findings.extend(quorum);
             }
+            Err(error) => findings.push(Finding::warn(format!(
+                "sentinel {sentinel} does not name the master {name}: {}",
+                access.describe(&error)
+            ))),
         }
-        Err(error) => Finding::fail(format!("PING failed: {}", address.describe(&error))),
     }
-}
-
-async fn eviction(connection: &mut MultiplexedConnection) -> Finding {
-    let policy = setting(connection, "maxmemory-policy").await;
-    let memory = setting(connection, "maxmemory").await;
-    let (Some(policy), Some(memory)) = (policy, memory) else {
-        return Finding::warn(
-            "maxmemory-policy is not told to this user; make sure it is noeviction or volatile-…",
-        );
-    };
-    if policy.starts_with("allkeys-") && memory != "0" {
-        return Finding::warn(format!(
-            "maxmemory-policy is {policy}: Redis removes any key when it is full, presence and sessions too; set \
-             maxmemory-policy noeviction"
+    if sentinels.len() == 1 {
+        findings.push(Finding::warn(
+            "the URL has one sentinel only; name all of them, so that any may fail",
         ));
     }
-    Finding::ok(format!("maxmemory-policy is {policy}"))
+    findings
 }
 
-async fn buffers(connection: &mut MultiplexedConnection) -> Finding {
-    let Some(limits) = setting(connection, "client-output-buffer-limit").await else {
-        return Finding::warn(
-            "client-output-buffer-limit is not told to this user; the default will do",
-        );
-    };
-    judge_buffers(&limits)
+async fn ask_sentinel(
+    access: &Access,
+    sentinel: &Endpoint,
+    name: &str,
+) -> Result<(String, Option<Finding>), RedisError> {
+    let mut connection = connect_to_sentinel(access, sentinel, |_| Ok(())).await?;
+    let fields: HashMap<String, String> = cmd("SENTINEL")
+        .arg("MASTER")
+        .arg(name)
+        .query_async(&mut connection)
+        .await?;
+    let field = |name: &str| fields.get(name).map_or("?", String::as_str);
+    let master = format!("{}:{}", field("ip"), field("port"));
+    let quorum: Result<String, RedisError> = cmd("SENTINEL")
+        .arg("CKQUORUM")
+        .arg(name)
+        .query_async(&mut connection)
+        .await;
+    let trouble = quorum.err().map(|error| {
+        Finding::warn(format!(
+            "sentinel {sentinel} could not replace a lost master: {}",
+            access.describe(&error)
+        ))
+    });
+    Ok((master, trouble))
 }
 
-/// `limits` is a list of class, hard limit, soft limit and seconds.
-fn judge_buffers(limits: &str) -> Finding {
-    let words: Vec<&str> = limits.split_whitespace().collect();
-    let of_pubsub = words
-        .chunks(4)
-        .find(|limit| limit.first() == Some(&"pubsub"));
-    let hard = of_pubsub.and_then(|limit| limit.get(1)?.parse::<u64>().ok());
-    match hard {
-        None => Finding::warn("client-output-buffer-limit has no entry for pubsub"),
-        Some(0) => Finding::warn(
-            "client-output-buffer-limit pubsub is unlimited: one slow server can fill the memory of Redis; set it to \
-             \"pubsub 64mb 16mb 60\"",
-        ),
-        Some(bytes) if bytes < PUBSUB_BUFFER_MIN => Finding::warn(format!(
-            "client-output-buffer-limit pubsub is {bytes} bytes: a burst cuts servers off; set it to \"pubsub 64mb 16mb 60\""
-        )),
-        Some(bytes) => Finding::ok(format!(
-            "client-output-buffer-limit pubsub is {} MiB",
-            bytes >> 20
-        )),
+/// Connects to each node of the URL; those that are gone do no harm as long as one is there.
+async fn examine_seeds(access: &Access, seeds: &[Endpoint]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for seed in seeds {
+        findings.push(match access.connect(seed, BUS_TIMEOUT).await {
+            Ok(_) => Finding::ok(format!("node {seed} lets us in")),
+            Err(error) => Finding::warn(format!(
+                "node {seed} does not let us in: {}",
+                access.describe(&error)
+            )),
+        });
     }
+    findings
 }
 
 /// Starts a bus of its own and waits for its first heartbeat: what a server would do, on topics that no server uses.
-async fn bus(url: &str) -> Finding {
+async fn bus(url: &str, commands: &str) -> Finding {
     let name = Uuid::new_v4().simple().to_string();
     let bus = Epoch::parse(&name).map(|epoch| RedisBus::connect(url, &epoch, PREFIX_DEFAULT));
     let Some(Ok(bus)) = bus else {
@@ -178,7 +170,7 @@ async fn bus(url: &str) -> Finding {
         )),
         Err(_) => Finding::fail(format!(
             "publishing and subscribing do not work; allow the user the channels {PREFIX_DEFAULT}:* and the commands \
-             PUBLISH, SUBSCRIBE and UNSUBSCRIBE"
+             {commands}"
         )),
     }
 }
@@ -191,46 +183,5 @@ impl BusEvents for FirstUp {
         if matches!(event, BusEvent::Up) {
             self.0.notify_one();
         }
-    }
-}
-
-/// A setting of the server; `None` if this user may not read it.
-async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Option<String> {
-    let answer: Result<Vec<(String, String)>, RedisError> = cmd("CONFIG")
-        .arg("GET")
-        .arg(name)
-        .query_async(connection)
-        .await;
-    answer
-        .ok()?
-        .into_iter()
-        .find(|(found, _)| found == name)
-        .map(|(_, value)| value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::doctor::Grade;
-
-    #[test]
-    fn the_buffer_of_subscribers_is_neither_small_nor_endless() {
-        let check = |limits: &str, grade: Grade| {
-            assert_eq!(judge_buffers(limits).grade, grade, "{limits}");
-        };
-        check(
-            "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
-            Grade::Ok,
-        );
-        check(
-            "normal 0 0 0 slave 268435456 67108864 60 pubsub 1048576 0 0",
-            Grade::Warn,
-        );
-        check(
-            "normal 0 0 0 slave 268435456 67108864 60 pubsub 0 0 0",
-            Grade::Warn,
-        );
-        check("normal 0 0 0", Grade::Warn);
-        check("", Grade::Warn);
     }
 }

@@ -13,7 +13,7 @@ pub struct BusCounters {
     pub dropped: AtomicU64,
     /// Messages that were no hint of this version or topic.
     pub decode_errors: AtomicU64,
-    /// Times that a connection to Redis was made again after it had been lost, publisher and subscriber together.
+    /// Connections to Redis that were made after the bus had been up for the first time: those made again.
     pub reconnects: AtomicU64,
     /// How long the last own heartbeat took from here through Redis and back, in milliseconds, rounded up.
     pub heartbeat_ms: AtomicU64,

@@ -1,32 +1,47 @@
-//! The bus over Redis Pub/Sub.
+//! The bus over Redis Pub/Sub: a single server, the master of some sentinels, or a cluster.
 //!
-//! Two connections: one publishes, one listens; each is watched over by a task of its own that makes it anew when it
-//! breaks. A node sends itself a heartbeat through both, and believes the path only as long as its own heartbeats come
-//! back: a Redis that hangs, or a half-open socket, is noticed within two seconds. Redis is never waited for by a publish,
-//! and nothing that matters is kept there: a lost hint costs latency, as the sweep of the lane log heals it.
+//! Each master has two connections: one publishes, one listens. A node sends itself a heartbeat through both, and believes
+//! the path only as long as its own heartbeats come back: a Redis that hangs, or a half-open socket, is noticed within two
+//! seconds. Redis is never waited for by a publish, and nothing that matters is kept there: a lost hint costs latency, as the
+//! sweep of the lane log heals it.
+//!
+//! The three kinds of Redis differ in where the masters are and which of them serves a topic; the `topology` knows that,
+//! and all else is the same for all. What goes wrong ends the session as a whole, and the next one begins with the question
+//! where the masters are now.
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | `address` | which Redis; the only place that knows its password |
+//! | `address` | the URL: which servers, of which kind |
+//! | `access` | connecting; the only place that knows the password |
+//! | `topology` | where the masters are now; what shows that they have changed |
+//! | `partition` | how topics are spread over the masters of a cluster |
 //! | `topics` | the names under which nodes meet |
+//! | `session` | the supervisor: one session after the other |
 //! | `queue` | hints that wait for Redis |
-//! | `publisher` | from the queue to Redis |
+//! | `publisher` | from the queue to one master |
 //! | `registry` | which channels are wanted |
-//! | `subscriber` | from Redis to the engine, and the watch over the path |
-//! | `delivery` | events, one at a time; heartbeats |
+//! | `listener`, `link` | from the masters to the engine, and the watch over the paths |
+//! | `heartbeat` | the proof that a path works |
+//! | `delivery` | events, one at a time |
 
+mod access;
 mod address;
 mod backoff;
 mod counters;
 mod delivery;
+mod heartbeat;
+mod link;
+mod listener;
+mod partition;
 mod publisher;
 mod queue;
 mod registry;
-mod subscriber;
+mod session;
 mod topics;
+mod topology;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -36,18 +51,17 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-pub(crate) use self::address::Address;
+pub(crate) use self::{
+    access::{Access, Endpoint},
+    address::{Address, Kind},
+    topology::{Topology, connect_to_sentinel},
+};
 pub use self::{
-    address::AddressError,
+    address::{AddressError, HOSTS_MAX, check_url},
     counters::BusCounters,
     queue::{HINT_AGE_MAX, QUEUE_BYTES_MAX, QUEUE_HINTS_MAX},
 };
-use self::{
-    delivery::{Delivery, Heartbeat},
-    queue::Queue,
-    registry::Registry,
-    topics::Topics,
-};
+use self::{delivery::Delivery, queue::Queue, registry::Registry, topics::Topics};
 
 /// The prefix of all topics when none is configured.
 pub const PREFIX_DEFAULT: &str = "fanfare";
@@ -55,10 +69,10 @@ pub const PREFIX_DEFAULT: &str = "fanfare";
 /// Longest prefix in bytes.
 pub const PREFIX_BYTES_MAX: usize = 64;
 
-/// A bus over one Redis server. See [`Bus`] for what it promises.
+/// A bus over Redis. See [`Bus`] for what it promises.
 pub struct RedisBus {
     shared: Arc<Shared>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    supervisor: Mutex<Option<AbortHandle>>,
 }
 
 /// Why a bus could not be made. That Redis cannot be reached is no reason.
@@ -69,7 +83,7 @@ pub enum RedisBusError {
     Address(#[from] AddressError),
     /// The prefix.
     #[error(
-        "the prefix of Redis topics must be 1 to {PREFIX_BYTES_MAX} printable ASCII characters without space"
+        "the prefix of Redis topics must be 1 to {PREFIX_BYTES_MAX} printable ASCII characters without space or braces"
     )]
     Prefix,
 }
@@ -77,30 +91,41 @@ pub enum RedisBusError {
 impl RedisBus {
     /// Makes a bus for the nodes of one database. Nothing is connected before [`start`](Bus::start).
     ///
-    /// `url` is `redis://[user:password@]host:port[/database]`, `origin` the first epoch of the log, and `prefix` the first part
-    /// of every topic ([`PREFIX_DEFAULT`]): nodes hear each other if all three agree.
+    /// `url` is one of
+    /// - `redis://[user:password@]host:port[/database]`,
+    /// - `redis+sentinel://[user:password@]host:port,…/MASTER_NAME[/database]`, with the addresses of the sentinels; they are
+    ///   shown the same user and password, and asked without if they refuse them,
+    /// - `redis+cluster://[user:password@]host:port,…`, with the addresses of some nodes of the cluster (Redis 7 or later).
+    ///
+    /// `origin` is the first epoch of the log, and `prefix` the first part of every topic ([`PREFIX_DEFAULT`]): nodes hear each other
+    /// if all three agree.
     ///
     /// # Errors
     /// [`RedisBusError`] if the URL or the prefix cannot be used; it never repeats the URL.
     pub fn connect(url: &str, origin: &Epoch, prefix: &str) -> Result<Self, RedisBusError> {
         let address = Address::parse(url)?;
         let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
-        if !fits || !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
+        // Braces would take the place of those that choose the slot in a cluster.
+        let allowed = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
+        if !fits || !prefix.bytes().all(allowed) {
             return Err(RedisBusError::Prefix);
         }
+        let topology = Topology::new(&address.kind);
         let shared = Shared {
+            topics: Topics::new(prefix, origin, Uuid::new_v4(), topology.partitions()),
+            topology,
+            access: address.access.clone(),
             address,
-            topics: Topics::new(prefix, origin, Uuid::new_v4()),
-            queue: Queue::default(),
+            queue: Queue::new(),
             registry: Registry::default(),
             delivery: Delivery::default(),
-            heartbeat: Heartbeat::new(),
+            worked: AtomicBool::new(false),
             counters: Arc::new(BusCounters::default()),
             trouble: Mutex::new(None),
         };
         Ok(Self {
             shared: Arc::new(shared),
-            tasks: Mutex::new(Vec::new()),
+            supervisor: Mutex::new(None),
         })
     }
 
@@ -109,10 +134,16 @@ impl RedisBus {
     pub fn counters(&self) -> Arc<BusCounters> {
         Arc::clone(&self.shared.counters)
     }
+
+    fn lock_supervisor(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Bus for RedisBus {
-    /// Starts the two tasks of the bus.
+    /// Starts the supervisor of the bus.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -122,14 +153,15 @@ impl Bus for RedisBus {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let publisher = tokio::spawn(async move { publisher::run(&shared).await });
-        let shared = Arc::clone(&self.shared);
-        let subscriber = tokio::spawn(async move { subscriber::run(&shared).await });
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.extend([publisher.abort_handle(), subscriber.abort_handle()]);
+        let supervisor = tokio::spawn(async move { session::run(&shared).await });
+        *self.lock_supervisor() = Some(supervisor.abort_handle());
     }
 
     fn publish(&self, hints: Vec<Hint>) {
+        let topics = &self.shared.topics;
+        let hints = hints
+            .into_iter()
+            .map(|hint| (topics.partition(hint.run.channel()), hint));
         let dropped = self.shared.queue.push(hints, Instant::now());
         BusCounters::add(&self.shared.counters.dropped, dropped);
     }
@@ -157,11 +189,12 @@ impl Bus for RedisBus {
     }
 }
 
-/// Ends both tasks and closes both connections.
+/// Ends the supervisor, and with it all tasks and connections.
 impl Drop for RedisBus {
     fn drop(&mut self) {
-        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().for_each(AbortHandle::abort);
+        if let Some(supervisor) = self.lock_supervisor().take() {
+            supervisor.abort();
+        }
     }
 }
 
@@ -177,13 +210,16 @@ impl std::fmt::Debug for RedisBus {
 /// What the tasks of a bus share.
 struct Shared {
     address: Address,
+    access: Access,
+    topology: Topology,
     topics: Topics,
     queue: Queue,
     registry: Registry,
     delivery: Delivery,
-    heartbeat: Heartbeat,
     counters: Arc<BusCounters>,
-    /// Why the publisher does not get through, if it does not: the subscriber tells it to the operator.
+    /// The bus has been up before.
+    worked: AtomicBool,
+    /// Why a publisher does not get through, if one does not: the supervisor tells it to the operator.
     trouble: Mutex<Option<String>>,
 }
 
@@ -213,6 +249,7 @@ mod tests {
         let error = |prefix: &str| RedisBus::connect("redis://127.0.0.1:1", &epoch, prefix).err();
         assert_eq!(error(""), Some(RedisBusError::Prefix));
         assert_eq!(error("two words"), Some(RedisBusError::Prefix));
+        assert_eq!(error("{tag}"), Some(RedisBusError::Prefix));
         assert_eq!(error(&"x".repeat(65)), Some(RedisBusError::Prefix));
     }
 }

@@ -1,142 +1,165 @@
-//! The sending half: takes hints from the queue and gives them to Redis, many in one write, one write at a time.
+//! The sending half: takes the hints of one master's lane from the queue and gives them to it, many in one write, one
+//! write at a time.
 //!
-//! Never more than one batch is under way, so hints reach Redis in the order of the queue. A batch that was not answered
-//! as a whole is sent again over the next connection: others may then hear a hint twice, which is harmless.
+//! Never more than one batch is under way, so hints reach the master in the order of the queue. A batch that was not
+//! answered as a whole is sent again over the next connection: others may then hear a hint twice, which is harmless.
 
 use std::{
-    sync::atomic::Ordering::Relaxed,
+    convert::Infallible,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use redis::{Pipeline, RedisError, Value, aio::MultiplexedConnection};
-use thiserror::Error;
+use redis::{
+    Pipeline, RedisError, ServerError, ServerErrorKind, Value, aio::MultiplexedConnection,
+};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Shared, backoff::Backoff, counters::BusCounters, delivery::HEARTBEAT_INTERVAL};
+use super::{
+    backoff::Backoff,
+    counters::BusCounters,
+    heartbeat::HEARTBEAT_INTERVAL,
+    session::{Broken, Path, Session},
+    topology::{CHECK_INTERVAL, CHECKS_PER_DEEP_ONE, Commands, Unfit, into_error},
+};
 
 /// How long Redis may take to answer a batch.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How often the publisher asks whether it still speaks to the master; a replica would take hints and tell few.
-const ROLE_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Why a connection was given up.
-#[derive(Debug, Error)]
-enum Broken {
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    #[error("Redis refused to publish: {0}")]
-    Refused(String),
-    #[error("this Redis is a {0}, not the master")]
-    NotMaster(String),
+enum Trouble {
+    /// Another connection to the same master may do better.
+    Connection(String),
+    /// The master is not what it was thought to be.
+    Session(Broken),
 }
 
-/// Publishes until the task is ended.
-pub(super) async fn run(shared: &Shared) {
+/// Publishes until the master turns out to be the wrong one.
+pub(super) async fn run(session: Arc<Session>, place: usize) -> Broken {
+    let Some(path) = session.paths.get(place) else {
+        return Broken::Failed("there is no such master".to_owned());
+    };
     let mut backoff = Backoff::default();
-    let mut worked = false;
     loop {
-        let broken = match shared.address.connect(ANSWER_TIMEOUT).await {
-            Ok(connection) => {
-                shared
-                    .counters
-                    .reconnects
-                    .fetch_add(u64::from(worked), Relaxed);
-                publish(shared, connection, &mut backoff, &mut worked).await
+        match into_error(serve(&session, path, &mut backoff).await) {
+            Trouble::Session(broken) => return broken,
+            Trouble::Connection(reason) => {
+                let reason = format!("{}: {reason}", path.endpoint());
+                session.shared.note_publisher(Some(reason));
             }
-            Err(error) => error.into(),
-        };
-        let reason = match &broken {
-            Broken::Redis(error) => shared.address.describe(error),
-            other => other.to_string(),
-        };
-        shared.note_publisher(Some(reason));
+        }
         tokio::time::sleep(backoff.next()).await;
     }
 }
 
-async fn publish(
-    shared: &Shared,
-    mut connection: MultiplexedConnection,
+/// One connection, from the first byte to the moment it is given up.
+async fn serve(
+    session: &Session,
+    path: &Path,
     backoff: &mut Backoff,
-    worked: &mut bool,
-) -> Broken {
+) -> Result<Infallible, Trouble> {
+    let shared = &session.shared;
+    let failed = |error: RedisError| Trouble::Connection(shared.access.describe(&error));
+    let mut connection = shared
+        .access
+        .connect(path.endpoint(), ANSWER_TIMEOUT)
+        .await
+        .map_err(failed)?;
+    session.note_connection();
     let mut beats = ticker(HEARTBEAT_INTERVAL);
-    let mut roles = ticker(ROLE_INTERVAL);
+    let mut checks = ticker(CHECK_INTERVAL);
+    let mut checked: u64 = 0;
     loop {
-        let (mut beat, mut role) = (false, false);
+        let mut beat = false;
         tokio::select! {
-            () = shared.queue.ready() => {}
+            // The first check is due at once, and comes before everything else.
+            biased;
+            _ = checks.tick() => {
+                let deep = checked % CHECKS_PER_DEEP_ONE == CHECKS_PER_DEEP_ONE - 1;
+                check(session, path, &mut connection, deep).await?;
+                checked += 1;
+            }
+            () = path.heartbeat.requested() => beat = true,
             _ = beats.tick() => beat = true,
-            () = shared.heartbeat.requested() => beat = true,
-            _ = roles.tick() => role = true,
+            () = shared.queue.ready(path.place) => {}
         }
-        if let Err(broken) = round(shared, &mut connection, beat, role).await {
-            return broken;
-        }
-        shared.note_publisher(None);
+        round(session, path, &mut connection, beat).await?;
         backoff.reset();
-        *worked = true;
     }
+}
+
+async fn check(
+    session: &Session,
+    path: &Path,
+    connection: &mut MultiplexedConnection,
+    deep: bool,
+) -> Result<(), Trouble> {
+    let (topology, access) = (&session.shared.topology, &session.shared.access);
+    let checked = topology
+        .check(connection, access, &path.master, &session.map, deep)
+        .await;
+    checked.map_err(|unfit| match unfit {
+        Unfit::Mute(_, why) => Trouble::Connection(why),
+        unfit => Trouble::Session(unfit.into()),
+    })
 }
 
 /// Sends what is due and waits for all of its answers.
 async fn round(
-    shared: &Shared,
+    session: &Session,
+    path: &Path,
     connection: &mut MultiplexedConnection,
     beat: bool,
-    role: bool,
-) -> Result<(), Broken> {
-    let (batch, dropped) = shared.queue.batch(Instant::now());
+) -> Result<(), Trouble> {
+    let shared = &session.shared;
+    let publish = match shared.topology.commands() {
+        Commands::Classic => "PUBLISH",
+        Commands::Sharded => "SPUBLISH",
+    };
+    let (batch, dropped) = shared.queue.batch(path.place, Instant::now());
     BusCounters::add(&shared.counters.dropped, dropped);
-    let mut commands = Pipeline::with_capacity(batch.hints.len() + 2);
+    let mut commands = Pipeline::with_capacity(batch.hints.len() + 1);
     if beat {
-        let payload = shared.heartbeat.payload();
-        commands
-            .cmd("PUBLISH")
-            .arg(shared.topics.heartbeat())
-            .arg(&payload[..]);
+        let payload = path.heartbeat.payload();
+        commands.cmd(publish).arg(&path.topic).arg(&payload[..]);
     }
     for hint in &batch.hints {
         let topic = shared.topics.of(hint.run.channel());
-        commands.cmd("PUBLISH").arg(topic).arg(&hint.encode()[..]);
-    }
-    if role {
-        commands.cmd("ROLE");
+        commands.cmd(publish).arg(topic).arg(&hint.encode()[..]);
     }
     let count = commands.len();
     if count == 0 {
         return Ok(());
     }
-    let mut answers = connection.send_packed_commands(&commands, 0, count).await?;
-    if role {
-        check_role(answers.pop())?;
-    }
+    let answers = connection
+        .send_packed_commands(&commands, 0, count)
+        .await
+        .map_err(|error| Trouble::Connection(shared.access.describe(&error)))?;
     if let Some(error) = answers.into_iter().find_map(refusal) {
-        return Err(Broken::Refused(error));
+        return Err(judge(path, &error));
     }
     shared.queue.confirm(&batch);
     BusCounters::add(&shared.counters.published, batch.hints.len());
     Ok(())
 }
 
-fn refusal(answer: Value) -> Option<String> {
+fn refusal(answer: Value) -> Option<ServerError> {
     match answer {
-        Value::ServerError(error) => Some(error.to_string()),
+        Value::ServerError(error) => Some(error),
         _ => None,
     }
 }
 
-/// A user that may not ask for the role is believed to know where it connects to.
-fn check_role(answer: Option<Value>) -> Result<(), Broken> {
-    let Some(Value::Array(fields)) = answer else {
-        return Ok(());
-    };
-    match fields.into_iter().next() {
-        Some(Value::BulkString(role)) if role != b"master" => Err(Broken::NotMaster(
-            String::from_utf8_lossy(&role).into_owned(),
-        )),
-        _ => Ok(()),
+fn judge(path: &Path, error: &ServerError) -> Trouble {
+    let endpoint = path.endpoint().clone();
+    match error.kind() {
+        Some(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+            Trouble::Session(Broken::Moved(endpoint))
+        }
+        Some(ServerErrorKind::ClusterDown) => {
+            Trouble::Session(Unfit::Sick(endpoint, error.to_string()).into())
+        }
+        _ => Trouble::Connection(format!("it refused to publish: {error}")),
     }
 }
 
@@ -144,22 +167,4 @@ fn ticker(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_master_is_spoken_to() {
-        let role = |name: &str| {
-            Some(Value::Array(vec![Value::BulkString(
-                name.as_bytes().to_vec(),
-            )]))
-        };
-        assert!(check_role(role("master")).is_ok());
-        assert!(check_role(None).is_ok());
-        let error = check_role(role("slave")).unwrap_err();
-        assert!(error.to_string().contains("slave"), "{error}");
-    }
 }

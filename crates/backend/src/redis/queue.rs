@@ -1,21 +1,22 @@
 //! Hints that wait for Redis to take them: bounded, in order, and kept until Redis has answered.
 //!
-//! A hint leaves when Redis has replied to its PUBLISH, when it has become too old to be of use (the sweep has told the
-//! others long ago), or when newer ones need its place. No IO and no clock in here.
+//! Each hint waits in the lane of the master that serves its partition; when partitions change hands, what waits changes
+//! lanes with them, in order. A hint leaves when its master has replied, when it has become too old to be of use (the sweep
+//! has told the others long ago), or when newer ones need its place. No IO and no clock in here.
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use fanfare_wire::hint::Hint;
 use tokio::sync::Notify;
 
-/// Bytes of publications that may wait.
+/// Bytes of publications that may wait, for all masters together.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// Hints that may wait.
+/// Hints that may wait, for all masters together.
 pub const QUEUE_HINTS_MAX: usize = 100_000;
 
 /// A hint that waited longer than this is given up.
@@ -27,83 +28,154 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Hints after which a batch is closed.
 const BATCH_HINTS: usize = 1024;
 
-/// The queue of one publisher.
-#[derive(Debug, Default)]
+/// The queue of one node.
+#[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
-    /// Rung after every push; only the publisher waits for it.
-    news: Notify,
 }
 
-/// The oldest waiting hints, taken to be sent but not yet gone.
+/// The oldest waiting hints of one lane, taken to be sent but not yet gone.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) hints: Vec<Hint>,
+    lane: usize,
     /// The ticket behind the last of them.
     end: u64,
+    /// The routes that it was taken under.
+    routes: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    lanes: Vec<Lane>,
+    /// The lane of each partition.
+    owners: Vec<usize>,
+    /// Counts the changes of `owners`.
+    routes: u64,
+    bytes: usize,
+    hints: usize,
+    /// The ticket of the next hint. Tickets count up over all lanes: they are the order of arrival.
+    next: u64,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Lane {
     hints: VecDeque<Queued>,
-    bytes: usize,
-    /// The ticket of the first in `hints`. Tickets count up, so a batch knows its hints even after some were dropped.
-    first: u64,
+    /// Rung after every push; only the lane's publisher waits for it.
+    news: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Queued {
     hint: Hint,
+    ticket: u64,
+    partition: usize,
     weight: usize,
     since: Instant,
 }
 
 impl Queue {
-    /// Adds hints. Returns how many old ones had to go for them.
-    pub(super) fn push(&self, hints: Vec<Hint>, now: Instant) -> usize {
+    /// A queue with one lane.
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Mutex::new(Waiting {
+                lanes: vec![Lane::default()],
+                owners: Vec::new(),
+                routes: 0,
+                bytes: 0,
+                hints: 0,
+                next: 0,
+            }),
+        }
+    }
+
+    /// Sets the lane of each partition, and moves what waits. Batches that were taken before can no longer be
+    /// [confirmed](Queue::confirm), so their hints are sent again.
+    pub(super) fn route(&self, owners: Vec<usize>, lanes: usize) {
         let mut waiting = self.lock();
-        for hint in hints {
+        let old = std::mem::take(&mut waiting.lanes);
+        let mut hints: Vec<_> = old.into_iter().flat_map(|lane| lane.hints).collect();
+        hints.sort_unstable_by_key(|queued| queued.ticket);
+        waiting.lanes.resize_with(lanes.max(1), Lane::default);
+        waiting.owners = owners;
+        waiting.routes += 1;
+        for queued in hints {
+            waiting.place(queued);
+        }
+    }
+
+    /// Adds hints, each with its partition. Returns how many old ones had to go for them.
+    pub(super) fn push(
+        &self,
+        hints: impl IntoIterator<Item = (usize, Hint)>,
+        now: Instant,
+    ) -> usize {
+        let mut waiting = self.lock();
+        for (partition, hint) in hints {
             let weight = hint.run.weight();
+            let ticket = waiting.next;
+            waiting.next += 1;
             waiting.bytes += weight;
-            waiting.hints.push_back(Queued {
+            waiting.hints += 1;
+            waiting.place(Queued {
                 hint,
+                ticket,
+                partition,
                 weight,
                 since: now,
             });
         }
-        let dropped = waiting.drop_excess() + waiting.drop_old(now);
-        drop(waiting);
-        self.news.notify_one();
-        dropped
+        let lanes = 0..waiting.lanes.len();
+        waiting.drop_excess() + lanes.map(|lane| waiting.drop_old(lane, now)).sum::<usize>()
     }
 
-    /// The next hints to send, and how many were too old. They stay until they are [confirmed](Queue::confirm).
-    pub(super) fn batch(&self, now: Instant) -> (Batch, usize) {
+    /// The next hints of a lane, and how many were too old. They stay until they are [confirmed](Queue::confirm).
+    pub(super) fn batch(&self, lane: usize, now: Instant) -> (Batch, usize) {
         let mut waiting = self.lock();
-        let dropped = waiting.drop_old(now);
+        let dropped = waiting.drop_old(lane, now);
         let mut bytes = 0;
-        let mut hints = Vec::new();
-        for queued in waiting.hints.iter().take(BATCH_HINTS) {
-            hints.push(queued.hint.clone());
+        let mut batch = Batch {
+            hints: Vec::new(),
+            lane,
+            end: 0,
+            routes: waiting.routes,
+        };
+        let queued = waiting.lanes.get(lane).map(|lane| lane.hints.iter());
+        for queued in queued.into_iter().flatten().take(BATCH_HINTS) {
+            batch.hints.push(queued.hint.clone());
+            batch.end = queued.ticket + 1;
             bytes += queued.weight;
             if bytes >= BATCH_BYTES {
                 break;
             }
         }
-        let end = waiting.first + hints.len() as u64;
-        (Batch { hints, end }, dropped)
+        (batch, dropped)
     }
 
-    /// Redis has taken the whole batch.
+    /// The master has taken the whole batch.
     pub(super) fn confirm(&self, batch: &Batch) {
         let mut waiting = self.lock();
-        while waiting.first < batch.end && waiting.pop() {}
+        if waiting.routes != batch.routes {
+            return;
+        }
+        while waiting.first(batch.lane) < Some(batch.end) && waiting.pop(batch.lane) {}
     }
 
-    /// Waits until there is something to send.
-    pub(super) async fn ready(&self) {
-        while self.lock().hints.is_empty() {
-            self.news.notified().await;
+    /// Waits until there is something to send in a lane; for ever, if there is no such lane.
+    pub(super) async fn ready(&self, lane: usize) {
+        loop {
+            let news = {
+                let waiting = self.lock();
+                match waiting.lanes.get(lane) {
+                    Some(lane) if !lane.hints.is_empty() => return,
+                    Some(lane) => Some(Arc::clone(&lane.news)),
+                    None => None,
+                }
+            };
+            match news {
+                Some(news) => news.notified().await,
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -114,30 +186,61 @@ impl Queue {
 }
 
 impl Waiting {
+    /// Puts a hint at the end of the lane of its partition.
+    fn place(&mut self, queued: Queued) {
+        let owner = self.owners.get(queued.partition).copied();
+        let last = self.lanes.len().saturating_sub(1);
+        if let Some(lane) = self.lanes.get_mut(owner.unwrap_or_default().min(last)) {
+            lane.hints.push_back(queued);
+            lane.news.notify_one();
+        }
+    }
+
     fn drop_excess(&mut self) -> usize {
         let mut dropped = 0;
-        while (self.bytes > QUEUE_BYTES_MAX || self.hints.len() > QUEUE_HINTS_MAX) && self.pop() {
-            dropped += 1;
+        while self.bytes > QUEUE_BYTES_MAX || self.hints > QUEUE_HINTS_MAX {
+            let lanes = 0..self.lanes.len();
+            let oldest = lanes
+                .filter_map(|lane| Some((self.first(lane)?, lane)))
+                .min();
+            match oldest {
+                Some((_, lane)) => dropped += usize::from(self.pop(lane)),
+                None => break,
+            }
         }
         dropped
     }
 
-    fn drop_old(&mut self, now: Instant) -> usize {
-        let old = |queued: &Queued| now.saturating_duration_since(queued.since) > HINT_AGE_MAX;
+    fn drop_old(&mut self, lane: usize, now: Instant) -> usize {
         let mut dropped = 0;
-        while self.hints.front().is_some_and(old) && self.pop() {
+        while self
+            .since(lane)
+            .is_some_and(|since| now.saturating_duration_since(since) > HINT_AGE_MAX)
+            && self.pop(lane)
+        {
             dropped += 1;
         }
         dropped
     }
 
-    /// Removes the oldest.
-    fn pop(&mut self) -> bool {
-        let Some(queued) = self.hints.pop_front() else {
+    /// The ticket of the oldest hint of a lane.
+    fn first(&self, lane: usize) -> Option<u64> {
+        Some(self.lanes.get(lane)?.hints.front()?.ticket)
+    }
+
+    /// Since when the oldest hint of a lane waits.
+    fn since(&self, lane: usize) -> Option<Instant> {
+        Some(self.lanes.get(lane)?.hints.front()?.since)
+    }
+
+    /// Removes the oldest of a lane.
+    fn pop(&mut self, lane: usize) -> bool {
+        let lane = self.lanes.get_mut(lane);
+        let Some(queued) = lane.and_then(|lane| lane.hints.pop_front()) else {
             return false;
         };
         self.bytes -= queued.weight;
-        self.first += 1;
+        self.hints -= 1;
         true
     }
 }
@@ -169,44 +272,41 @@ mod tests {
 
     #[test]
     fn hints_stay_until_they_are_confirmed() {
-        let (queue, now) = (Queue::default(), Instant::now());
-        assert_eq!(queue.push((1..=3).map(|n| hint(n, 1)).collect(), now), 0);
-        let (batch, _) = queue.batch(now);
+        let (queue, now) = (Queue::new(), Instant::now());
+        assert_eq!(queue.push((1..=3).map(|n| (0, hint(n, 1))), now), 0);
+        let (batch, _) = queue.batch(0, now);
         assert_eq!(numbers(&batch), [1, 2, 3]);
-        queue.push(vec![hint(4, 1)], now);
+        queue.push([(0, hint(4, 1))], now);
         assert_eq!(
-            numbers(&queue.batch(now).0),
+            numbers(&queue.batch(0, now).0),
             [1, 2, 3, 4],
             "not confirmed, so sent again"
         );
         queue.confirm(&batch);
-        assert_eq!(numbers(&queue.batch(now).0), [4]);
+        assert_eq!(numbers(&queue.batch(0, now).0), [4]);
     }
 
     #[test]
     fn the_oldest_go_first_when_there_are_too_many() {
-        let (queue, now) = (Queue::default(), Instant::now());
+        let (queue, now) = (Queue::new(), Instant::now());
         let (batch, _) = {
-            queue.push(vec![hint(1, 1), hint(2, 1)], now);
-            queue.batch(now)
+            queue.push([(0, hint(1, 1)), (0, hint(2, 1))], now);
+            queue.batch(0, now)
         };
         let more = 3..=QUEUE_HINTS_MAX as u64 + 1;
-        assert_eq!(queue.push(more.map(|n| hint(n, 1)).collect(), now), 1);
+        assert_eq!(queue.push(more.map(|n| (0, hint(n, 1))), now), 1);
         // The first of the batch was dropped meanwhile; confirming takes the second and no other.
         queue.confirm(&batch);
-        assert_eq!(numbers(&queue.batch(now).0)[0], 3);
+        assert_eq!(numbers(&queue.batch(0, now).0)[0], 3);
     }
 
     #[test]
     fn bytes_are_bounded_too_and_a_batch_is_small() {
-        let (queue, now) = (Queue::default(), Instant::now());
+        let (queue, now) = (Queue::new(), Instant::now());
         let quarter = QUEUE_BYTES_MAX / 4;
+        assert_eq!(queue.push((1..=5).map(|n| (0, hint(n, quarter))), now), 2);
         assert_eq!(
-            queue.push((1..=5).map(|n| hint(n, quarter)).collect(), now),
-            2
-        );
-        assert_eq!(
-            numbers(&queue.batch(now).0),
+            numbers(&queue.batch(0, now).0),
             [3],
             "one of these fills a batch"
         );
@@ -214,12 +314,51 @@ mod tests {
 
     #[test]
     fn what_waited_too_long_is_given_up() {
-        let (queue, start) = (Queue::default(), Instant::now());
-        queue.push(vec![hint(1, 1)], start);
+        let (queue, start) = (Queue::new(), Instant::now());
+        queue.push([(0, hint(1, 1))], start);
         let later = start + HINT_AGE_MAX;
-        queue.push(vec![hint(2, 1)], later);
-        assert_eq!(numbers(&queue.batch(later).0), [1, 2]);
-        let (batch, dropped) = queue.batch(later + Duration::from_millis(1));
+        queue.push([(0, hint(2, 1))], later);
+        assert_eq!(numbers(&queue.batch(0, later).0), [1, 2]);
+        let (batch, dropped) = queue.batch(0, later + Duration::from_millis(1));
         assert_eq!((numbers(&batch), dropped), (vec![2], 1));
+    }
+
+    #[test]
+    fn hints_follow_their_partition_to_another_master() {
+        let (queue, now) = (Queue::new(), Instant::now());
+        queue.push((1..=6).map(|n| (n as usize % 3, hint(n, 1))), now);
+        let (early, _) = queue.batch(0, now);
+        queue.route(vec![0, 1, 1], 2);
+        assert_eq!(numbers(&queue.batch(0, now).0), [3, 6]);
+        let (batch, _) = queue.batch(1, now);
+        assert_eq!(numbers(&batch), [1, 2, 4, 5]);
+        queue.confirm(&early);
+        assert_eq!(
+            numbers(&queue.batch(0, now).0),
+            [3, 6],
+            "taken under other routes"
+        );
+        queue.push([(2, hint(7, 1))], now);
+        queue.confirm(&batch);
+        assert_eq!(numbers(&queue.batch(1, now).0), [7]);
+        queue.route(vec![0, 0, 0], 1);
+        assert_eq!(numbers(&queue.batch(0, now).0), [3, 6, 7]);
+    }
+
+    #[test]
+    fn the_bound_is_one_for_all_masters() {
+        let (queue, now) = (Queue::new(), Instant::now());
+        queue.route(vec![0, 1], 2);
+        // Little less than half, as more than the data is weighed.
+        let half = QUEUE_BYTES_MAX / 2 - 1000;
+        let two = (1..=2).map(|n| (n as usize % 2, hint(n, half)));
+        assert_eq!(queue.push(two, now), 0);
+        let dropped = queue.push([(0, hint(3, 4000))], now);
+        assert_eq!(dropped, 1);
+        assert!(
+            numbers(&queue.batch(1, now).0).is_empty(),
+            "1 was the oldest"
+        );
+        assert_eq!(numbers(&queue.batch(0, now).0)[0], 2);
     }
 }

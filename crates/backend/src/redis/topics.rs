@@ -2,55 +2,93 @@
 //!
 //! `{prefix}:{origin}:c:{channel}` carries the hints of a channel, `{prefix}:{origin}:h:{node}` a node's own heartbeat.
 //! The origin is the first epoch of the log: it keeps clusters on different databases apart that share a Redis, and stays
-//! when the log takes another epoch. Hints say themselves of which epoch they are.
+//! when the log takes another epoch. Hints say themselves of which epoch they are. In a Redis Cluster the tag of the
+//! partition stands after the prefix, in braces, so that rules of access on `{prefix}:*` hold there too.
 
 use fanfare_wire::{ChannelName, Epoch};
 use uuid::Uuid;
 
+use super::partition::{partition_of, tag};
+
 /// The topics of one node.
 #[derive(Debug)]
 pub(super) struct Topics {
-    channels: String,
-    heartbeat: String,
+    node: Uuid,
+    /// How the topics of each partition begin.
+    heads: Vec<String>,
 }
 
 impl Topics {
-    pub(super) fn new(prefix: &str, origin: &Epoch, node: Uuid) -> Self {
-        Self {
-            channels: format!("{prefix}:{origin}:c:"),
-            heartbeat: format!("{prefix}:{origin}:h:{node}"),
-        }
+    /// With one partition, topics have no tag.
+    pub(super) fn new(prefix: &str, origin: &Epoch, node: Uuid, partitions: usize) -> Self {
+        let heads = if partitions <= 1 {
+            vec![format!("{prefix}:{origin}:")]
+        } else {
+            (0..partitions)
+                .map(|partition| format!("{prefix}:{{{}}}:{origin}:", tag(partition)))
+                .collect()
+        };
+        Self { node, heads }
+    }
+
+    /// How many partitions there are.
+    pub(super) fn partitions(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// The partition of a channel.
+    pub(super) fn partition(&self, channel: &ChannelName) -> usize {
+        partition_of(channel.as_str(), self.partitions())
     }
 
     /// Where the hints of a channel go.
     pub(super) fn of(&self, channel: &ChannelName) -> String {
-        [&self.channels, channel.as_str()].concat()
+        [self.head(self.partition(channel)), "c:", channel.as_str()].concat()
     }
 
     /// Whether this is where the hints of a channel go.
     pub(super) fn is_of(&self, topic: &[u8], channel: &ChannelName) -> bool {
-        topic.strip_prefix(self.channels.as_bytes()) == Some(channel.as_str().as_bytes())
+        let head = self.head(self.partition(channel)).as_bytes();
+        let rest = topic.strip_prefix(head);
+        rest.and_then(|rest| rest.strip_prefix(b"c:")) == Some(channel.as_str().as_bytes())
     }
 
-    /// Where this node, and no other, beats.
-    pub(super) fn heartbeat(&self) -> &str {
-        &self.heartbeat
+    /// Where this node, and no other, beats to prove that it reaches a partition.
+    pub(super) fn heartbeat(&self, partition: usize) -> String {
+        format!("{}h:{}", self.head(partition), self.node)
+    }
+
+    fn head(&self, partition: usize) -> &str {
+        self.heads.get(partition).map_or("", String::as_str)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::partition::PARTITIONS, *};
 
     #[test]
     fn every_channel_has_its_own_topic() {
         let origin = Epoch::parse("e1").unwrap();
-        let topics = Topics::new("app", &origin, Uuid::nil());
+        let topics = Topics::new("app", &origin, Uuid::nil(), 1);
         let channel = ChannelName::parse("chat:general").unwrap();
         assert_eq!(topics.of(&channel), "app:e1:c:chat:general");
         assert!(topics.is_of(b"app:e1:c:chat:general", &channel));
         assert!(!topics.is_of(b"app:e1:c:chat:general2", &channel));
         assert!(!topics.is_of(b"app:e2:c:chat:general", &channel));
         assert!(!topics.is_of(b"chat:general", &channel));
+    }
+
+    #[test]
+    fn in_a_cluster_the_tag_is_that_of_the_partition() {
+        let origin = Epoch::parse("e1").unwrap();
+        let topics = Topics::new("app", &origin, Uuid::nil(), PARTITIONS);
+        let channel = ChannelName::parse("chat:general").unwrap();
+        let tag = tag(topics.partition(&channel));
+        let topic = topics.of(&channel);
+        assert_eq!(topic, format!("app:{{{tag}}}:e1:c:chat:general"));
+        assert!(topics.is_of(topic.as_bytes(), &channel));
+        assert!(!topics.is_of(b"app:{x}:e1:c:chat:general", &channel));
+        assert_ne!(topics.heartbeat(0), topics.heartbeat(1));
     }
 }
