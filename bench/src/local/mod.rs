@@ -1,10 +1,11 @@
-//! Real servers as child processes of a benchmark or a test: a private PostgreSQL, a private Redis, `fanfare serve`.
+//! Real servers as child processes of a benchmark or a test: a private PostgreSQL, a private Redis (one server, a set with
+//! sentinels, or a cluster), `fanfare serve`.
 //!
 //! Each server listens on a free loopback port, keeps its files in a temporary directory of its own, and dies with its
 //! handle and with this process, whichever goes first, however it goes. Nothing here touches a server that it did not
 //! start, and nothing is downloaded: what is missing is named in the error together with the package that has it.
 //!
-//! Everything blocks; there is no runtime to bring along. `process` has what the three have in common.
+//! Everything blocks; there is no runtime to bring along. `process` has what they have in common.
 
 mod disk;
 mod error;
@@ -12,6 +13,9 @@ mod node;
 mod postgres;
 mod process;
 mod redis;
+mod redis_cluster;
+mod resp;
+mod sentinel;
 mod tempdir;
 
 pub use self::disk::SmallDisk;
@@ -19,13 +23,16 @@ pub use self::error::LocalError;
 pub use self::node::{Node, NodeOptions};
 pub use self::postgres::{Postgres, Session};
 pub use self::redis::Redis;
+pub use self::redis_cluster::RedisCluster;
+pub use self::sentinel::Sentinels;
 pub use self::tempdir::TempDir;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a server may take to become ready, or to end after it was asked to, before that counts as a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,6 +65,25 @@ pub fn free_address() -> Result<SocketAddr, LocalError> {
         }
     }
     Err(LocalError::io("find a free port", refusal))
+}
+
+/// Looks again and again until `look` finds something; after `patience` that is an error which says what was awaited.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T, LocalError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "it did not happen in time");
+            return Err(LocalError::io(format!("see that {what}"), source));
+        }
+        thread::sleep(process::POLL_INTERVAL);
+    }
 }
 
 #[cfg(test)]

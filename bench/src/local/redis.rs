@@ -1,32 +1,25 @@
 //! A private Redis: no persistence, one loopback port, gone with its handle.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use crate::local::process::{Process, find_program, read_log, run_tool};
+use crate::local::resp::{self, Reply};
 use crate::local::{LocalError, PORT_ATTEMPTS_MAX, TempDir, free_address};
 
 /// Where it writes its log, in its folder.
 const LOG_FILE: &str = "redis.log";
-
-/// How long one probe may take to connect and be answered.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How long a command may take to be answered.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A running `redis-server`.
 #[derive(Debug)]
 pub struct Redis {
     program: PathBuf,
     address: SocketAddr,
+    /// What it is started with beside its address.
+    arguments: Vec<OsString>,
     process: Process,
     dir: TempDir,
 }
@@ -37,6 +30,13 @@ impl Redis {
     /// # Errors
     /// [`LocalError::Missing`] when `redis-server` is not installed; the others as their names say.
     pub fn start() -> Result<Self, LocalError> {
+        Self::start_with(|_, _| Ok(server_arguments()))
+    }
+
+    /// Starts one with arguments that depend on its folder and address: a configuration file first, if there is one.
+    pub(crate) fn start_with(
+        arguments: impl Fn(&Path, SocketAddr) -> Result<Vec<OsString>, LocalError>,
+    ) -> Result<Self, LocalError> {
         let program = find_program("redis-server", &[PathBuf::from("/usr/bin")]).ok_or(
             LocalError::Missing {
                 program: "redis-server",
@@ -47,11 +47,13 @@ impl Redis {
         let mut attempt = 1;
         loop {
             let address = free_address()?;
-            match launch(&program, address, &dir) {
+            let arguments = arguments(dir.path(), address)?;
+            match launch(&program, address, &arguments, &dir) {
                 Ok(process) => {
                     return Ok(Self {
                         program,
                         address,
+                        arguments,
                         process,
                         dir,
                     });
@@ -77,7 +79,12 @@ impl Redis {
     /// # Errors
     /// [`LocalError::Io`] when it does not answer, or answers with an error, which is told.
     pub fn execute(&self, words: &[&str]) -> Result<String, LocalError> {
-        ask(self.address, words)
+        resp::command(self.address, words)
+            .and_then(|reply| match reply {
+                Reply::Text(text) => Ok(text),
+                Reply::Number(number) => Ok(number.to_string()),
+                Reply::List(_) => Err(std::io::Error::other("the answer is a list")),
+            })
             .map_err(|source| LocalError::io(format!("tell Redis `{}`", words.join(" ")), source))
     }
 
@@ -136,20 +143,32 @@ impl Redis {
     /// As [`start`](Self::start), and when the port has been taken by another in the meantime.
     pub fn restart(&mut self) -> Result<(), LocalError> {
         self.process.kill();
-        self.process = launch(&self.program, self.address, &self.dir)?;
+        self.process = launch(&self.program, self.address, &self.arguments, &self.dir)?;
         Ok(())
     }
 }
 
-fn launch(program: &PathBuf, address: SocketAddr, dir: &TempDir) -> Result<Process, LocalError> {
+/// The arguments of a server that keeps nothing.
+pub(crate) fn server_arguments() -> Vec<OsString> {
+    ["--save", "", "--appendonly", "no"]
+        .map(OsString::from)
+        .to_vec()
+}
+
+fn launch(
+    program: &Path,
+    address: SocketAddr,
+    arguments: &[OsString],
+    dir: &TempDir,
+) -> Result<Process, LocalError> {
     let log_path = dir.path().join(LOG_FILE);
     let log = File::create(&log_path)
         .map_err(|source| LocalError::io("write the log of redis-server", source))?;
     let mut command = Command::new(program);
     command
+        .args(arguments)
         .args(["--port", &address.port().to_string()])
         .args(["--bind", &address.ip().to_string()])
-        .args(["--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(dir.path())
         .stdin(Stdio::null())
@@ -168,42 +187,7 @@ fn parse_version(text: &str) -> &str {
 }
 
 fn answers(address: SocketAddr) -> bool {
-    let probe = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
-        stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut reply = [0; 7];
-        stream.read_exact(&mut reply)?;
-        Ok(&reply == b"+PONG\r\n")
-    };
-    probe().unwrap_or(false)
-}
-
-/// One command on a connection of its own.
-fn ask(address: SocketAddr, words: &[&str]) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut command = format!("*{}\r\n", words.len());
-    for word in words {
-        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-    }
-    stream.write_all(command.as_bytes())?;
-    let mut answer = BufReader::new(stream);
-    let mut line = String::new();
-    answer.read_line(&mut line)?;
-    let (kind, rest) = line.trim_end().split_at_checked(1).unwrap_or_default();
-    match (kind, rest.parse::<usize>()) {
-        ("-", _) => Err(std::io::Error::other(rest.to_owned())),
-        ("$", Ok(length)) => {
-            let mut text = vec![0; length.min(ANSWER_BYTES_MAX)];
-            answer.read_exact(&mut text)?;
-            Ok(String::from_utf8_lossy(&text).into_owned())
-        }
-        ("+" | ":" | "$", _) => Ok(rest.to_owned()),
-        _ => Err(std::io::Error::other(
-            "an answer of a kind that is not read here",
-        )),
-    }
+    resp::command(address, &["PING"]).is_ok_and(|reply| reply.text() == "PONG")
 }
 
 #[cfg(test)]

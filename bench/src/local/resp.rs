@@ -1,6 +1,6 @@
 //! One command to a server of Redis and its answer, for launchers that set servers up.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -76,7 +76,10 @@ fn read(stream: &mut impl BufRead) -> io::Result<Reply> {
         }
         "*" => {
             let count = number(rest)?.max(0);
-            (0..count).map(|_| read(stream)).collect::<io::Result<_>>().map(Reply::List)
+            (0..count)
+                .map(|_| read(stream))
+                .collect::<io::Result<_>>()
+                .map(Reply::List)
         }
         _ => Err(invalid(line)),
     }
@@ -90,7 +93,10 @@ fn number(text: &str) -> io::Result<i64> {
 }
 
 fn invalid(line: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("not an answer of Redis: {line:?}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("not an answer of Redis: {line:?}"),
+    )
 }
 
 #[cfg(test)]
