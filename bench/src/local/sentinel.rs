@@ -146,18 +146,41 @@ impl Sentinels {
     /// # Errors
     /// As [`Redis::restart`].
     pub fn restart(&mut self) -> Result<(), LocalError> {
-        let all = self.servers.iter_mut().chain(&mut self.sentinels);
-        for server in all {
-            if server.ended().is_some() {
-                server.restart()?;
-            }
-        }
-        Ok(())
+        restart_killed(&mut self.servers)?;
+        restart_killed(&mut self.sentinels)
     }
 
-    /// Kills the sentinels: nobody replaces a lost master until they are [started again](Self::restart).
-    pub fn kill_sentinels(&mut self) {
+    /// Kills the sentinels and then the master: nobody replaces it until the sentinels are
+    /// [back](Self::restart_sentinels).
+    ///
+    /// # Errors
+    /// As [`master_address`](Self::master_address).
+    pub fn kill_master_and_sentinels(&mut self) -> Result<SocketAddr, LocalError> {
+        let address = self.master_address()?;
         self.sentinels.iter_mut().for_each(Redis::kill);
+        self.with_server(address, Redis::kill);
+        Ok(address)
+    }
+
+    /// Starts again the sentinels that were killed; they still know what they knew.
+    ///
+    /// # Errors
+    /// As [`Redis::restart`].
+    pub fn restart_sentinels(&mut self) -> Result<(), LocalError> {
+        restart_killed(&mut self.sentinels)
+    }
+
+    /// Has the sentinels replace a master that is well, which then becomes a replica.
+    ///
+    /// # Errors
+    /// [`LocalError::Io`] when they refuse.
+    pub fn order_failover(&self) -> Result<(), LocalError> {
+        let ordered = wait_for("a sentinel takes the order", PATIENCE, || {
+            let mut sentinels = self.sentinels.iter();
+            let order = ["SENTINEL", "FAILOVER", NAME];
+            sentinels.find_map(|sentinel| command(sentinel.address(), &order).ok())
+        });
+        ordered.map(drop)
     }
 
     /// Makes one sentinel hang and so miss what the others decide; [`resume_sentinel`](Self::resume_sentinel) ends it.
@@ -220,6 +243,15 @@ fn start_sentinel(master: SocketAddr) -> Result<Redis, LocalError> {
             .map_err(|source| LocalError::io("write the configuration of a sentinel", source))?;
         Ok(vec![path.into(), "--sentinel".into()])
     })
+}
+
+fn restart_killed(servers: &mut [Redis]) -> Result<(), LocalError> {
+    for server in servers {
+        if server.ended().is_some() {
+            server.restart()?;
+        }
+    }
+    Ok(())
 }
 
 fn view(sentinel: SocketAddr) -> Option<Reply> {

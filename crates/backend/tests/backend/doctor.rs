@@ -1,7 +1,7 @@
 //! The examinations of live servers: well ones, ones that are not well, and ones that are not there.
 
 use fanfare_backend::doctor::{Finding, Grade, examine_postgres, examine_redis};
-use fanfare_bench::local::{Postgres, Redis, free_address};
+use fanfare_bench::local::{Postgres, Redis, RedisCluster, Sentinels, free_address};
 
 #[track_caller]
 fn assert_well(findings: &[Finding], count: usize) {
@@ -194,4 +194,49 @@ async fn a_redis_that_is_not_there_is_a_failure() {
         Grade::Fail,
         "not valid",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_their_master_are_examined() {
+    let mut set = Sentinels::start().unwrap();
+    let url = set.url();
+    let findings = examine_redis(&url).await;
+    assert_well(&findings, 10);
+    assert_found(&findings, Grade::Ok, "names the master");
+    assert_found(&findings, Grade::Ok, "it is a master");
+    assert_found(&findings, Grade::Ok, "a bus is up");
+
+    let wrong = examine_redis(&url.replace("/main", "/other")).await;
+    assert_found(&wrong, Grade::Fail, "No such master");
+    let one = url.replace("redis+sentinel://", "redis+sentinel://:hidden@");
+    let (first, _) = one.split_once(',').unwrap();
+    let one = examine_redis(&format!("{first}/main")).await;
+    assert_found(&one, Grade::Warn, "one sentinel only");
+    assert_found(&one, Grade::Ok, "names the master");
+
+    set.kill_master_and_sentinels().unwrap();
+    let absent = examine_redis(&url).await;
+    assert_found(&absent, Grade::Warn, "does not name the master");
+    assert_found(&absent, Grade::Fail, "sentinel");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_examined() {
+    let mut cluster = RedisCluster::start(3).unwrap();
+    let url = cluster.url();
+    let findings = examine_redis(&url).await;
+    assert_well(&findings, 3 + 1 + 3 * 6 + 1);
+    assert_found(&findings, Grade::Ok, "cluster_state:ok");
+    assert_found(&findings, Grade::Ok, "client-output-buffer-limit pubsub");
+    assert_found(&findings, Grade::Ok, "a bus is up");
+
+    let alone = Redis::start().unwrap();
+    let single = examine_redis(&format!("redis+cluster://:hidden@{}", alone.address())).await;
+    assert_found(&single, Grade::Fail, "cluster support disabled");
+
+    let addresses = cluster.addresses();
+    cluster.kill(0);
+    let absent = examine_redis(&url).await;
+    assert_found(&absent, Grade::Warn, &addresses[0].to_string());
+    assert!(absent.iter().any(|finding| finding.grade == Grade::Fail));
 }

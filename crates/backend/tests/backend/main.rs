@@ -5,4 +5,6 @@
 mod doctor;
 mod postgres;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 mod sqlite;

@@ -92,7 +92,7 @@ impl BusNetwork for Rig {
 }
 
 /// Waits for a condition that no event tells of.
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let met = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -103,11 +103,11 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
         .unwrap_or_else(|_| panic!("{what} did not happen"));
 }
 
-fn value(counter: &AtomicU64) -> u64 {
+pub(super) fn value(counter: &AtomicU64) -> u64 {
     counter.load(SeqCst)
 }
 
-fn started(bus: &Arc<RedisBus>) -> (Node, Arc<BusCounters>) {
+pub(super) fn started(bus: &Arc<RedisBus>) -> (Node, Arc<BusCounters>) {
     (Node::start(Arc::clone(bus) as Arc<dyn Bus>), bus.counters())
 }
 

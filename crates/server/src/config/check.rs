@@ -44,11 +44,11 @@ pub(super) fn postgres_url(url: Option<Secret>) -> Result<Option<Secret>, Config
 
 pub(super) fn redis_url(url: Option<Secret>) -> Result<Option<Secret>, ConfigError> {
     match url {
-        Some(url) if !url.reveal().contains("://") => Err(ConfigError::setting(
-            "redis",
-            "is not a Redis URL; write redis://[user:password@]host:6379",
-        )),
-        url => Ok(url),
+        Some(url) => match fanfare_backend::redis::check_url(url.reveal()) {
+            Ok(()) => Ok(Some(url)),
+            Err(error) => Err(ConfigError::setting("redis", error.to_string())),
+        },
+        None => Ok(None),
     }
 }
 

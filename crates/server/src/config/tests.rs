@@ -147,6 +147,15 @@ fn secrets_are_long_and_never_shown() {
     refused(&["--api-key", "hidden0123456789\nx"], "", &["api_key"]);
     refused(&["--postgres", "hidden"], "", &["postgres://"]);
     refused(&["--redis", "hidden"], "", &["redis://"]);
+    refused(&["--redis", "rediss://:hidden@h"], "", &["TLS"]);
+    let sentinels = "redis+sentinel://:hidden@h:1,h:2";
+    refused(&["--redis", sentinels], "", &["MASTER_NAME"]);
+    let cluster = "redis+cluster://:hidden@h:1/3";
+    refused(
+        &["--redis", cluster],
+        "",
+        &["redis+cluster://", "no database"],
+    );
     let flags = [
         "--api-key=hidden-hidden-hidden",
         "--token-secret=hidden-hidden-hidden",
