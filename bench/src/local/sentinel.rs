@@ -199,9 +199,15 @@ impl Sentinels {
 
     fn newest_master(&self) -> Option<SocketAddr> {
         let views = self.sentinels.iter().filter_map(|sentinel| {
+            // The epoch first: while a sentinel leads a failover, its view has the new epoch and the old address.
             let view = view(sentinel.address())?;
-            let address = format!("{}:{}", field(&view, "ip"), field(&view, "port"));
             let epoch: u64 = field(&view, "config-epoch").parse().ok()?;
+            let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+            let address = command(sentinel.address(), &words).ok()?;
+            let [ip, port] = address.list() else {
+                return None;
+            };
+            let address = format!("{}:{}", ip.text(), port.text());
             Some((epoch, address.parse().ok()?))
         });
         views.max().map(|(_, address)| address)

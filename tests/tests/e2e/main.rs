@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod browser;
+mod bus_failover;
 mod busy;
 mod cluster;
 mod crash;

@@ -123,7 +123,8 @@ async fn channels_of_all_masters_are_asked_for_again() {
     receiver
         .subscribe(&channels.iter().collect::<Vec<_>>())
         .await;
-    for address in rig.cluster().addresses() {
+    let addresses = rig.cluster().addresses();
+    for address in addresses {
         let topics: Result<Vec<String>, _> =
             ask(address, &["PUBSUB", "SHARDCHANNELS", "*:c:*"]).await;
         let count = topics.expect("an answer").len();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanfare_backend::redis::{PREFIX_DEFAULT, RedisBus};
 use fanfare_bench::local::Sentinels;
 use fanfare_engine::{
-    contract::bus::{BusNetwork, EPOCH, Node, check_all, deliver, new_channel, numbered},
+    contract::bus::{BusNetwork, EPOCH, Node, check_all, new_channel, numbered},
     port::{BoxFuture, Bus, BusHealth},
 };
 use fanfare_wire::{ChannelName, Epoch};
@@ -62,16 +62,26 @@ async fn it_keeps_the_contract_when_the_master_is_replaced() {
     check_all(&Rig::start()).await;
 }
 
+/// Publishes a hint and waits until it arrives. It may be lost if one of the two nodes reports a break, and only then.
+async fn hear(sender: &Node, receiver: &Node, channel: &ChannelName, number: u64) {
+    let arrived = || receiver.hints(channel).iter().any(|hint| hint.n == number);
+    while !arrived() {
+        sender.await_up().await;
+        receiver.await_up().await;
+        let ups = || (sender.ups(), receiver.ups());
+        let before = ups();
+        sender.bus.publish(vec![numbered(channel, number)]);
+        eventually("the hint arrives, or a break is reported", || {
+            arrived() || ups() != before
+        })
+        .await;
+    }
+}
+
 /// Replaces the master by `fault`, and checks that the bus says so, blocks nobody, and works with the new one.
 async fn through_a_failover(rig: &Rig, fault: impl FnOnce(&mut Sentinels)) {
     let (sender, receiver, channel) = rig.pair().await;
-    deliver(
-        &sender,
-        &receiver,
-        vec![numbered(&channel, 1)],
-        &[(&channel, 1)],
-    )
-    .await;
+    hear(&sender, &receiver, &channel, 1).await;
     let ups = (sender.ups(), receiver.ups());
     let old = rig.set().master_address().expect("a master");
     fault(&mut rig.set());
@@ -84,32 +94,14 @@ async fn through_a_failover(rig: &Rig, fault: impl FnOnce(&mut Sentinels)) {
     .await;
     let new = rig.set().wait_for_new_master(old).expect("a new master");
     assert_ne!(new, old);
-    deliver(
-        &sender,
-        &receiver,
-        vec![numbered(&channel, 3)],
-        &[(&channel, 3)],
-    )
-    .await;
+    hear(&sender, &receiver, &channel, 3).await;
     // The old one comes back, believing that it still is the master; nobody must fall for it.
     rig.set().resume();
     rig.set().restart().expect("what was killed starts again");
     let late = Node::join(rig).await;
-    deliver(
-        &late,
-        &receiver,
-        vec![numbered(&channel, 4)],
-        &[(&channel, 4)],
-    )
-    .await;
+    hear(&late, &receiver, &channel, 4).await;
     rig.set().wait_until_safe().expect("all follow the new one");
-    deliver(
-        &sender,
-        &receiver,
-        vec![numbered(&channel, 5)],
-        &[(&channel, 5)],
-    )
-    .await;
+    hear(&sender, &receiver, &channel, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,8 +147,7 @@ async fn a_sentinel_that_missed_a_failover_holds_nobody() {
     })
     .await;
     for (number, node) in (1..).zip([&late, &sender]) {
-        let hints = vec![numbered(&channel, number)];
-        deliver(node, &receiver, hints, &[(&channel, number)]).await;
+        hear(node, &receiver, &channel, number).await;
     }
 }
 
@@ -171,5 +162,20 @@ async fn without_sentinels_it_is_down_and_says_so() {
     assert_eq!(node.bus.health(), BusHealth::Down);
     rig.mend_path().await;
     node.await_up().await;
-    deliver(&node, &node, vec![numbered(&channel, 2)], &[(&channel, 2)]).await;
+    hear(&node, &node, &channel, 2).await;
+}
+
+/// With most sentinels silent, the master might have been replaced without a word: it is not believed, well as it looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_sentinel_of_three_is_not_enough() {
+    let rig = Rig::start();
+    let node = Node::join(&rig).await;
+    rig.set().pause_sentinel(0);
+    rig.set().pause_sentinel(1);
+    node.await_down().await;
+    rig.set().resume_sentinel(0);
+    node.await_up().await;
+    let channel = new_channel();
+    node.subscribe(&[&channel]).await;
+    hear(&node, &node, &channel, 1).await;
 }

@@ -61,7 +61,7 @@ impl Cluster {
             let view: Result<_, RedisError> = view.await;
             view.map_err(|error| format!("{node}: {}", access.describe(&error)))
         });
-        let views = ask_all(questions).await.map_err(Unfit::Unknown)?;
+        let views = ask_all(1, questions).await.map_err(Unfit::Unknown)?;
         let newest = views
             .into_iter()
             .max_by_key(|(_, state, _)| (state.is_ok(), state.epoch));
