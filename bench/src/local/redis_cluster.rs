@@ -1,4 +1,4 @@
-//! A Redis Cluster: some masters that share the slots, without replicas.
+//! A Redis Cluster: some masters that share the slots, and replicas if they are asked for.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a cluster may take to become well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Masters that together are a cluster.
+/// Servers that together are a cluster, numbered in the order of their start: the first masters, then replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
@@ -54,18 +54,39 @@ impl RedisCluster {
         Ok(cluster)
     }
 
+    /// Starts a replica of a master, which takes its place when it is gone, and waits until it is up to date. Returns its
+    /// number.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn add_replica(&mut self, master: usize) -> Result<usize, LocalError> {
+        let node = Redis::start_with(|_, _| arguments())?;
+        meet(&self.nodes[master], &node)?;
+        wait_for("the replica knows its master", PATIENCE, || {
+            command(node.address(), &["CLUSTER", "REPLICATE", &self.ids[master]]).ok()
+        })?;
+        wait_for("the replica follows its master", PATIENCE, || {
+            let role = command(node.address(), &["ROLE"]).ok()?;
+            (role.list().get(3)?.text() == "connected").then_some(())
+        })?;
+        self.ids.push(tell(&node, &["CLUSTER", "MYID"])?);
+        self.nodes.push(node);
+        self.wait_until_well()?;
+        Ok(self.nodes.len() - 1)
+    }
+
     /// What a node takes for `--redis`.
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.addresses().iter().map(SocketAddr::to_string).collect();
         format!("redis+cluster://{}", addresses.join(","))
     }
 
-    /// Where the masters listen, or did.
+    /// Where the servers listen, or did.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(Redis::address).collect()
     }
 
-    /// Waits until every master calls the cluster well and knows all others.
+    /// Waits until every server calls the cluster well and knows all others.
     ///
     /// # Errors
     /// [`LocalError::Io`] when that does not happen within a minute.
@@ -83,7 +104,7 @@ impl RedisCluster {
         })
     }
 
-    /// The number of the master that owns a slot, as the masters see it; `None` while they do not agree.
+    /// The number of the server that owns a slot, as the servers see it; `None` while they do not agree.
     pub fn owner_of(&self, slot: u16) -> Option<usize> {
         let mut owners = self.nodes.iter().map(|node| {
             let ranges = command(node.address(), &["CLUSTER", "SLOTS"]).ok()?;
@@ -125,15 +146,15 @@ impl RedisCluster {
         })
     }
 
-    /// Kills a master, as a crash would. Without a replica, its slots are gone until it is back.
+    /// Kills a server, as a crash would. The slots of a master without a replica are gone until it is back.
     ///
     /// # Panics
-    /// When there is no such master; so do the others that name one.
+    /// When there is no such server; so do the others that name one.
     pub fn kill(&mut self, number: usize) {
         self.nodes[number].kill();
     }
 
-    /// Starts a master again, on its port and with its slots.
+    /// Starts a server again, on its port and with its slots.
     ///
     /// # Errors
     /// As [`Redis::restart`].
@@ -141,7 +162,7 @@ impl RedisCluster {
         self.nodes[number].restart()
     }
 
-    /// Makes a master hang: connections stay open and nothing is answered.
+    /// Makes a server hang: connections stay open and nothing is answered.
     pub fn pause(&mut self, number: usize) {
         self.nodes[number].pause();
     }

@@ -77,6 +77,11 @@ impl Sentinels {
         format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
     }
 
+    /// Where the master and its replicas listen, or did, in no order.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(Redis::address).collect()
+    }
+
     /// Where the sentinels say that the master is: of those that answer, the one that knows of the latest failover.
     ///
     /// # Errors

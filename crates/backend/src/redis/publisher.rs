@@ -77,6 +77,7 @@ async fn serve(
             _ = checks.tick() => {
                 let deep = checked % CHECKS_PER_DEEP_ONE == CHECKS_PER_DEEP_ONE - 1;
                 check(session, path, &mut connection, deep).await?;
+                shared.note_publisher(None);
                 checked += 1;
             }
             () = path.heartbeat.requested() => beat = true,

@@ -200,3 +200,28 @@ async fn hints_wait_for_a_master_that_is_away() {
     .await;
     assert_eq!(value(&counters.dropped), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_takes_over_is_found() {
+    let rig = Rig::start(Fault::Crash);
+    let replica = rig.cluster().add_replica(LOST).expect("a replica");
+    let (sender, receiver) = (Node::join(&rig).await, Node::join(&rig).await);
+    let channels: Vec<ChannelName> = (0..CHANNELS).map(|_| new_channel()).collect();
+    receiver
+        .subscribe(&channels.iter().collect::<Vec<_>>())
+        .await;
+    let ups = (sender.ups(), receiver.ups());
+    rig.break_path().await;
+    eventually("both nodes were down and came up again", || {
+        sender.ups() > ups.0 && receiver.ups() > ups.1
+    })
+    .await;
+    let address = rig.cluster().addresses()[replica];
+    let topics: Vec<String> = ask(address, &["PUBSUB", "SHARDCHANNELS", "*:c:*"])
+        .await
+        .expect("an answer");
+    assert!(!topics.is_empty(), "the replica has nobody to tell");
+    let hints = channels.iter().map(|channel| numbered(channel, 1));
+    let awaited: Vec<_> = channels.iter().map(|channel| (channel, 1)).collect();
+    deliver(&sender, &receiver, hints.collect(), &awaited).await;
+}

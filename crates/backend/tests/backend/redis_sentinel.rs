@@ -179,3 +179,30 @@ async fn one_sentinel_of_three_is_not_enough() {
     node.subscribe(&[&channel]).await;
     hear(&node, &node, &channel, 1).await;
 }
+
+/// Servers that want a user and a password, and sentinels that know neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_are_asked_without_a_password_that_they_do_not_know() {
+    let rig = Rig::start();
+    let addresses = rig.set().addresses();
+    let url = rig.set().url();
+    for address in addresses {
+        let client = redis::Client::open(format!("redis://{address}")).expect("a usable URL");
+        let mut connection = client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("a connection");
+        let mut rule = redis::cmd("ACL");
+        rule.arg(&["SETUSER", "app", "on", ">pass:w@rd", "&fanfare:*", "+@all"]);
+        let answer: String = rule.query_async(&mut connection).await.expect("an answer");
+        assert_eq!(answer, "OK");
+    }
+    let url = url.replace("://", "://app:pass%3Aw%40rd@");
+    let epoch = Epoch::parse(EPOCH).expect("an epoch");
+    let bus = RedisBus::connect(&url, &epoch, PREFIX_DEFAULT).expect("a usable URL");
+    let node = Node::start(Arc::new(bus));
+    node.await_up().await;
+    let channel = new_channel();
+    node.subscribe(&[&channel]).await;
+    hear(&node, &node, &channel, 1).await;
+}

@@ -15,7 +15,7 @@ mod sentinel;
 
 use std::{convert::Infallible, time::Duration};
 
-use redis::{RedisError, Value, aio::MultiplexedConnection, cmd};
+use redis::{ErrorKind, RedisError, Value, aio::MultiplexedConnection, cmd};
 use thiserror::Error;
 
 pub(crate) use self::sentinel::connect as connect_to_sentinel;
@@ -215,13 +215,15 @@ pub(super) async fn role(connection: &mut MultiplexedConnection) -> Result<Strin
     })
 }
 
-/// Whether an error is an answer of the server, so that asking it again on the same connection makes sense.
+/// Whether an error is an answer of the server, and not the lack of one.
 pub(super) fn is_answer(error: &RedisError) -> bool {
-    !(error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || error.is_connection_refusal()
-        || error.is_unrecoverable_error())
+    matches!(
+        error.kind(),
+        ErrorKind::Server(_)
+            | ErrorKind::Extension
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::UnexpectedReturnType
+    )
 }
 
 /// What a future that ends only by failing has come to.
