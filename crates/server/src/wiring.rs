@@ -64,8 +64,8 @@ pub(crate) enum ServeError {
     System(#[from] io::Error),
 }
 
-/// A bus, and what it counts if it is one that does.
-type OpenBus = (Arc<dyn Bus>, Option<Arc<BusCounters>>);
+/// A bus, and the same again if it is one that leaves the process: it counts, and is flushed at the end.
+type OpenBus = (Arc<dyn Bus>, Option<Arc<RedisBus>>);
 
 /// Runs a server until it is told to stop.
 ///
@@ -83,10 +83,13 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     #[cfg(feature = "sabotage")]
     let log = crate::sabotage::apply(log)?;
     info!(epoch = %log.epoch(), "the log is open");
-    let (bus, counters) = open_bus(&config, &origin)?;
+    let (bus, redis) = open_bus(&config, &origin)?;
     let engine = start_engine(&config, log, bus)?;
     let drain = config.drain;
-    let gateway = Gateway::new(gateway_config(config, counters), Arc::clone(&engine));
+    let gateway = Gateway::new(
+        gateway_config(config, redis.as_deref().map(RedisBus::counters)),
+        Arc::clone(&engine),
+    );
     let router = gateway.router(pages::router());
     // The one line on standard output: whoever started the server waits for it.
     println!("listening on http://{address}");
@@ -98,7 +101,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     };
     let accept_errors = gateway.accept_errors();
     listener::serve(listener, router, accept_errors, stop, FLUSH_TIMEOUT).await;
-    flush(&engine).await;
+    flush(&engine, redis.as_deref()).await;
     info!("stopped");
     Ok(())
 }
@@ -123,8 +126,8 @@ fn open_bus(config: &Config, origin: &Epoch) -> Result<OpenBus, ServeError> {
     match (&config.postgres, &config.redis) {
         (Some(_), Some(url)) => {
             let bus = RedisBus::connect(url.reveal(), origin, REDIS_PREFIX)?;
-            let counters = bus.counters();
-            Ok((Arc::new(bus), Some(counters)))
+            let bus = Arc::new(bus);
+            Ok((Arc::clone(&bus) as Arc<dyn Bus>, Some(bus)))
         }
         // The embedded database serves one node; and a shared one without Redis is swept by its nodes.
         (None, _) => Ok((Arc::new(LocalBus), None)),
@@ -256,11 +259,15 @@ async fn drain_clients(gateway: &Gateway, engine: &Engine, window: Duration) {
 }
 
 /// Finishes what was taken.
-async fn flush(engine: &Engine) {
+async fn flush(engine: &Engine, bus: Option<&RedisBus>) {
     if timeout(FLUSH_TIMEOUT, engine.flushed()).await.is_err() {
         warn!(
             "some publishes were not committed in time; their publishers were not told that they were"
         );
+    }
+    if let Some(bus) = bus {
+        // What is left over the sweep of the others finds.
+        bus.flush().await;
     }
     sleep(FAREWELL).await;
 }

@@ -42,7 +42,7 @@ mod topology;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fanfare_engine::port::{BoxFuture, Bus, BusEvents, BusHealth};
@@ -68,6 +68,12 @@ pub const PREFIX_DEFAULT: &str = "fanfare";
 
 /// Longest prefix in bytes.
 pub const PREFIX_BYTES_MAX: usize = 64;
+
+/// The longest that [`RedisBus::flush`] waits.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How often it looks.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A bus over Redis. See [`Bus`] for what it promises.
 pub struct RedisBus {
@@ -133,6 +139,20 @@ impl RedisBus {
     #[must_use]
     pub fn counters(&self) -> Arc<BusCounters> {
         Arc::clone(&self.shared.counters)
+    }
+
+    /// Waits until Redis has taken every hint that was published before, for a moment ([`FLUSH_TIME_MAX`]): a server
+    /// that ends well leaves nothing for the sweep of the others. Returns whether all were taken; does not wait while the bus
+    /// is down.
+    pub async fn flush(&self) -> bool {
+        let end = Instant::now() + FLUSH_TIME_MAX;
+        while !self.shared.queue.is_empty() {
+            if !self.shared.delivery.is_up() || Instant::now() >= end {
+                return false;
+            }
+            tokio::time::sleep(FLUSH_INTERVAL).await;
+        }
+        true
     }
 
     fn lock_supervisor(&self) -> MutexGuard<'_, Option<AbortHandle>> {

@@ -139,8 +139,8 @@ async fn round(
     if let Some(error) = answers.into_iter().find_map(refusal) {
         return Err(judge(path, &error));
     }
-    shared.queue.confirm(&batch);
     BusCounters::add(&shared.counters.published, batch.hints.len());
+    shared.queue.confirm(&batch);
     Ok(())
 }
 

@@ -161,6 +161,11 @@ impl Queue {
         while waiting.first(batch.lane) < Some(batch.end) && waiting.pop(batch.lane) {}
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().hints == 0
+    }
+
     /// Waits until there is something to send in a lane; for ever, if there is no such lane.
     pub(super) async fn ready(&self, lane: usize) {
         loop {

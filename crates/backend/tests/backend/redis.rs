@@ -148,6 +148,27 @@ async fn it_starts_without_redis_and_finds_it_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_leaves_nothing_behind() {
+    let rig = Rig::start(Fault::Crash);
+    let bus = rig.bus();
+    let (node, counters) = started(&bus);
+    let channel = new_channel();
+    node.bus
+        .publish((1..=50).map(|number| numbered(&channel, number)).collect());
+    assert!(!bus.flush().await || value(&counters.published) == 50);
+    node.await_up().await;
+    let flushed = async { while !bus.flush().await {} };
+    tokio::time::timeout(PATIENCE, flushed)
+        .await
+        .expect("Redis takes them");
+    assert_eq!(value(&counters.published), 50);
+    rig.break_path().await;
+    node.await_down().await;
+    node.bus.publish(vec![numbered(&channel, 51)]);
+    assert!(!bus.flush().await, "nobody took it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_channels_are_asked_for_again() {
     let rig = Rig::start(Fault::Crash);
     let (sender, receiver) = (Node::join(&rig).await, Node::join(&rig).await);
