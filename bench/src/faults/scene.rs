@@ -2,12 +2,12 @@
 
 use std::env;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::args::TargetArgs;
 use crate::error::BenchError;
-use crate::local::{LocalError, Node, NodeOptions, Postgres, Redis, SmallDisk};
+use crate::local::{LocalError, Node, NodeOptions, Postgres, Redis, Sentinels, SmallDisk};
 use crate::proxy::{Content, Proxy};
 
 /// The database that the nodes share.
@@ -23,7 +23,9 @@ pub(crate) struct Layout {
     pub(crate) nodes: usize,
     /// One node on its embedded log, without PostgreSQL and Redis.
     pub(crate) sqlite: bool,
-    /// A proxy between each node and Redis.
+    /// A Redis master with replicas and sentinels, instead of a single Redis.
+    pub(crate) sentinels: bool,
+    /// A proxy between each node and Redis; not with sentinels.
     pub(crate) redis_proxies: bool,
     /// A proxy between each node and PostgreSQL.
     pub(crate) postgres_proxies: bool,
@@ -40,6 +42,7 @@ impl Layout {
     pub(crate) const DEFAULT: Self = Self {
         nodes: 3,
         sqlite: false,
+        sentinels: false,
         redis_proxies: false,
         postgres_proxies: false,
         client_proxies: false,
@@ -67,8 +70,15 @@ pub(crate) struct Scene {
 
 #[derive(Debug)]
 struct Shared {
-    redis: Redis,
+    bus: SharedBus,
     postgres: Postgres,
+}
+
+/// What carries hints between nodes.
+#[derive(Debug)]
+enum SharedBus {
+    Single(Redis),
+    Watched(Sentinels),
 }
 
 impl Scene {
@@ -88,7 +98,7 @@ impl Scene {
             disk,
         };
         if !layout.sqlite {
-            scene.shared = Some(Shared::start(folder.as_deref())?);
+            scene.shared = Some(Shared::start(layout, folder.as_deref())?);
         }
         let nodes = if layout.sqlite { 1 } else { layout.nodes };
         for index in 0..nodes {
@@ -115,21 +125,20 @@ impl Scene {
             return Ok(options);
         };
         let mut postgres = shared.postgres.address();
-        let mut redis = shared.redis.address();
         if layout.postgres_proxies {
             let proxy = Proxy::start(postgres, Content::Bytes)?;
             postgres = proxy.address();
             self.postgres_proxies.push(proxy);
         }
-        if layout.redis_proxies {
-            let proxy = Proxy::start(redis, Content::Redis)?;
-            redis = proxy.address();
+        options.redis = Some(shared.bus.url());
+        if let (SharedBus::Single(redis), true) = (&shared.bus, layout.redis_proxies) {
+            let proxy = Proxy::start(redis.address(), Content::Redis)?;
+            options.redis = Some(format!("redis://{}", proxy.address()));
             self.redis_proxies.push(proxy);
         }
         let direct = shared.postgres.address().to_string();
         let url = shared.postgres.url(DATABASE);
         options.postgres = Some(url.replace(&direct, &postgres.to_string()));
-        options.redis = Some(format!("redis://{redis}"));
         Ok(options)
     }
 
@@ -141,7 +150,7 @@ impl Scene {
         let mut options = plain_node()?;
         if let Some(shared) = &self.shared {
             options.postgres = Some(shared.postgres.url(DATABASE));
-            options.redis = Some(shared.redis.url());
+            options.redis = Some(shared.bus.url());
         }
         Ok(options)
     }
@@ -181,8 +190,25 @@ impl Scene {
     /// When the layout has none: a mistake in the row.
     pub(crate) fn redis(&mut self) -> Result<&mut Redis, BenchError> {
         match &mut self.shared {
-            Some(shared) => Ok(&mut shared.redis),
-            None => Err(BenchError::option("row", "it has no Redis")),
+            Some(Shared {
+                bus: SharedBus::Single(redis),
+                ..
+            }) => Ok(redis),
+            _ => Err(BenchError::option("row", "it has no single Redis")),
+        }
+    }
+
+    /// The sentinels of this row, with their master.
+    ///
+    /// # Errors
+    /// When the layout has none: a mistake in the row.
+    pub(crate) fn sentinels(&mut self) -> Result<&mut Sentinels, BenchError> {
+        match &mut self.shared {
+            Some(Shared {
+                bus: SharedBus::Watched(sentinels),
+                ..
+            }) => Ok(sentinels),
+            _ => Err(BenchError::option("row", "it has no sentinels")),
         }
     }
 
@@ -263,14 +289,28 @@ impl Scene {
 }
 
 impl Shared {
-    fn start(folder: Option<&std::path::Path>) -> Result<Self, BenchError> {
-        let redis = Redis::start()?;
+    fn start(layout: &Layout, folder: Option<&Path>) -> Result<Self, BenchError> {
+        let bus = if layout.sentinels {
+            SharedBus::Watched(Sentinels::start()?)
+        } else {
+            SharedBus::Single(Redis::start()?)
+        };
         let postgres = match folder {
             Some(folder) => Postgres::start_in(folder)?,
             None => Postgres::start()?,
         };
         postgres.create_database(DATABASE)?;
-        Ok(Self { redis, postgres })
+        Ok(Self { bus, postgres })
+    }
+}
+
+impl SharedBus {
+    /// What a node takes for `--redis`.
+    fn url(&self) -> String {
+        match self {
+            Self::Single(redis) => redis.url(),
+            Self::Watched(sentinels) => sentinels.url(),
+        }
     }
 }
 

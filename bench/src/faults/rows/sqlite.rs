@@ -81,7 +81,7 @@ const DAMAGED: Row = Row {
         "22",
         "SQLite's files were damaged",
         "8 bits of the database file, or of its write-ahead log, are flipped while the node is stopped; then all is read through the API",
-        "refused, or cut off after the last whole commit; never served altered",
+        "refused, or cut off after the last whole commit with a new epoch; never served altered",
     )
 };
 
@@ -96,6 +96,8 @@ struct Tally {
     right: u64,
     altered: u64,
     missing: u64,
+    /// Of the missing ones, those without a new epoch, by which clients would be told.
+    silent: u64,
 }
 
 fn damaged(stage: &mut Stage<'_>) -> Result<(), RowError> {
@@ -143,19 +145,23 @@ fn flipped(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 impl Tally {
-    fn add(&mut self, before: &[Option<Rows>], after: &[Option<Rows>]) {
+    fn add(&mut self, before: &[Option<Channel>], after: &[Option<Channel>]) {
         for (old, new) in before.iter().zip(after) {
             let (Some(old), Some(new)) = (old, new) else {
                 self.channels_refused += 1;
                 continue;
             };
-            for row in new {
-                match old.contains(row) {
+            for row in &new.rows {
+                match old.rows.contains(row) {
                     true => self.right += 1,
                     false => self.altered += 1,
                 }
             }
-            self.missing += (old.len() as u64).saturating_sub(new.len() as u64);
+            let missing = (old.rows.len() as u64).saturating_sub(new.rows.len() as u64);
+            self.missing += missing;
+            if old.epoch == new.epoch {
+                self.silent += missing;
+            }
         }
     }
 
@@ -169,6 +175,12 @@ impl Tally {
         ];
         for (what, count) in parts {
             stage.tell(&format!("{ending}: {what}"), count as f64, "");
+        }
+        if self.silent > 0 {
+            let count = self.silent;
+            stage.violated(format!(
+                "{count} publications of a damaged {ending} were gone without a word"
+            ));
         }
         if self.altered > 0 {
             let count = self.altered;
@@ -220,24 +232,30 @@ impl Copy {
     }
 }
 
-/// Number, message and hash of each publication of a channel.
-type Rows = Vec<(u64, Option<u64>, u64)>;
+/// A channel as it was read.
+struct Channel {
+    epoch: String,
+    /// Number, message and hash of each publication.
+    rows: Vec<(u64, Option<u64>, u64)>,
+}
 
 /// All publications of each channel; `None` where the node refuses.
-fn read_all(stage: &Stage<'_>, target: &Target, channels: usize) -> Vec<Option<Rows>> {
+fn read_all(stage: &Stage<'_>, target: &Target, channels: usize) -> Vec<Option<Channel>> {
     let names = stage.channels[..channels].iter();
     names.map(|name| read_channel(target, name)).collect()
 }
 
-fn read_channel(target: &Target, channel: &str) -> Option<Rows> {
-    let mut rows = Rows::new();
+fn read_channel(target: &Target, channel: &str) -> Option<Channel> {
+    let mut rows: Vec<(u64, Option<u64>, u64)> = Vec::new();
     loop {
         let after = rows.last().map_or(0, |row| row.0);
-        let LogPage { rows: page, .. } = read_log(target, None, channel, after, 1_000).ok()?;
+        let LogPage {
+            rows: page, epoch, ..
+        } = read_log(target, None, channel, after, 1_000).ok()?;
         match page.last() {
             // A damaged number could keep this going for ever.
             Some(last) if last.0 > after => rows.extend(page),
-            _ => return Some(rows),
+            _ => return Some(Channel { epoch, rows }),
         }
     }
 }

@@ -21,10 +21,10 @@ use super::{
 
 const READ_FORWARD: &str = "
     SELECT seq, id, time, data, info, tags, channel, sum FROM publications
-    WHERE channel = (SELECT id FROM channels WHERE name = ?1) AND seq > ?2 ORDER BY seq LIMIT ?3";
+    WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
 const READ_BACKWARD: &str = "
     SELECT seq, id, time, data, info, tags, channel, sum FROM publications
-    WHERE channel = (SELECT id FROM channels WHERE name = ?1) AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    WHERE channel = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
 
 /// A few connections that only read.
 pub(super) struct Readers {
@@ -86,15 +86,52 @@ pub(super) fn read(
     channel: &ChannelName,
     range: ReadRange,
 ) -> rusqlite::Result<Vec<Publication>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let extent = |row: &Row<'_>| {
+        let (head, trimmed) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+        Ok((row.get::<_, i64>(0)?, head, trimmed))
+    };
+    let found = snapshot
+        .prepare_cached("SELECT id, head, trimmed FROM channels WHERE name = ?1")?
+        .query_row(params![channel.as_str()], extent)
+        .optional()?;
+    let Some((id, head, trimmed)) = found else {
+        return Ok(Vec::new());
+    };
     let (sql, from) = match range.direction {
         Direction::Forward => (READ_FORWARD, integer(range.from.0)),
         Direction::Backward if range.from == Seq::ZERO => (READ_BACKWARD, i64::MAX),
         Direction::Backward => (READ_BACKWARD, integer(range.from.0)),
     };
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = snapshot.prepare_cached(sql)?;
     let limit = integer(range.limit as u64);
-    let rows = statement.query_map(params![channel.as_str(), from, limit], publication)?;
-    rows.collect()
+    let rows = statement.query_map(params![id, from, limit], publication)?;
+    let publications = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    if publications
+        .iter()
+        .map(|one| one.seq.0)
+        .eq(expected(range, head, trimmed))
+    {
+        Ok(publications)
+    } else {
+        let what = format!(
+            "the log of {channel} is damaged: publications up to {head} should be there, and some are not; \
+             put the data folder back from a backup, and check the disk"
+        );
+        Err(malformed(0, what))
+    }
+}
+
+/// The numbers that a read must find: there are no holes between the last one that was removed and the head.
+fn expected(range: ReadRange, head: u64, trimmed: u64) -> Box<dyn Iterator<Item = u64>> {
+    let (from, limit) = (range.from.0, range.limit);
+    match range.direction {
+        Direction::Forward => Box::new((from.max(trimmed).saturating_add(1)..=head).take(limit)),
+        Direction::Backward => {
+            let last = from.checked_sub(1).map_or(head, |last| last.min(head));
+            Box::new((trimmed.saturating_add(1)..=last).rev().take(limit))
+        }
+    }
 }
 
 pub(super) fn heads(

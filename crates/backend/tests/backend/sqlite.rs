@@ -170,6 +170,10 @@ async fn what_the_disk_altered_is_refused() {
     let first = ReadRange { limit: 1, ..all() };
     assert_eq!(log.read(&channel("a"), first).await.unwrap().len(), 1);
     assert_eq!(log.read(&channel("b"), all()).await.unwrap().len(), 1);
+    let remove = "DELETE FROM publications WHERE channel = 2";
+    assert_eq!(database(dir.path()).execute(remove, []).unwrap(), 1);
+    let refused = log.read(&channel("b"), all()).await.unwrap_err();
+    assert!(refused.0.contains("log of b is damaged"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
