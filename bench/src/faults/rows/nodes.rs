@@ -81,7 +81,7 @@ fn kill_before_publish(stage: &mut Stage<'_>) -> Result<(), RowError> {
         let node = round % nodes;
         let others = || (0..nodes).filter(move |other| *other != node);
         let swept = |stage: &Stage<'_>| -> Result<f64, RowError> {
-            let name = "fanfare_healed_by_sweep_total";
+            let name = r#"fanfare_healed_publications_total{cause="sweep"}"#;
             others().map(|other| stage.metric(other, name)).sum()
         };
         let before = swept(stage)?;
