@@ -320,14 +320,16 @@ impl Channel {
         let Some(intake) = &mut state.intake else {
             return;
         };
-        intake.skip_trimmed(trimmed);
-        let head = intake.head();
+        let passed = intake.skip_trimmed(trimmed, Instant::now());
         for inbox in &state.shards {
-            let channel = self.name.clone();
-            inbox.send(Message::Refreshed {
-                channel,
-                result: Ok((self.epoch.clone(), head)),
+            inbox.send(Message::Trimmed {
+                channel: self.name.clone(),
+                epoch: self.epoch.clone(),
+                trimmed,
             });
+            for run in &passed {
+                inbox.send(Message::News(Arc::clone(run)));
+            }
         }
     }
 

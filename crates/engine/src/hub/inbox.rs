@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fanfare_wire::{ChannelName, Epoch, Run};
+use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 
 use super::{
     session::{Event, Session},
@@ -39,6 +39,13 @@ pub(crate) enum Message {
     Refreshed {
         channel: ChannelName,
         result: Result<(Epoch, Head), LogError>,
+    },
+    /// Retention removed everything up to `trimmed` before this node could fetch it. It is no answer to a refresh: the
+    /// channel may reach further than this node knows.
+    Trimmed {
+        channel: ChannelName,
+        epoch: Epoch,
+        trimmed: Seq,
     },
     /// A page of the log.
     Page {

@@ -142,12 +142,26 @@ impl Shard {
         });
     }
 
-    fn refreshed_at(&mut self, channel: u32, head: Head) {
+    /// Retention has overtaken this node.
+    pub(super) fn trimmed(&mut self, name: &ChannelName, epoch: &Epoch, trimmed: Seq) {
+        let channel = self.by_name.get(name).copied();
+        let is_live = |channel: &u32| self.channels[*channel as usize].attachment.is_some();
+        let Some(channel) = channel.filter(|it| *epoch == self.epoch && is_live(it)) else {
+            return;
+        };
+        self.hold(channel, |shard| shard.trimmed_at(channel, trimmed));
+    }
+
+    fn trimmed_at(&mut self, channel: u32, trimmed: Seq) {
         let found = &mut self.channels[channel as usize];
-        // Retention may have overtaken the node itself.
-        found.head = found.head.max(head.trimmed);
-        self.truncate_behind(channel, head.trimmed);
+        found.head = found.head.max(trimmed);
+        self.truncate_behind(channel, trimmed);
         self.resume_behind(channel);
+    }
+
+    fn refreshed_at(&mut self, channel: u32, head: Head) {
+        // Retention may have overtaken the node itself.
+        self.trimmed_at(channel, head.trimmed);
         let waiting = std::mem::take(&mut self.channels[channel as usize].joining);
         self.place_all(channel, waiting, Some(head));
     }

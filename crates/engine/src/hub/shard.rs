@@ -124,6 +124,11 @@ impl Shard {
                 Message::Attached(attachment) => self.attached(attachment),
                 Message::AttachFailed { channel, error } => self.attach_failed(&channel, &error),
                 Message::Refreshed { channel, result } => self.refreshed(&channel, &result),
+                Message::Trimmed {
+                    channel,
+                    epoch,
+                    trimmed,
+                } => self.trimmed(&channel, &epoch, trimmed),
                 Message::Page {
                     channel,
                     page,

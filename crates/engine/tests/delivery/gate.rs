@@ -18,7 +18,8 @@ use tokio::sync::watch;
 
 /// Answers of one kind: read when they are asked for, given when the gate is open.
 pub(crate) struct Gate {
-    open: watch::Sender<bool>,
+    /// So many answers may be given, in the order in which they were asked for.
+    passes: watch::Sender<usize>,
     waiting: AtomicUsize,
     asked: AtomicUsize,
 }
@@ -26,7 +27,7 @@ pub(crate) struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            open: watch::Sender::new(true),
+            passes: watch::Sender::new(usize::MAX),
             waiting: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
         }
@@ -35,11 +36,16 @@ impl Default for Gate {
 
 impl Gate {
     pub(crate) fn close(&self) {
-        self.open.send_replace(false);
+        self.passes.send_replace(self.asked());
     }
 
     pub(crate) fn open(&self) {
-        self.open.send_replace(true);
+        self.passes.send_replace(usize::MAX);
+    }
+
+    /// Gives the answer that has been held back for longest.
+    pub(crate) fn give_one(&self) {
+        self.passes.send_modify(|passes| *passes += 1);
     }
 
     /// How many answers are held back.
@@ -53,11 +59,11 @@ impl Gate {
     }
 
     async fn pass(&self) {
-        self.asked.fetch_add(1, SeqCst);
+        let place = self.asked.fetch_add(1, SeqCst) + 1;
         self.waiting.fetch_add(1, SeqCst);
-        let mut open = self.open.subscribe();
+        let mut passes = self.passes.subscribe();
         // The sender lives in self.
-        open.wait_for(|open| *open).await.unwrap();
+        passes.wait_for(|passes| *passes >= place).await.unwrap();
         self.waiting.fetch_sub(1, SeqCst);
     }
 }

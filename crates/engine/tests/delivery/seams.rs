@@ -85,3 +85,38 @@ fn what_the_sweep_finds_while_a_channel_becomes_live_is_not_forgotten() {
     assert_eq!(client.answer(), "live");
     client.expect("room", Seq(1), Seq(1));
 }
+
+#[test]
+fn what_a_node_gives_up_says_nothing_about_a_client_that_is_ahead_of_it() {
+    let cluster = Cluster::with_shards(2, 1);
+    cluster.lose_hints(true);
+    let mut behind = cluster.client(1);
+    behind.subscribe("room", From::Live);
+    cluster.publish(0, "room", 10);
+    behind.expect("room", Seq(1), Seq(1));
+    // Healing stands still with the second one in its hands, while the others come and most of them go.
+    cluster.gates.reads.close();
+    cluster.publish(0, "room", 10);
+    wait_for(|| cluster.gates.reads.waiting() > 0);
+    for _ in 3..=10 {
+        cluster.publish(0, "room", 10);
+    }
+    cluster.trim("room", 2);
+    cluster.gates.heads.close();
+    cluster.gates.reads.open();
+    wait_for(|| cluster.gates.heads.waiting() == 1);
+    // Another node has shown more to this one than healing is about to fetch.
+    for _ in 11..=12 {
+        cluster.publish(0, "room", 10);
+    }
+    let mut ahead = cluster.client(1);
+    ahead.ask("room", From::After(Seq(12)));
+    wait_for(|| cluster.gates.heads.waiting() == 2);
+    cluster.gates.heads.give_one();
+    behind.expect("room", Seq(2), Seq(2));
+    behind.expect_truncated();
+    cluster.gates.heads.open();
+    assert_eq!(ahead.answer(), "recovered");
+    cluster.publish(0, "room", 10);
+    ahead.expect("room", Seq(13), Seq(13));
+}
