@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use bytes::Bytes;
@@ -73,6 +73,9 @@ impl Gate {
 pub(crate) struct Gates {
     pub(crate) reads: Gate,
     pub(crate) heads: Gate,
+    pub(crate) sweeps: Gate,
+    /// Heads cannot be read.
+    pub(crate) fail_heads: AtomicBool,
 }
 
 pub(crate) struct GatedLog {
@@ -108,7 +111,10 @@ impl Log for GatedLog {
         Box::pin(async move {
             let answer = self.log.heads(channels).await;
             self.gates.heads.pass().await;
-            answer
+            match self.gates.fail_heads.load(SeqCst) {
+                true => Err(LogError("on purpose".to_owned())),
+                false => answer,
+            }
         })
     }
 
@@ -121,7 +127,11 @@ impl Log for GatedLog {
         cursors: &'a LaneCursors,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
-        self.log.sweep(cursors, limit)
+        Box::pin(async move {
+            let answer = self.log.sweep(cursors, limit).await;
+            self.gates.sweeps.pass().await;
+            answer
+        })
     }
 
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {

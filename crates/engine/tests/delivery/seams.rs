@@ -1,5 +1,7 @@
 //! What happens while an answer of the log is on its way.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use fanfare_wire::Seq;
 
 use crate::{
@@ -119,4 +121,61 @@ fn what_a_node_gives_up_says_nothing_about_a_client_that_is_ahead_of_it() {
     assert_eq!(ahead.answer(), "recovered");
     cluster.publish(0, "room", 10);
     ahead.expect("room", Seq(13), Seq(13));
+}
+
+/// Node 1 sleeps while publications are committed in the lane of node 0 or in a new one, and the lane log forgets them.
+fn sleep_through(in_new_lane: bool) {
+    let cluster = Cluster::with_shards(2, 1);
+    cluster.lose_hints(true);
+    let mut client = cluster.client(1);
+    client.subscribe("room", From::Live);
+    cluster.publish(0, "room", 10);
+    client.expect("room", Seq(1), Seq(1));
+    cluster.gates.sweeps.close();
+    wait_for(|| cluster.gates.sweeps.waiting() == 2);
+    let lane = cluster.publish_in_new_lane(if in_new_lane { "room" } else { "other" });
+    if !in_new_lane {
+        cluster.publish(0, "room", 10);
+    }
+    cluster.forget_lane_log();
+    match in_new_lane {
+        true => cluster.publish_in(&lane, "other"),
+        false => _ = cluster.publish(0, "other", 10),
+    }
+    // When it wakes up, the log does not answer at first.
+    cluster.gates.fail_heads.store(true, SeqCst);
+    cluster.gates.sweeps.open();
+    let metrics = cluster.engine(1).metrics();
+    wait_for(|| metrics.sweep_errors.value() > 0);
+    cluster.gates.fail_heads.store(false, SeqCst);
+    client.expect("room", Seq(2), Seq(2));
+}
+
+#[test]
+fn what_a_node_slept_through_is_looked_for_until_the_log_answers() {
+    sleep_through(false);
+}
+
+#[test]
+fn what_a_node_slept_through_in_a_new_lane_is_looked_for() {
+    sleep_through(true);
+}
+
+#[test]
+fn the_bus_is_not_kept_busy_by_a_channel_that_could_not_be_made_live() {
+    let cluster = Cluster::with_shards(2, 1);
+    let metrics = cluster.engine(1).metrics();
+    cluster.gates.fail_heads.store(true, SeqCst);
+    let mut refused = cluster.client(1);
+    refused.ask("room", From::Live);
+    wait_for(|| metrics.subscribe_errors.value() > 0);
+    cluster.gates.fail_heads.store(false, SeqCst);
+    // The bus hears of this one after it has heard of the other.
+    let mut client = cluster.client(1);
+    client.subscribe("other", From::Live);
+    cluster.publish(0, "room", 10);
+    cluster.publish(0, "other", 10);
+    client.expect("other", Seq(1), Seq(1));
+    wait_for(|| metrics.hints.value() > 0);
+    assert_eq!(metrics.hints.value(), 1);
 }
