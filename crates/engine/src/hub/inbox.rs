@@ -35,9 +35,10 @@ pub(crate) enum Message {
         channel: ChannelName,
         error: LogError,
     },
-    /// The head of a channel, read from the log, with the epoch that it counts in.
+    /// The head of a channel, read from the log, with the epoch that it counts in. The number is that of the request.
     Refreshed {
         channel: ChannelName,
+        number: u64,
         result: Result<(Epoch, Head), LogError>,
     },
     /// Retention removed everything up to `trimmed` before this node could fetch it. It is no answer to a refresh: the

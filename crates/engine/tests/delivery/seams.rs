@@ -123,6 +123,42 @@ fn what_a_node_gives_up_says_nothing_about_a_client_that_is_ahead_of_it() {
     ahead.expect("room", Seq(13), Seq(13));
 }
 
+#[test]
+fn a_head_that_was_read_for_somebody_who_left_judges_nobody_who_came_since() {
+    let cluster = Cluster::with_shards(2, 1);
+    let mut probe = cluster.client(1);
+    probe.subscribe("probe", From::Live);
+    // From here on node 1 knows of the room what it reads for its clients.
+    cluster.lose_hints(true);
+    cluster.gates.sweeps.close();
+    wait_for(|| cluster.gates.sweeps.waiting() == 2);
+    let mut stays = cluster.client(0);
+    stays.subscribe("room", From::Live);
+    let mut early = cluster.client(1);
+    early.subscribe("room", From::Live);
+    cluster.publish(0, "room", 10);
+    early.unsubscribe("room");
+    cluster.gates.heads.close();
+    early.ask("room", From::After(Seq(1)));
+    wait_for(|| cluster.gates.heads.waiting() == 1);
+    early.unsubscribe("room");
+    early.subscribe("probe", From::Live);
+    cluster.publish(0, "room", 10);
+    stays.expect("room", Seq(1), Seq(2));
+    let mut late = cluster.client(1);
+    late.ask("room", From::After(Seq(2)));
+    // Answered after the subscribe before it was taken in.
+    late.ask("probe", From::Live);
+    assert_eq!(late.answer(), "live");
+    // The first answer is given, and has time to arrive before the second one.
+    cluster.gates.heads.give_one();
+    for _ in 0..100 {
+        cluster.publish(0, "other", 10);
+    }
+    cluster.gates.heads.open();
+    assert_eq!(late.answer(), "recovered");
+}
+
 /// Node 1 sleeps while publications are committed in the lane of node 0 or in a new one, and the lane log forgets them.
 fn sleep_through(in_new_lane: bool) {
     let cluster = Cluster::with_shards(2, 1);
