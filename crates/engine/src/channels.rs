@@ -227,6 +227,8 @@ impl Channels {
             return;
         };
         self.metrics.channels.add(-1);
+        // The bus may have subscribed already.
+        let _ = self.commands.send(Command::Release(name.clone()));
         let shards = std::mem::take(&mut channel.lock().shards);
         for inbox in shards {
             let error = error.clone();
@@ -320,20 +322,26 @@ impl Channel {
         let Some(intake) = &mut state.intake else {
             return;
         };
-        intake.skip_trimmed(trimmed);
-        let head = intake.head();
+        let passed = intake.skip_trimmed(trimmed, Instant::now());
         for inbox in &state.shards {
-            let channel = self.name.clone();
-            inbox.send(Message::Refreshed {
-                channel,
-                result: Ok((self.epoch.clone(), head)),
+            inbox.send(Message::Trimmed {
+                channel: self.name.clone(),
+                epoch: self.epoch.clone(),
+                trimmed,
             });
+            for run in &passed {
+                inbox.send(Message::News(Arc::clone(run)));
+            }
         }
     }
 
     /// The head is known: the channel is live. Returns whether the caller has to fetch a hole.
     fn begin(self: &Arc<Self>, head: Head) -> bool {
         let mut state = self.lock();
+        if state.intake.is_some() {
+            // The answer to somebody who wanted it in the epoch before was already one of this epoch.
+            return false;
+        }
         let mut intake = Intake::new(head);
         for run in std::mem::take(&mut state.before) {
             intake.offer(&run, Instant::now());
@@ -471,4 +479,23 @@ async fn reap(channels: Arc<Channels>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{channel, run};
+
+    #[test]
+    fn a_live_channel_does_not_begin_again() {
+        let channel = Channel::new(channel("c"), Epoch::parse("e1").unwrap());
+        let head = |seq| Head {
+            seq: Seq(seq),
+            trimmed: Seq::ZERO,
+        };
+        assert!(!channel.begin(head(5)));
+        assert!(!channel.offer(&run(6..=7)));
+        assert!(!channel.begin(head(5)));
+        assert_eq!(channel.head(), Some(head(7)));
+    }
 }

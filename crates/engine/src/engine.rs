@@ -422,7 +422,7 @@ impl Upstream for Shards {
         self.0.channels.detach(attachment, inbox);
     }
 
-    fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
+    fn refresh(&self, channel: ChannelName, number: u64, inbox: &Arc<Inbox>) {
         let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
         task::spawn(async move {
             let result = core.head(&channel).await;
@@ -431,7 +431,11 @@ impl Upstream for Shards {
             {
                 heal::spawn(channel, &core.log, &core.metrics, Cause::Audit);
             }
-            inbox.send(Message::Refreshed { channel, result });
+            inbox.send(Message::Refreshed {
+                channel,
+                number,
+                result,
+            });
         });
     }
 

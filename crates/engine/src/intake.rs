@@ -62,16 +62,7 @@ impl Intake {
         }
         let mut passed = Vec::with_capacity(1);
         self.pass(rest, now, &mut passed);
-        while let Some((_, run)) = self.early.first_key_value() {
-            if run.first() > self.head.next() {
-                break;
-            }
-            if let Some((_, run)) = self.early.pop_first()
-                && let Some(rest) = run.after(self.head)
-            {
-                self.pass(rest, now, &mut passed);
-            }
-        }
+        self.pass_early(now, &mut passed);
         passed
     }
 
@@ -95,11 +86,15 @@ impl Intake {
         (end > self.head).then_some((self.head, end))
     }
 
-    /// Gives up what retention removed before this node could fetch it: the head moves to `trimmed`.
-    pub(crate) fn skip_trimmed(&mut self, trimmed: Seq) {
+    /// Gives up what retention removed before this node could fetch it: the head moves to `trimmed`. Returns the runs
+    /// that may be delivered now: those that came too early and follow what was given up.
+    pub(crate) fn skip_trimmed(&mut self, trimmed: Seq, now: Instant) -> Vec<Arc<Run>> {
         self.trimmed = self.trimmed.max(trimmed);
         self.head = self.head.max(trimmed);
         self.known = self.known.max(self.head);
+        let mut passed = Vec::new();
+        self.pass_early(now, &mut passed);
+        passed
     }
 
     /// What the ring has after `seq`.
@@ -126,6 +121,20 @@ impl Intake {
         self.head = run.last();
         self.ring.push(Arc::clone(&run), now);
         passed.push(run);
+    }
+
+    /// Lets those pass that came too early and are next now.
+    fn pass_early(&mut self, now: Instant, passed: &mut Vec<Arc<Run>>) {
+        while let Some((_, run)) = self.early.first_key_value() {
+            if run.first() > self.head.next() {
+                break;
+            }
+            if let Some((_, run)) = self.early.pop_first()
+                && let Some(rest) = run.after(self.head)
+            {
+                self.pass(rest, now, passed);
+            }
+        }
     }
 
     fn keep_early(&mut self, run: Arc<Run>) {
@@ -194,6 +203,17 @@ mod tests {
         assert_eq!(intake.hole(), Some((Seq(4), Seq(6))));
         assert_eq!(offer(&mut intake, 5, 6), [(5, 6)]);
         assert_eq!(intake.hole(), None);
+    }
+
+    #[test]
+    fn what_came_early_passes_when_what_was_before_it_is_given_up() {
+        let mut intake = intake(4);
+        assert_eq!(offer(&mut intake, 9, 10), []);
+        assert_eq!(offer(&mut intake, 13, 13), []);
+        let passed = intake.skip_trimmed(Seq(8), Instant::now());
+        let passed: Vec<u64> = passed.iter().map(|run| run.first().0).collect();
+        assert_eq!((passed, intake.head().seq), (vec![9], Seq(10)));
+        assert_eq!(intake.hole(), Some((Seq(10), Seq(12))));
     }
 
     proptest! {

@@ -142,9 +142,9 @@ impl Sweeper {
         let more = batches.len() >= ENTRIES_MAX;
         let mut slept = false;
         for batch in &batches {
-            // A node that slept for longer than entries are kept finds a jump in a lane.
-            let cursor = known.insert(batch.lane, batch.n);
-            slept |= cursor.is_some_and(|cursor| cursor + 1 != batch.n);
+            // A node that slept for longer than entries are kept finds a jump in a lane, or a new one without its first.
+            let cursor = known.insert(batch.lane, batch.n).unwrap_or(0);
+            slept |= cursor + 1 != batch.n;
             for (name, _, last) in &batch.channels {
                 let head = Head {
                     seq: *last,
@@ -157,7 +157,9 @@ impl Sweeper {
             warn!(
                 "this node has slept for longer than the lane log reaches: all its channels are checked"
             );
-            self.audit().await?;
+            // From the beginning: as long as the log does not answer, that is tried again.
+            *cursors = None;
+            return Ok(true);
         }
         Ok(more)
     }

@@ -76,9 +76,21 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// The epoch of everything that it answers.
     pub(super) epoch: Epoch,
-    /// The server has warned. A commit warns when its wait for a synchronous standby was broken off.
-    pub(super) warned: Arc<AtomicBool>,
+    /// See [`has_warned`](Self::has_warned).
+    warned: Arc<AtomicBool>,
     pub(super) statements: Vec<Statement>,
+}
+
+impl Session {
+    /// Forgets the warnings of before: they say nothing about what is sent next, which waits for the standbys anew.
+    pub(super) fn forget_warnings(&self) {
+        self.warned.store(false, Ordering::Release);
+    }
+
+    /// Whether the server has warned since. A commit warns when its wait for a synchronous standby was broken off.
+    pub(super) fn has_warned(&self) -> bool {
+        self.warned.load(Ordering::Acquire)
+    }
 }
 
 impl Database {

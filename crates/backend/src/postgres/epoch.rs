@@ -39,7 +39,7 @@ const CLAIM: &str = "SELECT fanfare.claim_epoch($1, $2)";
 pub(super) struct Memory {
     pub(super) epoch: Epoch,
     identity: Identity,
-    /// Reached and flushed when this node last wrote.
+    /// Reached and flushed when this node last wrote; 0 before it did.
     lsn: i64,
     /// The last entry that was seen of each lane, and its time.
     lanes: BTreeMap<i64, (i64, Millis)>,
@@ -105,15 +105,14 @@ pub(super) async fn meet(client: &Client, memory: Option<&Memory>) -> Result<Met
         Some(origin) => origin,
         None => epoch.as_str().to_owned(),
     };
-    let lanes = match memory {
-        Some(memory) if memory.epoch == epoch => memory.lanes.clone(),
-        _ => BTreeMap::new(),
-    };
+    let known = memory.filter(|memory| memory.epoch == epoch);
+    let same_database = known.filter(|memory| memory.identity == found.identity);
     let memory = Memory {
+        lanes: known.map_or_else(BTreeMap::new, |memory| memory.lanes.clone()),
+        // Where the session is says nothing about what is flushed: a crash takes the rest back, and loses nothing by it.
+        lsn: same_database.map_or(0, |memory| memory.lsn),
         epoch,
         identity: found.identity,
-        lsn: found.lsn,
-        lanes,
     };
     Ok(Met { memory, origin })
 }

@@ -154,7 +154,7 @@ impl Lanes {
                 slot.abandoned = None;
             }
             match sent {
-                Sent::Committed(_) if lane.session.warned.load(Ordering::Acquire) => {
+                Sent::Committed(_) if lane.has_warned() => {
                     return Err(unknown(LogError(NOT_REPLICATED.to_owned())));
                 }
                 // To a server that is no longer the log's.
@@ -284,6 +284,7 @@ impl Lanes {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let retire = slot.abandoned.map(|lane| lane.0);
+        session.forget_warnings();
         let params: &[&(dyn ToSql + Sync)] = &[&self.node, &about.as_deref(), &retire];
         let opening = session.client.query_one(&session.statements[OPEN], params);
         let row = match tokio::time::timeout(APPEND_PATIENCE, opening).await {
@@ -324,6 +325,10 @@ impl Lanes {
                 Ok(Found::NotCommitted) if batch.sent.elapsed() > LANE_LOG_KEPT / 2 => {
                     return Err(LogError("its entry may have been removed".to_owned()));
                 }
+                // The commit that opened the lane came later, and waited for the standbys on behalf of both.
+                Ok(Found::Committed(_)) if slot.open.as_ref().is_some_and(Lane::has_warned) => {
+                    return Err(LogError(NOT_REPLICATED.to_owned()));
+                }
                 Ok(found) => return Ok(found),
                 Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => tokio::time::sleep(RESOLVE_PAUSE).await,
@@ -337,6 +342,10 @@ impl Lanes {
 }
 
 impl Lane {
+    fn has_warned(&self) -> bool {
+        self.session.has_warned()
+    }
+
     async fn send(&mut self, plan: &Plan<'_>) -> Sent {
         let n = bigint(self.next);
         let params: &[&(dyn ToSql + Sync)] = &[
@@ -351,6 +360,7 @@ impl Lane {
             &plan.tags,
             &plan.keys,
         ];
+        self.session.forget_warnings();
         let calling = self
             .session
             .client

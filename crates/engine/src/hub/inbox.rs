@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fanfare_wire::{ChannelName, Epoch, Run};
+use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 
 use super::{
     session::{Event, Session},
@@ -35,10 +35,18 @@ pub(crate) enum Message {
         channel: ChannelName,
         error: LogError,
     },
-    /// The head of a channel, read from the log, with the epoch that it counts in.
+    /// The head of a channel, read from the log, with the epoch that it counts in. The number is that of the request.
     Refreshed {
         channel: ChannelName,
+        number: u64,
         result: Result<(Epoch, Head), LogError>,
+    },
+    /// Retention removed everything up to `trimmed` before this node could fetch it. It is no answer to a refresh: the
+    /// channel may reach further than this node knows.
+    Trimmed {
+        channel: ChannelName,
+        epoch: Epoch,
+        trimmed: Seq,
     },
     /// A page of the log.
     Page {

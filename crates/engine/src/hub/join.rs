@@ -117,17 +117,18 @@ impl Shard {
     pub(super) fn refreshed(
         &mut self,
         name: &ChannelName,
+        number: u64,
         result: &Result<(Epoch, Head), LogError>,
     ) {
         let Some(channel) = self.by_name.get(name).copied() else {
             return;
         };
         let found = &mut self.channels[channel as usize];
-        found.refreshing = false;
-        if found.attachment.is_none() {
-            // The answer to somebody who has left: those who came since wait for the channel to become live.
+        if found.refreshing != Some(number) {
+            // The answer to somebody who has left: it may be older than those who came since.
             return;
         }
+        found.refreshing = None;
         let result = match result {
             Ok((epoch, head)) if *epoch == self.epoch => Ok(*head),
             Ok(_) => Err(was_replaced()),
@@ -142,12 +143,26 @@ impl Shard {
         });
     }
 
-    fn refreshed_at(&mut self, channel: u32, head: Head) {
+    /// Retention has overtaken this node.
+    pub(super) fn trimmed(&mut self, name: &ChannelName, epoch: &Epoch, trimmed: Seq) {
+        let channel = self.by_name.get(name).copied();
+        let is_live = |channel: &u32| self.channels[*channel as usize].attachment.is_some();
+        let Some(channel) = channel.filter(|it| *epoch == self.epoch && is_live(it)) else {
+            return;
+        };
+        self.hold(channel, |shard| shard.trimmed_at(channel, trimmed));
+    }
+
+    fn trimmed_at(&mut self, channel: u32, trimmed: Seq) {
         let found = &mut self.channels[channel as usize];
-        // Retention may have overtaken the node itself.
-        found.head = found.head.max(head.trimmed);
-        self.truncate_behind(channel, head.trimmed);
+        found.head = found.head.max(trimmed);
+        self.truncate_behind(channel, trimmed);
         self.resume_behind(channel);
+    }
+
+    fn refreshed_at(&mut self, channel: u32, head: Head) {
+        // Retention may have overtaken the node itself.
+        self.trimmed_at(channel, head.trimmed);
         let waiting = std::mem::take(&mut self.channels[channel as usize].joining);
         self.place_all(channel, waiting, Some(head));
     }
@@ -206,16 +221,27 @@ impl Shard {
                     self.place(channel, &joining, &place);
                 }
                 None => {
-                    joining.late = found.refreshing;
+                    joining.late = found.refreshing.is_some();
                     found.joining.push(joining);
                 }
             }
         }
-        let found = &mut self.channels[channel as usize];
-        if !found.joining.is_empty() && !std::mem::replace(&mut found.refreshing, true) {
-            let name = found.name.clone();
-            self.common.upstream.refresh(name, &self.inbox);
+        if !self.channels[channel as usize].joining.is_empty() {
+            self.refresh(channel);
         }
+    }
+
+    /// Has the head of a channel read, unless that is under way.
+    pub(super) fn refresh(&mut self, channel: u32) {
+        let found = &mut self.channels[channel as usize];
+        if found.refreshing.is_some() {
+            return;
+        }
+        self.refreshes += 1;
+        found.refreshing = Some(self.refreshes);
+        let name = found.name.clone();
+        let upstream = &self.common.upstream;
+        upstream.refresh(name, self.refreshes, &self.inbox);
     }
 
     fn count_resumed(&self, start: &Start, by_log: bool) {

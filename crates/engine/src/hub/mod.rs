@@ -63,8 +63,8 @@ pub(crate) trait Upstream: Send + Sync + 'static {
     fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>);
     /// The shard has no more subscribers of the channel.
     fn detach(&self, attachment: &Attachment, inbox: &Arc<Inbox>);
-    /// Reads the channel's head from the log; answers with [`Message::Refreshed`].
-    fn refresh(&self, channel: ChannelName, inbox: &Arc<Inbox>);
+    /// Reads the channel's head from the log; answers with [`Message::Refreshed`] of this number.
+    fn refresh(&self, channel: ChannelName, number: u64, inbox: &Arc<Inbox>);
     /// The page for a reader at `seq`, if it is in memory.
     fn cached_page(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>>;
     /// Reads the page of the log for a reader at `seq`; answers with [`Message::Page`].

@@ -312,11 +312,7 @@ impl Shard {
             }
             // Nothing there though more exists: retention was faster. The head says how far.
             Ok(None) => {
-                if !std::mem::replace(&mut found.refreshing, true) {
-                    self.common
-                        .upstream
-                        .refresh(found.name.clone(), &self.inbox);
-                }
+                self.refresh(channel);
                 // Should the head not explain it, the cursor must not wait for ever.
                 self.retries.push(waiter);
             }

@@ -54,6 +54,8 @@ pub(crate) struct Shard {
     buffer: Box<[u8]>,
     pub(super) wheel: Wheel,
     generation: u32,
+    /// Reads of heads so far.
+    pub(super) refreshes: u64,
 }
 
 /// A channel with subscribers in this shard.
@@ -67,7 +69,8 @@ pub(crate) struct ShardChannel {
     pub(super) fresh: Vec<Arc<Run>>,
     pub(super) cursors: Cursors,
     pub(super) joining: Vec<Joining>,
-    pub(super) refreshing: bool,
+    /// The read of its head that is under way.
+    pub(super) refreshing: Option<u64>,
     pub(super) page_waiters: HashMap<u64, Vec<ConnKey>>,
     pub(super) dirty: bool,
     /// Somebody works on it: sessions that answer by leaving must not take it away.
@@ -96,6 +99,7 @@ impl Shard {
             buffer: vec![0; READ_BYTES].into(),
             wheel: Wheel::default(),
             generation: 0,
+            refreshes: 0,
         }
     }
 
@@ -123,7 +127,16 @@ impl Shard {
                 Message::News(run) => self.news(run),
                 Message::Attached(attachment) => self.attached(attachment),
                 Message::AttachFailed { channel, error } => self.attach_failed(&channel, &error),
-                Message::Refreshed { channel, result } => self.refreshed(&channel, &result),
+                Message::Refreshed {
+                    channel,
+                    number,
+                    result,
+                } => self.refreshed(&channel, number, &result),
+                Message::Trimmed {
+                    channel,
+                    epoch,
+                    trimmed,
+                } => self.trimmed(&channel, &epoch, trimmed),
                 Message::Page {
                     channel,
                     page,
@@ -498,7 +511,7 @@ impl ShardChannel {
             fresh: Vec::new(),
             cursors: Cursors::default(),
             joining: Vec::new(),
-            refreshing: false,
+            refreshing: None,
             page_waiters: HashMap::new(),
             dirty: false,
             held: false,

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use bytes::Bytes;
@@ -18,7 +18,8 @@ use tokio::sync::watch;
 
 /// Answers of one kind: read when they are asked for, given when the gate is open.
 pub(crate) struct Gate {
-    open: watch::Sender<bool>,
+    /// So many answers may be given, in the order in which they were asked for.
+    passes: watch::Sender<usize>,
     waiting: AtomicUsize,
     asked: AtomicUsize,
 }
@@ -26,7 +27,7 @@ pub(crate) struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            open: watch::Sender::new(true),
+            passes: watch::Sender::new(usize::MAX),
             waiting: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
         }
@@ -35,11 +36,16 @@ impl Default for Gate {
 
 impl Gate {
     pub(crate) fn close(&self) {
-        self.open.send_replace(false);
+        self.passes.send_replace(self.asked());
     }
 
     pub(crate) fn open(&self) {
-        self.open.send_replace(true);
+        self.passes.send_replace(usize::MAX);
+    }
+
+    /// Gives the answer that has been held back for longest.
+    pub(crate) fn give_one(&self) {
+        self.passes.send_modify(|passes| *passes += 1);
     }
 
     /// How many answers are held back.
@@ -53,11 +59,11 @@ impl Gate {
     }
 
     async fn pass(&self) {
-        self.asked.fetch_add(1, SeqCst);
+        let place = self.asked.fetch_add(1, SeqCst) + 1;
         self.waiting.fetch_add(1, SeqCst);
-        let mut open = self.open.subscribe();
+        let mut passes = self.passes.subscribe();
         // The sender lives in self.
-        open.wait_for(|open| *open).await.unwrap();
+        passes.wait_for(|passes| *passes >= place).await.unwrap();
         self.waiting.fetch_sub(1, SeqCst);
     }
 }
@@ -67,6 +73,9 @@ impl Gate {
 pub(crate) struct Gates {
     pub(crate) reads: Gate,
     pub(crate) heads: Gate,
+    pub(crate) sweeps: Gate,
+    /// Heads cannot be read.
+    pub(crate) fail_heads: AtomicBool,
 }
 
 pub(crate) struct GatedLog {
@@ -102,7 +111,10 @@ impl Log for GatedLog {
         Box::pin(async move {
             let answer = self.log.heads(channels).await;
             self.gates.heads.pass().await;
-            answer
+            match self.gates.fail_heads.load(SeqCst) {
+                true => Err(LogError("on purpose".to_owned())),
+                false => answer,
+            }
         })
     }
 
@@ -115,7 +127,11 @@ impl Log for GatedLog {
         cursors: &'a LaneCursors,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>> {
-        self.log.sweep(cursors, limit)
+        Box::pin(async move {
+            let answer = self.log.sweep(cursors, limit).await;
+            self.gates.sweeps.pass().await;
+            answer
+        })
     }
 
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {

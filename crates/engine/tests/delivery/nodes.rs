@@ -2,7 +2,10 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use fanfare_engine::{
         bus::{MemoryBus, MemoryNetwork},
         log::{MemoryLog, Snapshot},
     },
-    port::{Bus, Log, Retention},
+    port::{Bus, Log, Retention, log::LANE_LOG_KEPT},
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Json, Seq};
 use tokio::runtime::Runtime;
@@ -30,6 +33,8 @@ use crate::{
 pub(crate) struct Cluster {
     runtime: Runtime,
     log: MemoryLog,
+    /// The log's clock, in milliseconds.
+    clock: Arc<AtomicI64>,
     network: MemoryNetwork,
     /// What holds back the answers of the log.
     pub(crate) gates: Arc<Gates>,
@@ -43,7 +48,9 @@ impl Cluster {
 
     pub(crate) fn with_shards(nodes: usize, shards: usize) -> Self {
         let runtime = Runtime::new().unwrap();
-        let log = MemoryLog::new(Epoch::parse("memory").unwrap(), || 0);
+        let clock = Arc::new(AtomicI64::new(0));
+        let time = Arc::clone(&clock);
+        let log = MemoryLog::new(Epoch::parse("memory").unwrap(), move || time.load(SeqCst));
         let gates = Arc::new(Gates::default());
         let network = MemoryNetwork::new();
         let start = |_| {
@@ -57,6 +64,7 @@ impl Cluster {
         Self {
             runtime,
             log,
+            clock,
             network,
             nodes,
             gates,
@@ -88,13 +96,29 @@ impl Cluster {
 
     /// Publishes through a node and waits for the acknowledgement.
     pub(crate) fn publish(&self, node: usize, channel: &str, bytes: usize) -> Seq {
-        let data = format!("\"{}\"", "x".repeat(bytes));
-        let data = Json::parse(data.as_bytes()).unwrap();
-        let draft = Draft::new(ChannelName::parse(channel).unwrap(), Uuid::now_v7(), data);
         self.runtime
-            .block_on(self.nodes[node].0.publish(draft))
+            .block_on(self.nodes[node].0.publish(draft(channel, bytes)))
             .unwrap()
             .seq
+    }
+
+    /// Lets so much time pass that nothing of the lane log is kept.
+    pub(crate) fn forget_lane_log(&self) {
+        let kept = i64::try_from(LANE_LOG_KEPT.as_millis()).unwrap();
+        self.clock.fetch_add(kept + 1, SeqCst);
+        self.runtime.block_on(self.log.trim(&[])).unwrap();
+    }
+
+    /// Commits a publication in a lane that no node has heard of, and gives the lane.
+    pub(crate) fn publish_in_new_lane(&self, channel: &str) -> MemoryLog {
+        let lane = self.log.open_lane();
+        self.publish_in(&lane, channel);
+        lane
+    }
+
+    pub(crate) fn publish_in(&self, lane: &MemoryLog, channel: &str) {
+        let draft = draft(channel, 10);
+        self.runtime.block_on(lane.append(&[draft])).unwrap();
     }
 
     /// What is in the log now.
@@ -134,6 +158,12 @@ impl Cluster {
     pub(crate) fn mend(&self, node: usize) {
         self.nodes[node].1.mend();
     }
+}
+
+fn draft(channel: &str, bytes: usize) -> Draft {
+    let data = format!("\"{}\"", "x".repeat(bytes));
+    let data = Json::parse(data.as_bytes()).unwrap();
+    Draft::new(ChannelName::parse(channel).unwrap(), Uuid::now_v7(), data)
 }
 
 /// Waits for something that happens in another thread.

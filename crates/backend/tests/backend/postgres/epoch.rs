@@ -247,6 +247,33 @@ async fn a_crash_is_no_new_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_takes_back_unflushed_was_not_lost() {
+    let mut server = Postgres::start().unwrap();
+    for set in ["wal_writer_delay = '10s'", "bgwriter_delay = '10s'"] {
+        let set = format!("ALTER SYSTEM SET {set}");
+        server.execute("postgres", &set).unwrap();
+    }
+    server.stop().unwrap();
+    server.restart().unwrap();
+    let url = server.create_database("app").unwrap();
+    let log = PostgresLog::connect(&url, "n").await.unwrap();
+    let first = append(&log, &[draft("a", None)]).await;
+    let beside = client(&url).await;
+    let write =
+        "CREATE TABLE t (c text); BEGIN; INSERT INTO t SELECT 'x' FROM generate_series(1, 500)";
+    beside.batch_execute(write).await.unwrap();
+    // A new session, which finds the server further on than it has flushed.
+    assert_eq!(read_all(&log, "a").await.len(), 1);
+    server.kill();
+    server.restart().unwrap();
+    let second = append(&log, &[draft("a", None)]).await;
+    assert_eq!(
+        (second.outcomes[0].seq, second.epoch),
+        (Seq(2), first.epoch)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_the_database_is_another_log() {
     let database = TestDatabase::new();
     let log = database.open().await;

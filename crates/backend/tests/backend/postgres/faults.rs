@@ -278,6 +278,25 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged() {
         matches!(&refusal, AppendError::Unknown(words) if words.contains("standby")),
         "{refusal}"
     );
+    // Nor is it when the session dies with the wait, and the commit is looked for.
+    let beside = client(&url).await;
+    let breaking_off = tokio::spawn(async move {
+        // The lane that the batch is sent in, the batch, and the lane from which it is looked for.
+        for (end, call) in [
+            ("pg_cancel_backend", "open_lane"),
+            ("pg_terminate_backend", "append"),
+            ("pg_cancel_backend", "open_lane"),
+        ] {
+            let waiting = format!(
+                "SELECT count({end}(pid)) FROM pg_stat_activity
+                 WHERE wait_event = 'SyncRep' AND query LIKE '%fanfare.{call}%'"
+            );
+            wait_for(&beside, &waiting).await;
+        }
+    });
+    let refusal = log.append(&[draft("a", None)]).await.unwrap_err();
+    breaking_off.await.unwrap();
+    assert!(matches!(&refusal, AppendError::Unknown(_)), "{refusal}");
     standbys("");
     let again = log.append(&batch).await.unwrap();
     assert_eq!(
