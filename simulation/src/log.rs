@@ -77,8 +77,10 @@ impl Database {
     pub(crate) fn new(dice: Dice, judge: Judge, channels: Vec<ChannelName>, plan: &Plan) -> Self {
         let started = Instant::now();
         let clock = move || Millis::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let log = MemoryLog::new(epoch(0), clock);
+        log.keep_lane_log(plan.lane_log_kept);
         Self(Arc::new(Inner {
-            log: MemoryLog::new(epoch(0), clock),
+            log,
             dice,
             judge,
             channels,
@@ -153,6 +155,11 @@ impl Database {
                 .judge
                 .held(name.as_str(), head.seq.0, head.trimmed.0, &rows);
         }
+    }
+
+    /// Begins with faults.
+    pub(crate) fn break_again(&self, faults: LogFaults) {
+        self.state().faults = faults;
     }
 
     /// Ends all faults.
@@ -392,6 +399,10 @@ impl Log for NodeLog {
                 Ok(batches)
             })
         })
+    }
+
+    fn lane_log_kept(&self) -> Duration {
+        self.database.0.log.lane_log_kept()
     }
 
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {

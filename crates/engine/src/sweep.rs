@@ -43,6 +43,10 @@ pub(crate) struct Sweeper {
 struct Cursors {
     epoch: Epoch,
     lanes: LaneCursors,
+    /// When the question was asked to which they are the answer.
+    asked: Instant,
+    /// Entries may have gone unread: until all channels have been checked.
+    slept: bool,
 }
 
 impl Sweeper {
@@ -118,12 +122,20 @@ impl Sweeper {
         let Some(Cursors {
             epoch,
             lanes: known,
+            asked,
+            slept,
         }) = cursors
         else {
+            let asked = Instant::now();
             let (epoch, lanes) = in_one_epoch(&*self.log, Log::lanes).await?;
             // Channels that became live before this moment may have missed what the lane log no longer will show.
             self.audit().await?;
-            *cursors = Some(Cursors { epoch, lanes });
+            *cursors = Some(Cursors {
+                epoch,
+                lanes,
+                asked,
+                slept: false,
+            });
             return Ok(false);
         };
         let cause = match self.bus.health() {
@@ -131,6 +143,7 @@ impl Sweeper {
             BusHealth::Up | BusHealth::Local => Cause::Sweep,
         };
         let read: &LaneCursors = known;
+        let asks = Instant::now();
         let asking = in_one_epoch(&*self.log, |log| log.sweep(read, ENTRIES_MAX));
         let (answered_in, batches) = asking.await?;
         if answered_in != *epoch {
@@ -140,11 +153,13 @@ impl Sweeper {
         }
         self.metrics.sweeps.add(1);
         let more = batches.len() >= ENTRIES_MAX;
-        let mut slept = false;
+        // Entries that went meanwhile leave no trace if they were the last of their lane.
+        *slept |= asked.elapsed() > self.log.lane_log_kept() / 2;
+        *asked = asks;
         for batch in &batches {
-            // A node that slept for longer than entries are kept finds a jump in a lane, or a new one without its first.
+            // A jump in a lane says the same for clocks that stand still while a machine sleeps.
             let cursor = known.insert(batch.lane, batch.n).unwrap_or(0);
-            slept |= cursor + 1 != batch.n;
+            *slept |= cursor + 1 != batch.n;
             for (name, _, last) in &batch.channels {
                 let head = Head {
                     seq: *last,
@@ -153,13 +168,12 @@ impl Sweeper {
                 self.hear(name, epoch, head, cause);
             }
         }
-        if slept {
+        if *slept {
             warn!(
-                "this node has slept for longer than the lane log reaches: all its channels are checked"
+                "this node has not read the lane log for longer than it reaches: all its channels are checked"
             );
-            // From the beginning: as long as the log does not answer, that is tried again.
-            *cursors = None;
-            return Ok(true);
+            self.audit().await?;
+            *slept = false;
         }
         Ok(more)
     }
