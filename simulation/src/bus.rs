@@ -112,6 +112,11 @@ impl Network {
         }
     }
 
+    /// Begins with faults.
+    pub(crate) fn break_again(&self, faults: BusFaults) {
+        self.state().faults = faults;
+    }
+
     /// Ends the faults that last. Hints are lost, repeated and late as before: the last message is where it shows.
     pub(crate) fn heal(&self) {
         let ends = {

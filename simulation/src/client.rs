@@ -47,7 +47,8 @@ impl Client {
                 self.read_all(connection).await;
                 self.world.judge.disconnected(self.who);
             }
-            sleep(self.world.dice.millis(1, 1000)).await;
+            let away_ms = self.world.client_faults().away_ms.max(1000);
+            sleep(self.world.dice.millis(1, away_ms)).await;
         }
     }
 
@@ -102,9 +103,21 @@ impl Client {
         self.tags += 1;
         let tag = self.tags;
         self.asked.insert(channel.to_owned(), tag);
+        self.rewind(channel);
         match self.positions.get(channel).and_then(Option::as_ref) {
             Some((epoch, seq)) => connection.send(&format!("sub {tag} {channel} {epoch} {seq}")),
             None => connection.send(&format!("sub {tag} {channel} live")),
+        }
+    }
+
+    /// A client may ask for any position, not only for its own.
+    fn rewind(&mut self, channel: &str) {
+        let dice = &self.world.dice;
+        if let Some(Some((_, seq))) = self.positions.get_mut(channel)
+            && dice.chance(self.world.client_faults().rewind)
+        {
+            *seq = dice.between(0, *seq);
+            self.world.judge.rewound(self.who, channel, *seq);
         }
     }
 

@@ -279,6 +279,13 @@ impl Judge {
         stream.live_since = None;
     }
 
+    /// A client wants to begin again behind a number of its epoch.
+    pub(crate) fn rewound(&self, who: Who, channel: &str, position: u64) {
+        let mut state = self.state();
+        state.note(|| format!("client {who}: {channel} back to {position}"));
+        state.stream(who, channel).position = Some(position);
+    }
+
     /// A client was told that retention has overtaken it.
     pub(crate) fn truncated(&self, who: Who, channel: &str, oldest: u64) {
         let epoch = self.state().stream(who, channel).epoch.clone();

@@ -155,6 +155,11 @@ impl Database {
         }
     }
 
+    /// Begins with faults.
+    pub(crate) fn break_again(&self, faults: LogFaults) {
+        self.state().faults = faults;
+    }
+
     /// Ends all faults.
     pub(crate) fn heal(&self) {
         let mut state = self.state();

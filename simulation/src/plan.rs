@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
+use fanfare_engine::port::log::LANE_LOG_KEPT;
+
 use crate::dice::Dice;
+
+/// With nothing but the bus at fault, a live subscriber has everything within so long of its commit: the sweep finds it
+/// after 200 ms, a late hint is waited for, the log answers.
+const PROMPT: Duration = Duration::from_millis(500);
+/// With nothing at fault at all, hints bring everything within so long; the sweep has no part in it.
+const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// The sizes and faults of a run. Probabilities are per occasion.
 #[derive(Debug, Clone)]
@@ -19,7 +27,9 @@ pub struct Plan {
     pub publishers: usize,
     /// Publishes that one of them has under way at most.
     pub window: usize,
-    /// For how long faults happen and new messages are published, on the virtual clock.
+    /// How often faults happen, end, and everything has to become complete.
+    pub rounds: u64,
+    /// For how long faults happen and new messages are published in a round, on the virtual clock.
     pub duration: Duration,
     /// Between two publishes of a publisher, in milliseconds.
     pub pause_ms: u64,
@@ -27,6 +37,8 @@ pub struct Plan {
     pub payload_max: u64,
     /// Publications that a channel keeps, if not all.
     pub keep: Option<u64>,
+    /// How long entries of the lane log are kept.
+    pub lane_log_kept: Duration,
     /// What the bus does to hints.
     pub bus: BusFaults,
     /// What happens between nodes and the log.
@@ -90,8 +102,12 @@ pub struct NodeFaults {
 pub struct ClientFaults {
     /// At a read: the connection is given up without a word.
     pub leave: f64,
+    /// How long the client stays away then at most, in milliseconds, if not for a second.
+    pub away_ms: u64,
     /// At a read: a channel is left and subscribed to again from its position.
     pub resubscribe: f64,
+    /// At a subscribe: it asks for an earlier position than the one that it has.
+    pub rewind: f64,
     /// The client takes up to this long between two reads, in milliseconds.
     pub slow_ms: u64,
     /// Bytes that the way to a client holds.
@@ -161,10 +177,12 @@ impl Plan {
             clients: dice.between(2, 8) as usize,
             publishers: dice.between(1, 4) as usize,
             window: dice.between(1, 16) as usize,
+            rounds: 1,
             duration: dice.millis(2000, 15_000),
             pause_ms: dice.between(1, 80),
             payload_max: dice.between(1, 400),
             keep: None,
+            lane_log_kept: LANE_LOG_KEPT,
             bus: BusFaults::default(),
             log: LogFaults::default(),
             node: NodeFaults::default(),
@@ -176,9 +194,48 @@ impl Plan {
         }
     }
 
-    /// Whether nothing but the bus stands between a commit and a client, so that a delivery later than the sweep allows
-    /// is a fault.
-    pub(crate) fn is_prompt(&self) -> bool {
+    /// What half of the seeds have besides. It has a dice of its own, so that seeds of before mean what they meant.
+    pub(crate) fn widen(&mut self, dice: &Dice) {
+        match dice.between(0, 19) {
+            0..=3 => self.rounds = dice.between(2, 4),
+            4..=6 => {
+                self.rounds = dice.between(1, 2);
+                self.client.rewind = 0.3;
+                self.client.leave = 0.02;
+                self.client.resubscribe = 0.02;
+            }
+            // Nobody is where a message is published, for longer than a node keeps a channel that nobody reads.
+            7 => {
+                self.duration = dice.millis(60_000, 150_000);
+                self.pause_ms = dice.between(200, 4000);
+                (self.log, self.node) = (LogFaults::default(), NodeFaults::default());
+                if dice.chance(0.5) {
+                    self.bus = BusFaults::default();
+                }
+                self.client.slow_ms = 0;
+                self.client.leave = 0.1;
+                self.client.away_ms = dice.between(20_000, 60_000);
+            }
+            // A node sleeps for longer than the lane log reaches.
+            8 => {
+                self.rounds = dice.between(2, 4);
+                self.nodes = self.nodes.max(2);
+                self.pause_ms = dice.between(50, 1000);
+                self.lane_log_kept = dice.millis(1500, 6000);
+                self.node.pause = 0.003;
+                self.node.pause_ms = dice.between(5000, 20_000);
+            }
+            // Hardly anything is published, so that what is lost is not shown by what comes after it.
+            9 => {
+                self.rounds = dice.between(2, 4);
+                self.pause_ms = dice.between(300, 2000);
+            }
+            _ => {}
+        }
+    }
+
+    /// How long a delivery to a live subscriber may take after its commit, if nothing but the bus stands between the two.
+    pub(crate) fn bound(&self) -> Option<Duration> {
         let LogFaults {
             slow,
             fail,
@@ -193,7 +250,21 @@ impl Plan {
             ..
         } = self.node;
         let others = [slow, fail, lose_answer, away, restore, yields, pause, crash];
-        others.iter().all(|fault| *fault == 0.0) && self.client.slow_ms == 0
+        if others.iter().any(|fault| *fault > 0.0) || self.client.slow_ms > 0 {
+            return None;
+        }
+        let BusFaults {
+            lose,
+            repeat,
+            slow,
+            cut,
+            silence,
+            ..
+        } = self.bus;
+        let is_well = [lose, repeat, slow, cut, silence]
+            .iter()
+            .all(|fault| *fault == 0.0);
+        Some(if is_well { AT_ONCE } else { PROMPT })
     }
 }
 
@@ -244,7 +315,9 @@ impl ClientFaults {
         let some = |most| if dice.chance(0.5) { most } else { 0.0 };
         Self {
             leave: some(0.01),
+            away_ms: 0,
             resubscribe: some(0.01),
+            rewind: 0.0,
             slow_ms: match dice.chance(0.3) {
                 true => dice.between(1, 300),
                 false => 0,

@@ -22,7 +22,7 @@ const DUE_MAX: usize = 64;
 
 /// One publisher.
 pub(crate) struct Publisher {
-    name: usize,
+    name: u64,
     world: Arc<World>,
     made: u64,
     /// When the next message is due.
@@ -54,7 +54,7 @@ struct Message {
 }
 
 impl Publisher {
-    pub(crate) fn new(name: usize, world: Arc<World>) -> Self {
+    pub(crate) fn new(name: u64, world: Arc<World>) -> Self {
         Self {
             name,
             world,
@@ -86,9 +86,9 @@ impl Publisher {
         }
     }
 
-    /// What has no answer yet.
-    pub(crate) fn last_words(world: &World, channel: &str) -> String {
-        let key = format!("{LAST}{channel}");
+    /// The last message of a round.
+    pub(crate) fn last_words(world: &World, channel: &str, round: u64) -> String {
+        let key = format!("{LAST}{round}{channel}");
         world.judge.sent(&key, channel);
         payload(&key, 0)
     }

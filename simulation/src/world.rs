@@ -27,9 +27,6 @@ use crate::{
 
 /// Faults that last are drawn so often.
 const TICK: Duration = Duration::from_millis(100);
-/// With nothing but the bus at fault, a live subscriber has everything within so long of its commit: the sweep finds it
-/// after 200 ms, a late hint is waited for, the log answers.
-const PROMPT: Duration = Duration::from_millis(500);
 /// When everything is well again, everything is everywhere within so long, or never.
 const QUIET: Duration = Duration::from_secs(120);
 
@@ -43,6 +40,9 @@ pub struct Verdict {
     /// How much happened.
     pub figures: Figures,
 }
+
+/// A client, and its channels.
+type Reader = (usize, Vec<String>);
 
 /// What all parts of a run share.
 pub(crate) struct World {
@@ -67,6 +67,7 @@ pub(crate) struct World {
 pub fn run(seed: u64, change: impl FnOnce(&mut Plan), trace: bool) -> Verdict {
     let dice = Dice::new(seed);
     let mut plan = Plan::draw(&dice);
+    plan.widen(&Dice::new(!seed));
     change(&mut plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -100,30 +101,10 @@ async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) 
         tokio::spawn(Client::new(who, Arc::clone(&world), &channels).run());
         readers.push((who, channels));
     }
-    let publishers: Vec<_> = (0..world.plan.publishers)
-        .map(|name| tokio::spawn(Publisher::new(name, Arc::clone(&world)).run()))
-        .collect();
-
-    let end = Instant::now() + world.plan.duration;
-    while Instant::now() < end {
-        sleep(TICK).await;
-        world.network.tick();
-        world.database.tick();
-    }
-    world.heal();
-    for publisher in publishers {
-        if tokio::time::timeout(QUIET, publisher).await.is_err() {
-            world.judge.unanswered("something of a publisher");
+    for round in 0..world.plan.rounds {
+        if !world.play(round, &readers).await {
+            break;
         }
-    }
-    world.say_last_words().await;
-    let end = Instant::now() + QUIET;
-    let complete = |(who, channels): &(usize, Vec<String>)| world.judge.is_complete(*who, channels);
-    while !readers.iter().all(complete) && Instant::now() < end {
-        sleep(TICK).await;
-    }
-    for (who, channels) in &readers {
-        world.judge.incomplete(*who, channels);
     }
     world.database.compare().await;
     world.over.store(true, SeqCst);
@@ -134,7 +115,7 @@ async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) 
 
 impl World {
     fn new(dice: Dice, plan: Plan, trace: bool) -> Arc<Self> {
-        let judge = Judge::new(plan.is_prompt().then_some(PROMPT), trace);
+        let judge = Judge::new(plan.bound(), trace);
         let channels: Vec<String> = (1..=plan.channels).map(|at| format!("c{at}")).collect();
         let names = channels
             .iter()
@@ -190,6 +171,50 @@ impl World {
         self.over.load(SeqCst)
     }
 
+    /// Faults, their end, and whether everything then becomes complete.
+    async fn play(self: &Arc<Self>, round: u64, readers: &[Reader]) -> bool {
+        self.break_again();
+        let publishers: Vec<_> = (0..self.plan.publishers)
+            .map(|_| tokio::spawn(Publisher::new(self.next_number(), Arc::clone(self)).run()))
+            .collect();
+        let end = Instant::now() + self.plan.duration;
+        while Instant::now() < end {
+            sleep(TICK).await;
+            self.network.tick();
+            self.database.tick();
+        }
+        self.heal();
+        for publisher in publishers {
+            if tokio::time::timeout(QUIET, publisher).await.is_err() {
+                self.judge.unanswered("something of a publisher");
+            }
+        }
+        // What the faults hid must come by itself, not only when another message shows that it is missing.
+        if !self.becomes_complete(readers).await {
+            return false;
+        }
+        self.say_last_words(round).await;
+        self.becomes_complete(readers).await
+    }
+
+    async fn becomes_complete(&self, readers: &[Reader]) -> bool {
+        let end = Instant::now() + QUIET;
+        let complete = |(who, channels): &Reader| self.judge.is_complete(*who, channels);
+        while !readers.iter().all(complete) && Instant::now() < end {
+            sleep(TICK).await;
+        }
+        for (who, channels) in readers {
+            self.judge.incomplete(*who, channels);
+        }
+        readers.iter().all(complete)
+    }
+
+    fn break_again(&self) {
+        self.healed.store(false, SeqCst);
+        self.network.break_again(self.plan.bus.clone());
+        self.database.break_again(self.plan.log.clone());
+    }
+
     fn heal(&self) {
         self.healed.store(true, SeqCst);
         self.network.heal();
@@ -197,9 +222,9 @@ impl World {
     }
 
     /// One more message in each channel, after which nothing comes that could show that it was lost.
-    async fn say_last_words(&self) {
+    async fn say_last_words(&self, round: u64) {
         for channel in &self.channels {
-            let data = Publisher::last_words(self, channel);
+            let data = Publisher::last_words(self, channel, round);
             let sent = key(data.as_bytes());
             let (Ok(name), Ok(json)) = (ChannelName::parse(channel), Json::parse(data.as_bytes()))
             else {
