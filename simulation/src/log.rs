@@ -77,8 +77,10 @@ impl Database {
     pub(crate) fn new(dice: Dice, judge: Judge, channels: Vec<ChannelName>, plan: &Plan) -> Self {
         let started = Instant::now();
         let clock = move || Millis::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let log = MemoryLog::new(epoch(0), clock);
+        log.keep_lane_log(plan.lane_log_kept);
         Self(Arc::new(Inner {
-            log: MemoryLog::new(epoch(0), clock),
+            log,
             dice,
             judge,
             channels,
@@ -397,6 +399,10 @@ impl Log for NodeLog {
                 Ok(batches)
             })
         })
+    }
+
+    fn lane_log_kept(&self) -> Duration {
+        self.database.0.log.lane_log_kept()
     }
 
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {

@@ -43,6 +43,8 @@ pub(crate) struct Sweeper {
 struct Cursors {
     epoch: Epoch,
     lanes: LaneCursors,
+    /// When the question was asked to which they are the answer.
+    asked: Instant,
 }
 
 impl Sweeper {
@@ -118,12 +120,18 @@ impl Sweeper {
         let Some(Cursors {
             epoch,
             lanes: known,
+            asked,
         }) = cursors
         else {
+            let asked = Instant::now();
             let (epoch, lanes) = in_one_epoch(&*self.log, Log::lanes).await?;
             // Channels that became live before this moment may have missed what the lane log no longer will show.
             self.audit().await?;
-            *cursors = Some(Cursors { epoch, lanes });
+            *cursors = Some(Cursors {
+                epoch,
+                lanes,
+                asked,
+            });
             return Ok(false);
         };
         let cause = match self.bus.health() {
@@ -131,6 +139,7 @@ impl Sweeper {
             BusHealth::Up | BusHealth::Local => Cause::Sweep,
         };
         let read: &LaneCursors = known;
+        let asks = Instant::now();
         let asking = in_one_epoch(&*self.log, |log| log.sweep(read, ENTRIES_MAX));
         let (answered_in, batches) = asking.await?;
         if answered_in != *epoch {
@@ -140,9 +149,11 @@ impl Sweeper {
         }
         self.metrics.sweeps.add(1);
         let more = batches.len() >= ENTRIES_MAX;
-        let mut slept = false;
+        // Entries that went meanwhile leave no trace if they were the last of their lane.
+        let mut slept = asked.elapsed() > self.log.lane_log_kept() / 2;
+        *asked = asks;
         for batch in &batches {
-            // A node that slept for longer than entries are kept finds a jump in a lane, or a new one without its first.
+            // A jump in a lane, or a new one without its first, says the same for clocks that stand still while a machine sleeps.
             let cursor = known.insert(batch.lane, batch.n).unwrap_or(0);
             slept |= cursor + 1 != batch.n;
             for (name, _, last) in &batch.channels {
@@ -155,7 +166,7 @@ impl Sweeper {
         }
         if slept {
             warn!(
-                "this node has slept for longer than the lane log reaches: all its channels are checked"
+                "this node has not read the lane log for longer than it reaches: all its channels are checked"
             );
             // From the beginning: as long as the log does not answer, that is tried again.
             *cursors = None;

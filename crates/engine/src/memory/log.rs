@@ -32,6 +32,7 @@ impl MemoryLog {
         let state = State {
             epoch,
             available: true,
+            lane_log_kept: LANE_LOG_KEPT,
             channels: BTreeMap::new(),
             lanes: BTreeMap::new(),
         };
@@ -57,6 +58,11 @@ impl MemoryLog {
     /// is changed.
     pub fn set_available(&self, available: bool) {
         self.shared.state().available = available;
+    }
+
+    /// Keeps entries of the lane log for so long.
+    pub fn keep_lane_log(&self, kept: Duration) {
+        self.shared.state().lane_log_kept = kept;
     }
 
     /// Everything that is in the log now, for [`restore`](MemoryLog::restore).
@@ -159,6 +165,10 @@ impl Log for MemoryLog {
         })
     }
 
+    fn lane_log_kept(&self) -> Duration {
+        self.shared.state().lane_log_kept
+    }
+
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
         self.with(|state, now| state.trim(rules, now))
     }
@@ -190,6 +200,7 @@ impl Shared {
 struct State {
     epoch: Epoch,
     available: bool,
+    lane_log_kept: Duration,
     channels: BTreeMap<ChannelName, Channel>,
     lanes: BTreeMap<LaneId, Lane>,
 }
@@ -264,7 +275,7 @@ impl State {
         for lane in self.lanes.values_mut() {
             let before = lane.batches.len();
             lane.batches
-                .retain(|(time, _)| *time >= now - millis(LANE_LOG_KEPT));
+                .retain(|(time, _)| *time >= now - millis(self.lane_log_kept));
             trimmed.lane_batches += (before - lane.batches.len()) as u64;
         }
         trimmed

@@ -70,12 +70,18 @@ pub trait Log: Send + Sync + 'static {
     fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>>;
 
     /// All entries of all lanes after the cursors, read in one snapshot, ordered by lane and n. A lane without a cursor
-    /// is new and read from its beginning. Entries are kept for at least 10 minutes. Returns at most `limit` entries.
+    /// is new and read from its beginning. Entries are kept for at least [`lane_log_kept`](Log::lane_log_kept). Returns at
+    /// most `limit` entries.
     fn sweep<'a>(
         &'a self,
         cursors: &'a LaneCursors,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>>;
+
+    /// How long entries of the lane log are kept at least.
+    fn lane_log_kept(&self) -> Duration {
+        LANE_LOG_KEPT
+    }
 
     /// Removes what the rules no longer keep, in steps that never block an append for long, and old idempotency keys
     /// and lane-log entries with it. Channels that match no rule are kept for ever. When several nodes trim at once,
