@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::local::process::run_tool;
 use crate::local::{LocalError, TempDir};
+
+/// Where a disk is mounted in its folder.
+const MOUNT: &str = "disk";
 
 /// The file that takes the room of others.
 const BALLAST: &str = "ballast";
@@ -26,7 +29,7 @@ impl SmallDisk {
     /// [`LocalError::Ended`] with the words of `mount` where mounting is not permitted.
     pub fn mount(mib: u64) -> Result<Self, LocalError> {
         let dir = TempDir::new()?;
-        let path = dir.path().join("disk");
+        let path = dir.path().join(MOUNT);
         fs::create_dir(&path).map_err(|source| LocalError::io("make a folder", source))?;
         let mut command = Command::new("mount");
         command
@@ -81,15 +84,27 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: whoever still has a file open on it keeps it until it ends.
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(&self.path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        unmount(&self.path);
     }
+}
+
+/// Unmounts what an owner that was killed has left in its folder, if that is a disk.
+pub(super) fn unmount_in(dir: &Path) {
+    let path = dir.join(MOUNT);
+    if path.is_dir() {
+        unmount(&path);
+    }
+}
+
+fn unmount(path: &Path) {
+    // Lazily: whoever still has a file open on it keeps it until it ends. What is no disk is left alone with an error.
+    let _ = Command::new("umount")
+        .arg("--lazy")
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }
 
 #[cfg(test)]
@@ -115,5 +130,9 @@ mod tests {
         let mounted = disk.path.clone();
         drop(disk);
         assert!(!mounted.exists());
+        // What an owner that was killed leaves behind.
+        let left = SmallDisk::mount(2).unwrap();
+        unmount_in(left._dir.path());
+        assert!(!left.path().exists());
     }
 }

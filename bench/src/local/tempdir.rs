@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::local::LocalError;
+use crate::local::{LocalError, disk};
 
 /// First part of the name of every directory made here.
 const PREFIX: &str = "fanfare-local-";
 
 /// The file inside whose lock says that the owner lives.
 const LOCK_FILE: &str = ".lock";
+
+/// Its name until it is locked.
+const LOCK_FILE_UNNAMED: &str = ".lock-new";
 
 /// A directory that is removed with its handle.
 #[derive(Debug)]
@@ -41,8 +44,11 @@ impl TempDir {
             fs::remove_dir_all(&path).map_err(fail)?;
         }
         fs::create_dir(&path).map_err(fail)?;
-        let lock = File::create(path.join(LOCK_FILE)).map_err(fail)?;
+        // Locked before it has its name: whoever sweeps must not find it free.
+        let unnamed = path.join(LOCK_FILE_UNNAMED);
+        let lock = File::create(&unnamed).map_err(fail)?;
         lock.lock().map_err(fail)?;
+        fs::rename(&unnamed, path.join(LOCK_FILE)).map_err(fail)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -72,6 +78,7 @@ fn remove_abandoned(parent: &Path) {
             continue;
         };
         if lock.try_lock().is_ok() {
+            disk::unmount_in(&entry.path());
             let _ = fs::remove_dir_all(entry.path());
         }
     }
