@@ -89,10 +89,22 @@ struct Walk {
 
 impl Walk {
     fn step(&mut self) {
-        let target = &self.targets[self.random.below(self.targets.len() as u64) as usize];
+        let target = self.random.below(self.targets.len() as u64) as usize;
         let channel = self.random.below(self.channels.len() as u64) as usize;
-        let s = self.heads[channel].saturating_sub(self.random.below(BEHIND_MAX));
-        let limit = 1 + self.random.below(LIMIT_MAX);
+        let mut s = self.heads[channel].saturating_sub(self.random.below(BEHIND_MAX));
+        let mut limit = 1 + self.random.below(LIMIT_MAX);
+        // An answer may be cut where it gets too long. What it left out must come then: an empty answer says that there
+        // is nothing.
+        while let Some((last, rows)) = self.read(target, channel, s, limit)
+            && rows < limit
+        {
+            (s, limit) = (last, limit - rows);
+        }
+    }
+
+    /// Reads and records. Returns the last number and how many there were, if the answer ends before the head.
+    fn read(&mut self, target: usize, channel: usize, s: u64, limit: u64) -> Option<(u64, u64)> {
+        let target = &self.targets[target];
         let r = self.reads;
         self.reads += 1;
         self.recorder.record(Event::Read {
@@ -104,16 +116,20 @@ impl Walk {
         });
         let name = &self.channels[channel];
         // Without an answer there is nothing to judge.
-        if let Ok(page) = log_client::read(target, self.api_key.as_deref(), name, s, limit) {
-            self.heads[channel] = page.head;
-            self.recorder.record(Event::Result {
-                t: clock::now(),
-                r,
-                g: page.epoch.into(),
-                head: page.head,
-                oldest: page.oldest,
-                rows: page.rows,
-            });
-        }
+        let page = log_client::read(target, self.api_key.as_deref(), name, s, limit).ok()?;
+        self.heads[channel] = page.head;
+        let last = page.rows.last().map(|row| row.0);
+        let ends = last
+            .filter(|last| (s + 1..page.head).contains(last))
+            .map(|last| (last, page.rows.len() as u64));
+        self.recorder.record(Event::Result {
+            t: clock::now(),
+            r,
+            g: page.epoch.into(),
+            head: page.head,
+            oldest: page.oldest,
+            rows: page.rows,
+        });
+        ends
     }
 }

@@ -117,18 +117,20 @@ impl Observers<'_> {
                 self.receive(place, (*c, channel), *t, (*s, *n, *h), delivery)
             }
             Event::Subscribe {
+                t,
                 c,
                 k,
                 g,
                 s,
                 resumed,
-                ..
             } => {
                 let channel = self.model.channel(place.file, *k)?;
+                self.begins_where_the_log_was(place, (*c, channel), (*t, g, *s))?;
                 self.subscribe(place, (*c, channel), g, *s, *resumed)
             }
-            Event::Reset { c, k, g, s, .. } => {
+            Event::Reset { t, c, k, g, s } => {
                 let channel = self.model.channel(place.file, *k)?;
+                self.begins_where_the_log_was(place, (*c, channel), (*t, g, *s))?;
                 self.reset(place, (*c, channel), g, *s)
             }
             Event::Truncated { c, k, s, .. } => {
@@ -174,6 +176,32 @@ impl Observers<'_> {
         self.model
             .epoch(name)
             .ok_or_else(|| format!("epoch {name} is new: the file has changed while it was read"))
+    }
+
+    /// Where a stream begins the log must have been: what lies between would be owed to nobody.
+    fn begins_where_the_log_was(
+        &mut self,
+        place: Place,
+        (client, channel): (u32, u32),
+        (t, epoch, position): (u64, &str, u64),
+    ) -> Result<(), String> {
+        let channel = &self.model.channels[channel as usize];
+        let log = &channel.log;
+        if self.epoch(epoch)? != log.epoch || position == 0 || log.has_removed(position) {
+            return Ok(());
+        }
+        let row = log.find(position).map(|index| &log.rows[index]);
+        let sent = row.and_then(|row| row.op.map(|op| self.model.ops[op as usize].invoked));
+        // A row that nobody published is told by another rule.
+        if row.is_some() && sent.is_none_or(|sent| sent <= t) {
+            return Ok(());
+        }
+        let places = [Some(place), row.map(|row| row.place).or(log.place)];
+        self.findings.broken(Rule::Stream, &places, || {
+            let name = &channel.name;
+            format!("client {client} was placed behind {name} {position}, which was not there yet")
+        });
+        Ok(())
     }
 
     fn subscribe(

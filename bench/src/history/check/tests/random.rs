@@ -51,7 +51,8 @@ fn history(shape: &Shape) -> Events {
     for (c, &(k, after, again)) in (0..).zip(&shape.subscribers) {
         let log = &logs[k as usize];
         let first = usize::from(after).min(log.len());
-        events.push(subscribe(0, c, k, first as u64));
+        let t = log[..first].last().map_or(0, |&(_, committed)| committed);
+        events.push(subscribe(t, c, k, first as u64));
         for (index, &(op, committed)) in log.iter().enumerate().skip(first) {
             let s = index as u64 + 1;
             if again as usize == index {

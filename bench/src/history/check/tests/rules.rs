@@ -139,7 +139,7 @@ fn a_read_must_see_what_was_acknowledged_before_it() {
     });
     // Begun before the acknowledgement of the third: either is right.
     assert_breaks(&[], |events| events.extend(read(33 * MS, 2)));
-    // Cut at its limit, not at the head.
+    // Cut short, and it says so by its head. What follows is read on its own.
     assert_breaks(&[], |events| events.extend(read(35 * MS, 3)));
 }
 
@@ -164,6 +164,24 @@ fn everybody_must_see_the_same_under_a_number() {
         };
         replace(events, &receive(25 * MS, 0, 0, 2, 2), changed);
     });
+}
+
+#[test]
+fn a_stream_begins_where_the_log_was() {
+    // The second was sent at 20 ms, the third at 30.
+    let begins = |t: u64, s: u64| {
+        move |events: &mut Vec<Event<'static>>| {
+            let dump_at = place(events, &dump(0, 3, None));
+            events.insert(dump_at, subscribe(t * MS, 7, 0, s));
+            let rest = (s + 1..=3).map(|s| receive(39 * MS, 7, 0, s, s));
+            let at = dump_at + 1;
+            events.splice(at..at, rest);
+        }
+    };
+    assert_breaks(&[], begins(38, 0));
+    assert_breaks(&[], begins(38, 3));
+    assert_breaks(&[(Rule::Stream, 1)], begins(15, 3));
+    assert_breaks(&[(Rule::Stream, 1)], begins(38, 9));
 }
 
 #[test]
