@@ -14,7 +14,10 @@ use fanfare_engine::{
 use fanfare_wire::{ChannelName, hint::Hint};
 use tokio::time::sleep;
 
-use crate::{dice::Dice, plan::BusFaults};
+use crate::{
+    dice::Dice,
+    plan::{Breach, BusFaults, Plan},
+};
 
 /// After so long a node notices that it no longer hears itself.
 const NOTICED_AFTER: Duration = Duration::from_millis(1500);
@@ -25,6 +28,7 @@ pub(crate) struct Network(Arc<Inner>);
 
 struct Inner {
     dice: Dice,
+    is_mute: bool,
     state: Mutex<State>,
 }
 
@@ -57,11 +61,12 @@ struct EndState {
 }
 
 impl Network {
-    pub(crate) fn new(dice: Dice, faults: BusFaults) -> Self {
+    pub(crate) fn new(dice: Dice, plan: &Plan) -> Self {
         Self(Arc::new(Inner {
             dice,
+            is_mute: plan.breach == Some(Breach::NoHints),
             state: Mutex::new(State {
-                faults,
+                faults: plan.bus.clone(),
                 silent: false,
                 ends: Vec::new(),
             }),
@@ -143,7 +148,7 @@ impl Network {
     fn spread(&self, hint: &Bytes, channel: &ChannelName) {
         let (ends, faults) = {
             let state = self.state();
-            if state.silent {
+            if state.silent || self.0.is_mute {
                 return;
             }
             (state.ends.clone(), state.faults.clone())

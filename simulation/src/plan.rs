@@ -133,6 +133,8 @@ pub enum Breach {
     Uncommitted,
     /// Entries of the lane log are skipped, and the bus says nothing.
     SkipSweep,
+    /// The bus says that it is up, and carries nothing.
+    NoHints,
     /// A repeated idempotency key is committed again.
     ForgetKeys,
     /// The log is taken back to an earlier state, and keeps its epoch.
@@ -264,7 +266,12 @@ impl Plan {
         let is_well = [lose, repeat, slow, cut, silence]
             .iter()
             .all(|fault| *fault == 0.0);
-        Some(if is_well { AT_ONCE } else { PROMPT })
+        // A node alone needs no hints.
+        Some(if is_well || self.nodes == 1 {
+            AT_ONCE
+        } else {
+            PROMPT
+        })
     }
 }
 

@@ -123,7 +123,7 @@ impl World {
             .collect();
         Arc::new(Self {
             database: Database::new(dice.clone(), judge.clone(), names, &plan),
-            network: Network::new(dice.clone(), plan.bus.clone()),
+            network: Network::new(dice.clone(), &plan),
             places: (0..plan.nodes).map(|_| Arc::default()).collect(),
             channels,
             judge,

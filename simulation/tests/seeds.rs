@@ -1,9 +1,9 @@
 //! Seeds of the simulation: the corpus of those that once failed, and a stretch of others. `FANFARE_SEEDS=FROM..TO` runs
 //! another stretch; a seed that fails is run again, with everything it does, by `make simulation SEED=<seed>`.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
-use fanfare_simulation::{Breach, Plan, run};
+use fanfare_simulation::{Breach, Plan, Verdict, run};
 
 /// Seeds that failed once, and what they showed.
 const CORPUS: [u64; 1] = [
@@ -46,8 +46,13 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn every_fault_happens() {
     let (mut interruptions, mut restores, mut connections) = (0, 0, 0);
+    let (mut rounds, mut rewinds, mut absences, mut naps) = (0, 0, 0, 0);
     for seed in 0..200 {
-        let figures = run(seed, |_| {}, false).figures;
+        let Verdict { plan, figures, .. } = run(seed, |_| {}, false);
+        rounds += u64::from(plan.rounds > 1);
+        rewinds += u64::from(plan.client.rewind > 0.0);
+        absences += u64::from(plan.client.away_ms > 30_000);
+        naps += u64::from(plan.lane_log_kept < Duration::from_millis(plan.node.pause_ms));
         interruptions += figures.interruptions;
         restores += figures.restores;
         connections += figures.connections;
@@ -55,6 +60,8 @@ fn every_fault_happens() {
     assert!(interruptions > 150, "{interruptions} deaths and pauses");
     assert!(restores > 20, "{restores} restores");
     assert!(connections > 2_000, "{connections} connections");
+    let special = [rounds, rewinds, absences, naps];
+    assert!(special.iter().all(|seeds| *seeds >= 3), "{special:?}");
 }
 
 /// Every breach of a promise is noticed, by the rule that is made for it.
@@ -75,6 +82,12 @@ fn whoever_breaks_a_promise_is_caught() {
     caught(Breach::SkipSweep, &["unseen", "prompt"], |plan| {
         plan.nodes = 3;
         plan.bus.lose = 1.0;
+    });
+    // The sweep would bring everything all the same: what gives it away is that nothing is at fault and it is late.
+    caught(Breach::NoHints, &["prompt"], |plan| {
+        plan.nodes = 3;
+        (plan.bus, plan.log, plan.node) = Default::default();
+        plan.client.slow_ms = 0;
     });
 }
 
