@@ -45,8 +45,6 @@ struct Cursors {
     lanes: LaneCursors,
     /// When the question was asked to which they are the answer.
     asked: Instant,
-    /// Entries may have gone unread: until all channels have been checked.
-    slept: bool,
 }
 
 impl Sweeper {
@@ -123,7 +121,6 @@ impl Sweeper {
             epoch,
             lanes: known,
             asked,
-            slept,
         }) = cursors
         else {
             let asked = Instant::now();
@@ -134,7 +131,6 @@ impl Sweeper {
                 epoch,
                 lanes,
                 asked,
-                slept: false,
             });
             return Ok(false);
         };
@@ -154,12 +150,12 @@ impl Sweeper {
         self.metrics.sweeps.add(1);
         let more = batches.len() >= ENTRIES_MAX;
         // Entries that went meanwhile leave no trace if they were the last of their lane.
-        *slept |= asked.elapsed() > self.log.lane_log_kept() / 2;
+        let mut slept = asked.elapsed() > self.log.lane_log_kept() / 2;
         *asked = asks;
         for batch in &batches {
-            // A jump in a lane says the same for clocks that stand still while a machine sleeps.
+            // A jump in a lane, or a new one without its first, says the same for clocks that stand still while a machine sleeps.
             let cursor = known.insert(batch.lane, batch.n).unwrap_or(0);
-            *slept |= cursor + 1 != batch.n;
+            slept |= cursor + 1 != batch.n;
             for (name, _, last) in &batch.channels {
                 let head = Head {
                     seq: *last,
@@ -168,12 +164,13 @@ impl Sweeper {
                 self.hear(name, epoch, head, cause);
             }
         }
-        if *slept {
+        if slept {
             warn!(
                 "this node has not read the lane log for longer than it reaches: all its channels are checked"
             );
-            self.audit().await?;
-            *slept = false;
+            // From the beginning: as long as the log does not answer, that is tried again.
+            *cursors = None;
+            return Ok(true);
         }
         Ok(more)
     }
