@@ -4,9 +4,10 @@
 use fanfare_wire::Epoch;
 
 use super::{
+    channel::ShardChannel,
     inbox::ConnKey,
     session::Event,
-    shard::{Shard, ShardChannel, key},
+    shard::{Shard, key},
 };
 
 /// Connections that were there when the epoch changed and have not been sent away yet.

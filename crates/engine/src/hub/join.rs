@@ -8,11 +8,12 @@ use std::sync::Arc;
 use fanfare_wire::{ChannelName, Epoch, FormId, Seq};
 
 use super::{
+    channel::ShardChannel,
     conn::Sub,
     cursors::{Cursor, Slot},
     inbox::ConnKey,
     session::{Event, Recovery, Resume, Start},
-    shard::{Shard, ShardChannel, key},
+    shard::{Shard, key},
 };
 use crate::{
     channels::Attachment,

@@ -11,6 +11,7 @@
 //! | `conn` | one connection: its sink, its session, what it has not written yet |
 //! | `cursors` | the dense lists of cursors of a channel |
 //! | `frames` | bytes of several runs as one write, and where a short write ended |
+//! | `channel` | a channel's cursors in a shard, and what they wait for |
 //! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
 //! | `epoch` | a new epoch: cursors go, connections are sent to begin anew |
@@ -20,6 +21,7 @@
 //! | `tasks` | the task that drives a shard of a simulated node |
 //! | `inbox` | how other threads talk to a shard |
 
+mod channel;
 mod conn;
 mod cursors;
 mod drain;

@@ -5,13 +5,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use fanfare_wire::{ChannelName, Epoch, Run, Seq};
+use fanfare_wire::{ChannelName, Epoch};
 use slab::Slab;
 
 use super::{
     Common,
+    channel::ShardChannel,
     conn::{CLOSE_SECONDS_MAX, Conn},
-    cursors::Cursors,
     epoch::Leaving,
     inbox::{ConnKey, Inbox, Message},
     join::Joining,
@@ -19,7 +19,6 @@ use super::{
     sink::Sink,
     wheel::Wheel,
 };
-use crate::channels::Attachment;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 64 << 10;
@@ -56,25 +55,6 @@ pub(crate) struct Shard {
     generation: u32,
     /// Reads of heads so far.
     pub(super) refreshes: u64,
-}
-
-/// A channel with subscribers in this shard.
-pub(crate) struct ShardChannel {
-    pub(super) name: ChannelName,
-    /// `None` until the channel is live on this node.
-    pub(super) attachment: Option<Attachment>,
-    /// What the last pass reached.
-    pub(super) head: Seq,
-    /// News since then.
-    pub(super) fresh: Vec<Arc<Run>>,
-    pub(super) cursors: Cursors,
-    pub(super) joining: Vec<Joining>,
-    /// The read of its head that is under way.
-    pub(super) refreshing: Option<u64>,
-    pub(super) page_waiters: HashMap<u64, Vec<ConnKey>>,
-    pub(super) dirty: bool,
-    /// Somebody works on it: sessions that answer by leaving must not take it away.
-    pub(super) held: bool,
 }
 
 impl Shard {
@@ -498,23 +478,6 @@ impl Shard {
                 found.joining.retain(|joining| joining.conn != conn.key);
             }
             self.drop_if_unused(channel);
-        }
-    }
-}
-
-impl ShardChannel {
-    pub(super) fn new(name: ChannelName) -> Self {
-        Self {
-            name,
-            attachment: None,
-            head: Seq::ZERO,
-            fresh: Vec::new(),
-            cursors: Cursors::default(),
-            joining: Vec::new(),
-            refreshing: None,
-            page_waiters: HashMap::new(),
-            dirty: false,
-            held: false,
         }
     }
 }
