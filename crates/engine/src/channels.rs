@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     epoch::in_one_epoch,
-    heal::{self, Cause},
+    heal::{Cause, Healer},
     hub::{Inbox, Message},
     intake::Intake,
     metrics::Metrics,
@@ -40,6 +40,7 @@ pub(crate) struct Channels {
     /// The epoch of channels that are made from now on. Read under the lock of the stripe that they are put into.
     epoch: Mutex<Epoch>,
     commands: mpsc::UnboundedSender<Command>,
+    healer: Arc<Healer>,
     metrics: Arc<Metrics>,
 }
 
@@ -92,6 +93,7 @@ impl Channels {
             hasher: RandomState::new(),
             epoch: Mutex::new(log.epoch()),
             commands,
+            healer: Healer::new(log, metrics),
             metrics: Arc::clone(metrics),
         });
         task::spawn(attach_all(
@@ -176,6 +178,11 @@ impl Channels {
                 stays
             });
         }
+    }
+
+    /// Fetches what a channel misses: one that [`offer`](Self::offer) or [`hear`](Self::hear) has returned.
+    pub(crate) fn heal(&self, channel: Arc<Channel>, cause: Cause) {
+        self.healer.heal(channel, cause);
     }
 
     /// The names of all of them, sorted.
@@ -457,7 +464,7 @@ async fn attach(
                     continue;
                 };
                 if channel.begin(head) {
-                    heal::spawn(channel, log, &channels.metrics, Cause::Gap);
+                    channels.heal(channel, Cause::Gap);
                 }
             }
         }

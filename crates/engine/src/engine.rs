@@ -18,7 +18,7 @@ use crate::{
     channels::{Attachment, Channels},
     epoch::{Epochs, in_one_epoch, was_replaced},
     heads::Heads,
-    heal::{self, Cause},
+    heal::Cause,
     hub::{
         Common, Event, HistoryQuery, Hub, Inbox, Message, Remote, Upstream,
         session::{Call, HistoryError, HistoryPage},
@@ -429,7 +429,7 @@ impl Upstream for Shards {
             if let Ok((epoch, head)) = &result
                 && let Some(channel) = core.channels.hear(&channel, epoch, *head)
             {
-                heal::spawn(channel, &core.log, &core.metrics, Cause::Audit);
+                core.channels.heal(channel, Cause::Audit);
             }
             inbox.send(Message::Refreshed {
                 channel,

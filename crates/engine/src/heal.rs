@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_wire::{Run, Seq};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::warn;
 
 pub(crate) use crate::metrics::Cause;
@@ -20,27 +20,41 @@ const REORDER_WAIT: Duration = Duration::from_millis(20);
 /// How long to wait after the log did not answer.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// Publications fetched at once.
-const FETCH_MAX: usize = 512;
+const FETCH_MAX: usize = 128;
+/// Reads of the log for healing that run at the same time on a node: a thousand channels that miss something, after Redis
+/// was away, must not become a thousand queries, nor their answers fill the memory.
+pub(crate) const HEAL_READS_MAX: usize = 16;
 
-/// Fetches the channel's holes until there are none. Called in the moment in which the first one was noticed.
-pub(crate) fn spawn(
-    channel: Arc<Channel>,
-    log: &Arc<dyn Log>,
-    metrics: &Arc<Metrics>,
-    cause: Cause,
-) {
-    let (log, metrics) = (Arc::clone(log), Arc::clone(metrics));
-    let known_since = Instant::now();
-    task::spawn(async move {
-        let mut known_since = known_since;
+/// Fetches what channels miss.
+pub(crate) struct Healer {
+    log: Arc<dyn Log>,
+    metrics: Arc<Metrics>,
+    reads: Semaphore,
+}
+
+impl Healer {
+    pub(crate) fn new(log: &Arc<dyn Log>, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            log: Arc::clone(log),
+            metrics: Arc::clone(metrics),
+            reads: Semaphore::new(HEAL_READS_MAX),
+        })
+    }
+
+    /// Fetches the channel's holes until there are none. Called in the moment in which the first one was noticed.
+    pub(crate) fn heal(self: &Arc<Self>, channel: Arc<Channel>, cause: Cause) {
+        task::spawn(Arc::clone(self).run(channel, cause, Instant::now()));
+    }
+
+    async fn run(self: Arc<Self>, channel: Arc<Channel>, cause: Cause, mut known_since: Instant) {
         loop {
             tokio::time::sleep(REORDER_WAIT).await;
             let looked = Instant::now();
             let Some((_, to)) = channel.hole() else {
                 return;
             };
-            let healed = metrics.healed(cause);
-            match fetch(&channel, to, &*log, &healed.publications).await {
+            let healed = self.metrics.healed(cause);
+            match self.fetch(&channel, to, &healed.publications).await {
                 Ok(Fetched::All) => {
                     healed.seconds.record(known_since.elapsed());
                     // What has become known since was not part of it.
@@ -53,7 +67,51 @@ pub(crate) fn spawn(
                 }
             }
         }
-    });
+    }
+
+    /// Fetches what the channel has not let pass yet, up to a number. All of it in one go, holes and what is here already
+    /// alike: when much is lost, a wait for each hole would be overtaken by new ones.
+    async fn fetch(
+        &self,
+        channel: &Channel,
+        to: Seq,
+        fetched: &Counter,
+    ) -> Result<Fetched, LogError> {
+        while let Some(Head { seq: after, .. }) = channel.head()
+            && after < to
+        {
+            let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
+            let range = ReadRange {
+                from: after,
+                limit: missing.min(FETCH_MAX),
+                direction: Direction::Forward,
+            };
+            let closed = |_| LogError("the node is shutting down".to_owned());
+            let _permit = self.reads.acquire().await.map_err(closed)?;
+            let (epoch, publications) =
+                in_one_epoch(&*self.log, |log| log.read(channel.name(), range)).await?;
+            if epoch != *channel.epoch() {
+                return Ok(Fetched::Gone);
+            }
+            if publications
+                .first()
+                .is_none_or(|first| first.seq > after.next())
+            {
+                skip_trimmed(channel, after, &*self.log).await?;
+            }
+            fetched.add(publications.len() as u64);
+            if let Some(run) = Run::new(channel.name().clone(), epoch, publications) {
+                channel.offer(&run);
+            }
+            if channel.head().is_some_and(|head| head.seq <= after) {
+                return Err(LogError(format!(
+                    "it has a hole in {} after {after}",
+                    channel.name()
+                )));
+            }
+        }
+        Ok(Fetched::All)
+    }
 }
 
 enum Fetched {
@@ -61,48 +119,6 @@ enum Fetched {
     All,
     /// The log has another epoch: what is missing is gone, and so is the channel as this node knew it.
     Gone,
-}
-
-/// Fetches what the channel has not let pass yet, up to a number. All of it in one go, holes and what is here already
-/// alike: when much is lost, a wait for each hole would be overtaken by new ones.
-async fn fetch(
-    channel: &Channel,
-    to: Seq,
-    log: &dyn Log,
-    fetched: &Counter,
-) -> Result<Fetched, LogError> {
-    while let Some(Head { seq: after, .. }) = channel.head()
-        && after < to
-    {
-        let missing = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
-        let range = ReadRange {
-            from: after,
-            limit: missing.min(FETCH_MAX),
-            direction: Direction::Forward,
-        };
-        let (epoch, publications) =
-            in_one_epoch(log, |log| log.read(channel.name(), range)).await?;
-        if epoch != *channel.epoch() {
-            return Ok(Fetched::Gone);
-        }
-        if publications
-            .first()
-            .is_none_or(|first| first.seq > after.next())
-        {
-            skip_trimmed(channel, after, log).await?;
-        }
-        fetched.add(publications.len() as u64);
-        if let Some(run) = Run::new(channel.name().clone(), epoch, publications) {
-            channel.offer(&run);
-        }
-        if channel.head().is_some_and(|head| head.seq <= after) {
-            return Err(LogError(format!(
-                "it has a hole in {} after {after}",
-                channel.name()
-            )));
-        }
-    }
-    Ok(Fetched::All)
 }
 
 /// Retention was faster than healing: what it removed is given up.

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     channels::Channels,
     epoch::Epochs,
-    heal::{self, Cause},
+    heal::Cause,
     hub::{Event, Remote},
     load::Load,
     metrics::Metrics,
@@ -226,7 +226,7 @@ impl Lane {
         let runs = runs(drafts, committed);
         for run in &runs {
             if let Some(channel) = self.channels.offer(run) {
-                heal::spawn(channel, &self.log, &self.metrics, Cause::Gap);
+                self.channels.heal(channel, Cause::Gap);
             }
         }
         let mut duplicates = 0;

@@ -3,7 +3,7 @@
 //!
 //! A node that is [started](crate::Engine::start) within a [`Scope`] runs all its parts, the shards of its hub included,
 //! as tasks of that scope, on tokio's clock; with that clock paused and a runtime of one thread, what a node does depends
-//! on nothing but what it is told. Nothing of this exists in a server: it is compiled for tests only.
+//! on nothing but what it is told. It is compiled for tests only, and does nothing outside of a scope.
 
 use std::{
     cell::RefCell,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::{
     channels::{ATTACH_BATCH_MAX, Channels},
     epoch::{Epochs, in_one_epoch},
-    heal::{self, Cause},
+    heal::Cause,
     metrics::Metrics,
     port::{Bus, BusEvent, BusEvents, BusHealth, Head, LaneCursors, Log, LogError},
     task,
@@ -188,7 +188,7 @@ impl Sweeper {
 
     fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head, cause: Cause) {
         if let Some(channel) = self.channels.hear(name, epoch, head) {
-            heal::spawn(channel, &self.log, &self.metrics, cause);
+            self.channels.heal(channel, cause);
         }
     }
 }
@@ -199,7 +199,7 @@ impl BusEvents for Sweeper {
             BusEvent::Hint(hint) => {
                 self.metrics.hints.add(1);
                 if let Some(channel) = self.channels.offer(&hint.run) {
-                    heal::spawn(channel, &self.log, &self.metrics, Cause::Gap);
+                    self.channels.heal(channel, Cause::Gap);
                 }
             }
             BusEvent::Gap => self.at_once.notify_one(),

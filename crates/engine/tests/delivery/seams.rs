@@ -215,3 +215,30 @@ fn the_bus_is_not_kept_busy_by_a_channel_that_could_not_be_made_live() {
     wait_for(|| metrics.hints.value() > 0);
     assert_eq!(metrics.hints.value(), 1);
 }
+
+#[test]
+fn however_many_channels_miss_something_few_reads_run_at_once() {
+    const CHANNELS: u64 = 60;
+    /// `HEAL_READS_MAX` of the engine.
+    const READS_MAX: usize = 16;
+    let cluster = Cluster::start(2);
+    let mut client = cluster.client(1);
+    let names: Vec<String> = (0..CHANNELS).map(|at| format!("room{at}")).collect();
+    for name in &names {
+        client.subscribe(name, From::Live);
+    }
+    cluster.gates.reads.close();
+    cluster.lose_hints(true);
+    for name in &names {
+        cluster.publish(0, name, 10);
+    }
+    wait_for(|| cluster.gates.reads.waiting() == READS_MAX);
+    for name in &names {
+        cluster.publish(0, name, 10);
+        assert!(cluster.gates.reads.waiting() <= READS_MAX);
+    }
+    cluster.gates.reads.open();
+    for name in &names {
+        client.expect(name, Seq(1), Seq(2));
+    }
+}
