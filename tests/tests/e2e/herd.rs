@@ -137,6 +137,18 @@ fn there_is_room_for_so_many_however_many_come_at_once() {
     assert_eq!(again.len(), ROOM);
 }
 
+#[test]
+fn who_may_not_read_takes_nobodys_turn() {
+    let node = start("connections_per_second = 1\nconnections_burst = 1\n");
+    let address = node.address();
+    for _ in 0..20 {
+        let stranger = [("authorization", "Bearer nonsense")];
+        let refused = get_path(address, "/events?channel=channel", &stranger);
+        assert_eq!(refused.status, 401, "{}", refused.text());
+    }
+    Stream::open(address, &["channel"], None).expect("ready");
+}
+
 fn start(config: &str) -> Node {
     servers::start(NodeOptions {
         config: Some(config.to_owned()),
