@@ -68,7 +68,7 @@ impl LocalError {
     /// True when PostgreSQL ended because processes of an earlier one still use its data.
     pub(crate) fn is_data_in_use(&self) -> bool {
         matches!(self, Self::Ended { output, .. }
-            if output.contains("pre-existing shared memory block is still in use"))
+            if output.contains("pre-existing shared memory block"))
     }
 
     /// True when `mount` was refused.
@@ -85,5 +85,23 @@ impl LocalError {
             }
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_that_is_still_used_is_known_by_what_postgres_says() {
+        let ended = |output: &str| LocalError::Ended {
+            program: "postgres".to_owned(),
+            status: "exit status: 1".to_owned(),
+            output: output.to_owned(),
+        };
+        let used =
+            "FATAL:  pre-existing shared memory block (key 10092610, ID 1900600) is still in use";
+        assert!(ended(used).is_data_in_use());
+        assert!(!ended("FATAL:  could not bind IPv4 address").is_data_in_use());
     }
 }

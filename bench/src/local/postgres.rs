@@ -348,7 +348,12 @@ fn launch(
     data: &Path,
 ) -> Result<Process, LocalError> {
     let log_path = dir.join(LOG_FILE);
-    let log = File::create(&log_path)
+    // Appended to: sessions of a server that was killed may write to it still.
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .and_then(|log| log.set_len(0).map(|()| log))
         .map_err(|source| LocalError::io("write the log of postgres", source))?;
     let mut command = Command::new(programs.join("postgres"));
     Account::apply(account, &mut command);

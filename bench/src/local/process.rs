@@ -21,7 +21,7 @@ use crate::system::children;
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Bytes of a log shown in an error.
-const LOG_TAIL_BYTES: usize = 2_000;
+const LOG_TAIL_BYTES: usize = 8_000;
 
 /// A running (or ended) child process.
 #[derive(Debug)]
