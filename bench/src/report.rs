@@ -5,10 +5,31 @@
 //! slowing the generator down.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
+use crate::error::BenchError;
+
 pub use crate::verify::StreamFaults;
+
+/// Writes a report as JSON for people and programs, a line at its end.
+///
+/// # Errors
+/// [`BenchError::Report`] when the file cannot be written.
+pub(crate) fn write_json(path: &Path, report: &impl Serialize) -> Result<(), BenchError> {
+    let written = serde_json::to_vec_pretty(report)
+        .map_err(std::io::Error::from)
+        .and_then(|mut text| {
+            text.push(b'\n');
+            fs::write(path, text)
+        });
+    written.map_err(|source| BenchError::Report {
+        path: path.to_owned(),
+        source,
+    })
+}
 
 /// The whole report of one benchmark.
 #[derive(Debug, Clone, Serialize)]

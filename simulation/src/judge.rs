@@ -506,9 +506,6 @@ impl State {
 
 impl Held {
     fn truth(&mut self, channel: &str) -> &mut Truth {
-        if !self.channels.contains_key(channel) {
-            self.channels.insert(channel.to_owned(), Truth::default());
-        }
         self.channels.entry(channel.to_owned()).or_default()
     }
 }

@@ -21,6 +21,22 @@ pub fn run_over_ws(client: &mut Client, channel: &str, first: u64, last: u64) ->
         .collect()
 }
 
+/// Reads a channel's whole history off a client that has been subscribed from its beginning, and compares the data.
+///
+/// # Panics
+/// At the first push that is not the next publication, or if any of them differs.
+#[track_caller]
+pub fn all_over_ws(client: &mut Client, channel: &str, history: &History) {
+    let received = run_over_ws(client, channel, 1, history.head);
+    assert!(
+        history
+            .publications
+            .iter()
+            .map(|one| &one.data)
+            .eq(&received)
+    );
+}
+
 /// As [`run_over_ws`], of a stream that has this one channel.
 ///
 /// # Panics

@@ -33,7 +33,7 @@ use serde::Serialize;
 use crate::error::BenchError;
 use crate::faults::outcome::RowReport;
 use crate::faults::row::Row;
-use crate::report::Machine;
+use crate::report::{Machine, write_json};
 use crate::system;
 
 /// The report in the folder of a run.
@@ -134,11 +134,7 @@ fn write_reports(
         machine,
         rows,
     };
-    let path = folder.join(REPORT_FILE);
-    let text = serde_json::to_vec_pretty(&report)
-        .map_err(std::io::Error::from)
-        .and_then(|text| fs::write(&path, text));
-    text.map_err(|source| BenchError::Report { path, source })?;
+    write_json(&folder.join(REPORT_FILE), &report)?;
     match &args.markdown {
         Some(path) => write_markdown(path, &table::markdown(rows, machine)),
         None => Ok(()),

@@ -1,6 +1,5 @@
 //! From the command line to what the parts need, and from what they found to the report.
 
-use std::fs;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -15,7 +14,7 @@ use crate::fleet::{Credentials, Fleet, FleetOptions, PER_SOURCE_ADDRESS};
 use crate::history::{self, Reader, Recorder};
 use crate::progress::Progress;
 use crate::publish::{Plan, RetryPolicy};
-use crate::report::{GeneratorUse, Report, Verdict};
+use crate::report::{GeneratorUse, Report, Verdict, write_json};
 use crate::system;
 use crate::table;
 use crate::target::Target;
@@ -324,16 +323,7 @@ pub(crate) fn conclude(mut report: Report, output: &OutputArgs) -> Result<(), Be
     // Whoever read the table may have gone; the verdict is told all the same.
     let _ = std::io::stdout().write_all(table::render(&report).as_bytes());
     if let Some(path) = &output.json {
-        let written = serde_json::to_vec_pretty(&report)
-            .map_err(std::io::Error::from)
-            .and_then(|mut text| {
-                text.push(b'\n');
-                fs::write(path, text)
-            });
-        written.map_err(|source| BenchError::Report {
-            path: path.clone(),
-            source,
-        })?;
+        write_json(path, &report)?;
     }
     if report.verdict.passed {
         Ok(())

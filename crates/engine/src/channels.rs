@@ -142,22 +142,23 @@ impl Channels {
         }
     }
 
-    /// Takes publications from anywhere. Returns the channel if it has a hole to be fetched and nobody does it yet.
-    pub(crate) fn offer(&self, run: &Arc<Run>) -> Option<Arc<Channel>> {
-        let channel = self.get(run.channel())?;
-        channel.offer(run).then_some(channel)
+    /// Takes publications from anywhere. A hole that they leave is fetched.
+    pub(crate) fn offer(&self, run: &Arc<Run>) {
+        if let Some(channel) = self.get(run.channel())
+            && channel.offer(run)
+        {
+            self.healer.heal(channel, Cause::Gap);
+        }
     }
 
-    /// Hears how far a channel reaches in an epoch. Returns the channel if it has a hole to be fetched and nobody does it
-    /// yet.
-    pub(crate) fn hear(
-        &self,
-        name: &ChannelName,
-        epoch: &Epoch,
-        head: Head,
-    ) -> Option<Arc<Channel>> {
-        let channel = self.get(name)?;
-        (channel.epoch == *epoch && channel.hear(head)).then_some(channel)
+    /// Hears how far a channel reaches in an epoch. What is missing up to there is fetched, and counted under `cause`.
+    pub(crate) fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head, cause: Cause) {
+        if let Some(channel) = self.get(name)
+            && channel.epoch == *epoch
+            && channel.hear(head)
+        {
+            self.healer.heal(channel, cause);
+        }
     }
 
     /// The epoch of channels that are made now.
@@ -178,11 +179,6 @@ impl Channels {
                 stays
             });
         }
-    }
-
-    /// Fetches what a channel misses: one that [`offer`](Self::offer) or [`hear`](Self::hear) has returned.
-    pub(crate) fn heal(&self, channel: Arc<Channel>, cause: Cause) {
-        self.healer.heal(channel, cause);
     }
 
     /// The names of all of them, sorted.
@@ -464,7 +460,7 @@ async fn attach(
                     continue;
                 };
                 if channel.begin(head) {
-                    channels.heal(channel, Cause::Gap);
+                    channels.healer.heal(channel, Cause::Gap);
                 }
             }
         }

@@ -426,10 +426,8 @@ impl Upstream for Shards {
         let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
         task::spawn(async move {
             let result = core.head(&channel).await;
-            if let Ok((epoch, head)) = &result
-                && let Some(channel) = core.channels.hear(&channel, epoch, *head)
-            {
-                core.channels.heal(channel, Cause::Audit);
+            if let Ok((epoch, head)) = &result {
+                core.channels.hear(&channel, epoch, *head, Cause::Audit);
             }
             inbox.send(Message::Refreshed {
                 channel,

@@ -16,7 +16,6 @@ use tokio::{
 use crate::{
     channels::Channels,
     epoch::Epochs,
-    heal::Cause,
     hub::{Event, Remote},
     load::Load,
     metrics::Metrics,
@@ -225,9 +224,7 @@ impl Lane {
         let epoch = &committed.epoch;
         let runs = runs(drafts, committed);
         for run in &runs {
-            if let Some(channel) = self.channels.offer(run) {
-                self.channels.heal(channel, Cause::Gap);
-            }
+            self.channels.offer(run);
         }
         let mut duplicates = 0;
         for (reply, outcome) in replies.into_iter().zip(&committed.outcomes) {

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare_wire::{ChannelName, Epoch};
+use fanfare_wire::Epoch;
 use tokio::{
     sync::Notify,
     time::{self, Instant},
@@ -161,7 +161,7 @@ impl Sweeper {
                     seq: *last,
                     ..Head::default()
                 };
-                self.hear(name, epoch, head, cause);
+                self.channels.hear(name, epoch, head, cause);
             }
         }
         if slept {
@@ -180,16 +180,10 @@ impl Sweeper {
         for names in self.channels.names().chunks(ATTACH_BATCH_MAX) {
             let (epoch, heads) = in_one_epoch(&*self.log, |log| log.heads(names)).await?;
             for (name, head) in names.iter().zip(heads) {
-                self.hear(name, &epoch, head, Cause::Audit);
+                self.channels.hear(name, &epoch, head, Cause::Audit);
             }
         }
         Ok(())
-    }
-
-    fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head, cause: Cause) {
-        if let Some(channel) = self.channels.hear(name, epoch, head) {
-            self.channels.heal(channel, cause);
-        }
     }
 }
 
@@ -198,9 +192,7 @@ impl BusEvents for Sweeper {
         match event {
             BusEvent::Hint(hint) => {
                 self.metrics.hints.add(1);
-                if let Some(channel) = self.channels.offer(&hint.run) {
-                    self.channels.heal(channel, Cause::Gap);
-                }
+                self.channels.offer(&hint.run);
             }
             BusEvent::Gap => self.at_once.notify_one(),
             BusEvent::Down => {

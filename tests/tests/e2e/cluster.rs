@@ -6,7 +6,7 @@ use std::thread;
 
 use fanfare_bench::local::NodeOptions;
 use fanfare_tests::api::Api;
-use fanfare_tests::expect::{dense, run_over_sse, run_over_ws};
+use fanfare_tests::expect::{all_over_ws, dense, run_over_sse, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
 use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
@@ -114,14 +114,7 @@ fn a_hanging_node_holds_nobody_up() {
     dense(&history);
     assert_eq!(history.head, 2 * COUNT);
     for client in &mut clients {
-        let received = run_over_ws(client, "channel", 1, history.head);
-        assert!(
-            history
-                .publications
-                .iter()
-                .map(|one| &one.data)
-                .eq(&received)
-        );
+        all_over_ws(client, "channel", &history);
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use fanfare_bench::local::{Node, Postgres, Session, SmallDisk};
 use fanfare_tests::api::{Api, Published, Refusal};
-use fanfare_tests::expect::{dense, run_over_ws};
+use fanfare_tests::expect::{all_over_ws, dense, run_over_ws};
 use fanfare_tests::servers;
 use fanfare_tests::wait::eventually;
 use fanfare_tests::ws::{Client, meanwhile};
@@ -81,14 +81,7 @@ fn a_node_that_is_stopped_and_woken_holds_nobody_up_and_reorders_nothing() {
             .collect();
         assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
     }
-    let received = run_over_ws(&mut client, "channel", 1, history.head);
-    assert!(
-        history
-            .publications
-            .iter()
-            .map(|one| &one.data)
-            .eq(&received)
-    );
+    all_over_ws(&mut client, "channel", &history);
     assert!(sleeper.ended().is_none(), "{}", sleeper.stderr());
 }
 
@@ -252,14 +245,7 @@ fn a_full_disk_refuses_publishes_and_loses_none() {
         let found = &history.publications[published.offset as usize - 1].data;
         assert_eq!(found, data, "offset {}", published.offset);
     }
-    let received = run_over_ws(&mut client, "channel", 1, history.head);
-    assert!(
-        history
-            .publications
-            .iter()
-            .map(|one| &one.data)
-            .eq(&received)
-    );
+    all_over_ws(&mut client, "channel", &history);
     for node in &mut nodes {
         assert!(node.ended().is_none(), "{}", node.stderr());
     }

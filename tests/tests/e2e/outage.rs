@@ -6,7 +6,7 @@ use std::thread;
 
 use fanfare_bench::local::{Node, NodeOptions, Postgres};
 use fanfare_tests::api::{Api, Refusal};
-use fanfare_tests::expect::{dense, run_over_ws};
+use fanfare_tests::expect::{all_over_ws, dense, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
 use fanfare_tests::wait::eventually;
 use fanfare_tests::ws::Client;
@@ -154,14 +154,7 @@ fn postgres_crashing_under_publishers_that_retry() {
         let found = &history.publications[offset as usize - 1].data;
         assert_eq!(found, &json!(key), "offset {offset}");
     }
-    let received = run_over_ws(&mut client, "channel", 1, history.head);
-    assert!(
-        history
-            .publications
-            .iter()
-            .map(|one| &one.data)
-            .eq(&received)
-    );
+    all_over_ws(&mut client, "channel", &history);
 }
 
 /// Publishes its keys one after the other, each through one node and the next until it is acknowledged.

@@ -1,9 +1,7 @@
 //! PostgreSQL dying, hanging, full, slow or locked.
 
-use std::time::{Duration, Instant};
-
-use crate::faults::probe::Told;
 use crate::faults::row::{Load, Row, RowError};
+use crate::faults::rows::full_disk;
 use crate::faults::scene::{DATABASE, Layout, PUBLICATIONS};
 use crate::faults::stage::Stage;
 use crate::proxy::{Faults, PathFaults};
@@ -193,38 +191,13 @@ const DISK_FULL: Row = Row {
 };
 
 fn disk_full(stage: &mut Stage<'_>) -> Result<(), RowError> {
-    let (message, told) = stage.fault("the disk is full", |stage| {
-        stage.scene.disk()?.fill()?;
-        // Until then commits fit into files that are there already.
-        let begun = Instant::now();
-        loop {
-            let (message, told) = stage.publish(0);
-            if !matches!(told, Told::Acknowledged { .. }) {
-                stage.tell("first refusal after", begun.elapsed().as_secs_f64(), "s");
-                stage.rest(stage.pick(4.0, 1.0));
-                stage.scene.disk()?.relieve()?;
-                return Ok((message, told));
-            }
-            if begun.elapsed() > Duration::from_secs(60) {
-                stage.scene.disk()?.relieve()?;
-                return Err(RowError::NoEffect("it still commits".to_owned()));
-            }
-        }
-    })?;
+    let rest = stage.pick(4.0, 1.0);
+    let refused = full_disk::fill_and_relieve(stage, rest)?;
     if stage.scene.postgres()?.ended().is_some() {
         stage.note("PostgreSQL ended by itself and was started again");
         stage.scene.postgres()?.restart()?;
     }
-    let begun = Instant::now();
-    let address = stage.scene.address(0);
-    stage.finish_publish(&message, told, address)?;
-    stage.at_most(
-        "acknowledged again",
-        begun.elapsed().as_secs_f64(),
-        "s",
-        10.0,
-    );
-    Ok(())
+    full_disk::finish(stage, refused, 10.0)
 }
 
 const SLOW_FLUSH: Row = Row {

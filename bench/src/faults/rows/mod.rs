@@ -2,6 +2,7 @@
 
 mod clients;
 mod database;
+mod full_disk;
 mod machine;
 mod network;
 mod nodes;

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use crate::faults::probe::Told;
 use crate::faults::row::{Load, Row, RowError, scaled};
+use crate::faults::rows::full_disk;
 use crate::faults::scene::Layout;
 use crate::faults::stage::Stage;
 use crate::history::{LogPage, read_log};
@@ -37,33 +36,13 @@ const DISK_FULL: Row = Row {
 };
 
 fn disk_full(stage: &mut Stage<'_>) -> Result<(), RowError> {
-    let (message, told) = stage.fault("the disk is full", |stage| {
-        stage.scene.disk()?.fill()?;
-        let begun = Instant::now();
-        loop {
-            let (message, told) = stage.publish(0);
-            if !matches!(told, Told::Acknowledged { .. }) {
-                stage.tell("first refusal after", begun.elapsed().as_secs_f64(), "s");
-                stage.rest(stage.pick(3.0, 1.0));
-                stage.scene.disk()?.relieve()?;
-                return Ok((message, told));
-            }
-            if begun.elapsed() > Duration::from_secs(60) {
-                stage.scene.disk()?.relieve()?;
-                return Err(RowError::NoEffect("it still commits".to_owned()));
-            }
-        }
-    })?;
+    let rest = stage.pick(3.0, 1.0);
+    let refused = full_disk::fill_and_relieve(stage, rest)?;
     if stage.scene.nodes[0].ended().is_some() {
         stage.note("the node stopped by itself and was started again");
         stage.scene.nodes[0].restart()?;
     }
-    let begun = Instant::now();
-    let address = stage.scene.address(0);
-    stage.finish_publish(&message, told, address)?;
-    let took = begun.elapsed().as_secs_f64();
-    stage.at_most("acknowledged again", took, "s", 5.0);
-    Ok(())
+    full_disk::finish(stage, refused, 5.0)
 }
 
 const DAMAGED: Row = Row {
