@@ -10,6 +10,7 @@
 //! | [`publication`] | a message before and after its commit |
 //! | [`run`] | consecutive publications of one channel, encoded once per wire form |
 //! | [`hint`] | the frame that nodes send each other over the bus |
+//! | [`news`] | what is told now or never: typing, joins, leaves |
 //! | [`ws`] | RFC 6455 server side framing |
 //! | [`centrifuge`] | the Centrifuge client protocol in JSON |
 //! | [`sse`] | server-sent events and their positions |
@@ -17,6 +18,7 @@
 pub mod centrifuge;
 pub mod hint;
 pub mod name;
+pub mod news;
 pub mod position;
 pub mod publication;
 pub mod run;
@@ -26,6 +28,7 @@ pub mod sse;
 pub mod ws;
 
 pub use name::{ChannelName, NameError};
+pub use news::{News, NewsBody};
 pub use position::{Epoch, Seq};
 pub use publication::{Draft, Json, JsonError, Millis, Publication};
 pub use run::{Encoded, Form, FormId, Run};

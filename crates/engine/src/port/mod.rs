@@ -5,6 +5,8 @@
 
 pub mod bus;
 pub mod log;
+pub mod state;
+pub mod tables;
 
 use std::{future::Future, pin::Pin};
 
@@ -13,6 +15,9 @@ pub use log::{
     AppendError, Committed, Direction, Head, KEY_BYTES_MAX, LaneBatch, LaneCursors, LaneId, Log,
     LogError, NodeRecord, Outcome, ReadRange, Retention, Trimmed,
 };
+
+pub use state::State;
+pub use tables::Tables;
 
 /// A boxed future, as the ports return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
