@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use crate::{
     channels::{Attachment, Channels},
     epoch::{Epochs, in_one_epoch, was_replaced},
+    follow::{self, Follower},
     heads::Heads,
     heal::Cause,
     hub::{
@@ -220,6 +221,14 @@ impl Engine {
         readers: &[(ChannelName, Option<Seq>)],
     ) -> Result<Vec<Head>, LogError> {
         self.core.heads(epoch, readers).await
+    }
+
+    /// Gives a channel's publications to `follower`, from the oldest that the log has, in order and without a hole, for as
+    /// long as the node lives.
+    pub fn follow(&self, channel: ChannelName, follower: Follower) {
+        let core = &self.core;
+        let (log, channels) = (Arc::clone(&core.log), Arc::clone(&core.channels));
+        follow::spawn(log, channels, &core.epochs, channel, follower);
     }
 
     /// The nodes that were heard of lately.

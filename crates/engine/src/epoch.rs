@@ -89,6 +89,14 @@ impl Epochs {
         state.announce();
     }
 
+    /// Tells one more of the epoch from now on.
+    pub(crate) fn also_tell(&self, inbox: &Arc<Inbox>) {
+        let mut state = self.state();
+        state.shards.push(Arc::clone(inbox));
+        // It may have changed since the inbox was made.
+        inbox.send(state.news());
+    }
+
     /// Looks whether the log has another epoch now, and follows it. Called whenever the log was heard of.
     pub(crate) fn check(&self) {
         let mut state = self.state();
@@ -117,10 +125,14 @@ impl Epochs {
 impl State {
     fn announce(&self) {
         for shard in &self.shards {
-            shard.send(Message::NewEpoch {
-                epoch: self.epoch.clone(),
-                window_seconds: RESET_WINDOW_SECONDS,
-            });
+            shard.send(self.news());
+        }
+    }
+
+    fn news(&self) -> Message {
+        Message::NewEpoch {
+            epoch: self.epoch.clone(),
+            window_seconds: RESET_WINDOW_SECONDS,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | fan out | `channels`, `intake`, `ring` | whatever the news came by, each publication passes once and in order |
 //! | heal | `sweep`, `heal` | what the bus lost is found in the lane log and fetched from the log |
 //! | start anew | `epoch` | a database that was restored is another log: nothing of before is mixed with it |
+//! | follow | [`follow`] | a reader inside the node, for what every node must know |
 //! | deliver | [`hub`] | cursors move forward over ring and log; every socket is given the same bytes |
 //!
 //! The engine names no HTTP, SQL or Redis: those stand behind the [ports](port) or in front of the [`Engine`]. Nothing
@@ -19,6 +20,7 @@ mod channels;
 pub mod contract;
 pub mod engine;
 mod epoch;
+pub mod follow;
 mod heads;
 mod heal;
 pub mod hub;

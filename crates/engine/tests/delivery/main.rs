@@ -2,6 +2,7 @@
 //! order, whatever the bus loses, however slowly it reads, and wherever it comes back.
 
 mod epoch;
+mod follower;
 mod gate;
 mod herd;
 mod line;
