@@ -6,6 +6,9 @@ use fanfare_engine::port::Retention;
 use fanfare_wire::ChannelName;
 use serde::Deserialize;
 
+/// The namespace of the server's own channels: nobody reaches them from outside.
+pub const RESERVED_NAMESPACE: &str = "_fanfare";
+
 /// Who may do something in a channel. Tokens can grant more, never less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +53,9 @@ impl ChannelRules {
     /// The options of a channel; `None` if its namespace does not exist.
     #[must_use]
     pub fn of(&self, channel: &ChannelName) -> Option<&ChannelOptions> {
+        if channel.namespace() == RESERVED_NAMESPACE {
+            return None;
+        }
         if !channel.as_str().contains(':') {
             return Some(&self.outside);
         }

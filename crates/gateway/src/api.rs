@@ -27,7 +27,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::Gateway;
+use crate::{Gateway, sessions::Revocation, token::USER_BYTES_MAX, unix_seconds};
 
 /// Channels of one broadcast.
 const BROADCAST_CHANNELS_MAX: usize = 1000;
@@ -127,7 +127,43 @@ pub(crate) async fn info(State(gateway): State<Arc<Gateway>>) -> Response {
     }))
 }
 
+/// `POST /api/revoke`.
+pub(crate) async fn revoke(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+    let request: RevokeRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
+    };
+    let revocation = match request {
+        RevokeRequest {
+            user: Some(user),
+            session: None,
+        } if (1..=USER_BYTES_MAX).contains(&user.len()) => Revocation::User {
+            user,
+            until: unix_seconds(),
+        },
+        RevokeRequest {
+            user: None,
+            session: Some(session),
+        } if (1..=USER_BYTES_MAX).contains(&session.len()) => Revocation::Session { session },
+        _ => return answer(Err(errors::BAD_REQUEST.into())),
+    };
+    match revocation.draft() {
+        Ok(draft) => {
+            let result = gateway.engine.publish(draft).await;
+            answer(published(result).and_then(|_| to_json(&serde_json::Map::new())))
+        }
+        Err(_) => answer(Err(errors::BAD_REQUEST.into())),
+    }
+}
+
 // === Requests and results ===
+
+/// Whose tokens are no longer valid: exactly one of both.
+#[derive(Deserialize)]
+struct RevokeRequest {
+    user: Option<String>,
+    session: Option<String>,
+}
 
 /// A publish names one channel, a broadcast several.
 #[derive(Deserialize)]

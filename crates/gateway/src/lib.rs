@@ -20,6 +20,7 @@ pub mod health;
 pub mod listener;
 mod metrics;
 mod origin;
+pub mod sessions;
 pub mod sse;
 pub mod token;
 
@@ -41,7 +42,7 @@ use fanfare_wire::{
     Form, FormId, centrifuge::WebSocketJson, sse::EventStream, sse::EventStreamOfMany,
 };
 
-use crate::{access::ChannelRules, door::Door, token::TokenVerifier};
+use crate::{access::ChannelRules, door::Door, sessions::Sessions, token::TokenVerifier};
 
 pub use origin::AllowedOrigins;
 
@@ -101,20 +102,23 @@ pub struct Gateway {
     engine: Arc<Engine>,
     started: Instant,
     door: Door,
+    sessions: Arc<Sessions>,
     accept_errors: Arc<AtomicU64>,
 }
 
 impl Gateway {
-    /// Gateways in front of an engine that was started with [`forms`].
+    /// Gateways in front of an engine that was started with [`forms`]. Must be called within a tokio runtime.
     #[must_use]
-    pub fn new(config: GatewayConfig, engine: Arc<Engine>) -> Arc<Self> {
+    pub fn new(mut config: GatewayConfig, engine: Arc<Engine>) -> Arc<Self> {
         let door = Door::new(
             config.connections_max,
             config.connections_per_second,
             config.connections_burst,
         );
+        let sessions = Sessions::start(config.tokens.take(), &engine);
         Arc::new(Self {
             config,
+            sessions,
             engine,
             started: Instant::now(),
             door,
@@ -130,6 +134,7 @@ impl Gateway {
             .route("/broadcast", post(api::broadcast))
             .route("/history", post(api::history))
             .route("/info", post(api::info))
+            .route("/revoke", post(api::revoke))
             .fallback(api::unknown)
             .method_not_allowed_fallback(api::not_allowed)
             .layer(middleware::from_fn_with_state(Arc::clone(self), api::guard))
@@ -144,6 +149,12 @@ impl Gateway {
             .with_state(Arc::clone(self))
             .merge(pages)
             .layer(middleware::from_fn_with_state(Arc::clone(self), protect))
+    }
+
+    /// Who a token says that somebody is, and whether it was revoked.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// From now on the node is not ready, and new connections are turned away. What is there goes on.

@@ -62,6 +62,11 @@ impl Collector for Snapshot {
             .into_iter()
             .chain(delivered(metrics))
             .chain(read(metrics))
+            .chain([(
+                "tokens_known",
+                "Connection tokens that were verified before",
+                self.gateway.sessions.hits(),
+            )])
             .chain((self.gateway.config.counters)());
         for (name, help, value) in counters {
             put(&mut encoder, name, help, &ConstCounter::new(value))?;
@@ -83,6 +88,7 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
     let metrics = gateway.engine.metrics();
     let (waiting, waiting_bytes) = gateway.engine.waiting();
     let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+    let revocations = gateway.sessions.revocation_count();
     let uptime = gateway.started.elapsed().as_secs();
     let bus_up = gateway.engine.bus_health() != BusHealth::Down;
     vec![
@@ -115,6 +121,11 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
             "publishes_waiting_bytes",
             "What they weigh",
             size(waiting_bytes),
+        ),
+        (
+            "revocations",
+            "Users and sessions whose tokens are revoked",
+            size(revocations),
         ),
         (
             "uptime_seconds",

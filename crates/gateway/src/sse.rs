@@ -36,7 +36,7 @@ use crate::{
     access::Standing,
     door::Seat,
     listener::Handle,
-    token::{ConnectionClaims, Seconds},
+    token::{ConnectionClaims, Seconds, TokenError},
     unix_seconds,
 };
 
@@ -93,17 +93,18 @@ async fn open(
     // Who may not read at all takes nobody's turn at the door: a token costs less to check than a stream to open.
     let claims = identify(gateway, headers)?;
     for channel in &asked.channels {
-        may_read(gateway, claims.as_ref(), channel)?;
+        may_read(gateway, claims.as_deref(), channel)?;
     }
     let seat = gateway.door.admit()?;
-    let beginning = begin(gateway, claims.as_ref(), asked).await?;
+    let beginning = begin(gateway, claims.as_deref(), asked).await?;
     let (pipe, body) = pipe::pipe(handle);
     let session = StreamSession {
         _seat: seat,
         many: beginning.positions.channels().len() > 1,
         positions: beginning.positions,
         notices: beginning.notices,
-        expires: claims.and_then(|claims| claims.exp),
+        gateway: Arc::clone(gateway),
+        claims,
     };
     gateway
         .engine
@@ -146,7 +147,10 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
 }
 
 /// Who asks. Tokens come in the `Authorization` header only: addresses are logged.
-fn identify(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<ConnectionClaims>, Wrong> {
+fn identify(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<ConnectionClaims>>, Refusal> {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
@@ -155,19 +159,17 @@ fn identify(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<ConnectionC
         None => Err((
             StatusCode::UNAUTHORIZED,
             "send a connection token: Authorization: Bearer <token>",
-        )),
-        Some(token) => {
-            let tokens = gateway.config.tokens.as_ref();
-            let tokens =
-                tokens.ok_or((StatusCode::UNAUTHORIZED, "this server has no token_secret"))?;
-            match tokens.connection(token, unix_seconds()) {
-                Ok(claims) => Ok(Some(claims)),
-                Err(_) => Err((
-                    StatusCode::UNAUTHORIZED,
-                    "the token is invalid or has expired",
-                )),
-            }
-        }
+        )
+            .into()),
+        Some(token) => match gateway.sessions.connection(token) {
+            Ok(claims) => Ok(Some(claims)),
+            Err(TokenError::NotYet) => Err(gateway.door.turn_away_without_log().into()),
+            Err(TokenError::Expired | TokenError::Invalid(_)) => Err((
+                StatusCode::UNAUTHORIZED,
+                "the token is invalid, revoked or has expired",
+            )
+                .into()),
+        },
     }
 }
 
@@ -311,13 +313,24 @@ struct StreamSession {
     positions: Positions,
     /// What has to be said before the first message.
     notices: Vec<u8>,
-    expires: Option<Seconds>,
+    gateway: Arc<Gateway>,
+    /// What the token said with which it was opened.
+    claims: Option<Arc<ConnectionClaims>>,
 }
 
 impl StreamSession {
+    fn expires(&self) -> Option<Seconds> {
+        self.claims.as_ref().and_then(|claims| claims.exp)
+    }
+
+    fn is_revoked(&self) -> bool {
+        let claims = self.claims.as_ref();
+        claims.is_some_and(|claims| self.gateway.sessions.is_revoked(claims))
+    }
+
     fn wake(&self, cx: &mut Context<'_>) {
         let left = self
-            .expires
+            .expires()
             .map(|expires| (expires - unix_seconds()).max(1));
         let left = left
             .and_then(|left| u32::try_from(left).ok())
@@ -330,6 +343,11 @@ impl StreamSession {
 
 impl Session for StreamSession {
     fn on_open(&mut self, cx: &mut Context<'_>) {
+        if self.is_revoked() {
+            // Since its token was looked at.
+            cx.request(Request::Close);
+            return;
+        }
         // Clients that lose their server together do not come back together.
         put_retry(cx.out);
         cx.out.append(&mut self.notices);
@@ -389,11 +407,12 @@ impl Session for StreamSession {
             }
             Event::Wake
                 if self
-                    .expires
+                    .expires()
                     .is_some_and(|expires| expires <= unix_seconds()) =>
             {
                 cx.request(Request::Close);
             }
+            Event::Recheck if self.is_revoked() => cx.request(Request::Close),
             Event::Wake => {
                 cx.out.extend_from_slice(b": \n\n");
                 self.wake(cx);
@@ -404,7 +423,7 @@ impl Session for StreamSession {
                 cx.request(Request::Close);
             }
             Event::Stalled => cx.request(Request::Close),
-            Event::Published { .. } | Event::History { .. } => {}
+            Event::Published { .. } | Event::History { .. } | Event::Recheck => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Client tokens: JWTs signed with HMAC-SHA-256, as Centrifugo's and with the same claims.
 //!
 //! A *connection token* says who a client is; a *subscription token* lets one user into one channel. Both carry `sub`
-//! (the user, empty for anonymous), and may carry `exp`, `nbf`, `iat` and `info`. The presence of `channel` tells them
+//! (the user, empty for anonymous), and may carry `exp`, `nbf`, `iat`, `jti` (the session) and `info`. The presence of `channel` tells them
 //! apart: neither kind is taken for the other. Audience and issuer are not looked at: whoever has the secret is trusted.
 //!
 //! The time is passed in; nothing here reads a clock or keeps state. Any algorithm but HS256, `none` included, is refused.
@@ -40,6 +40,8 @@ pub struct ConnectionClaims {
     pub exp: Option<Seconds>,
     /// When it was signed.
     pub iat: Option<Seconds>,
+    /// The session that the token belongs to: what is revoked together. At most [`USER_BYTES_MAX`] bytes.
+    pub jti: Option<String>,
     /// What is told to others about the connection.
     pub info: Option<Json>,
     /// Channels that the connection may subscribe to without a subscription token.
@@ -68,6 +70,9 @@ pub enum TokenError {
     /// It was never valid, or is not for this use. The reason never repeats the token.
     #[error("token is not valid: {0}")]
     Invalid(&'static str),
+    /// This node does not know yet which tokens are revoked. Try again in a moment.
+    #[error("tokens cannot be judged yet; try again in a moment")]
+    NotYet,
 }
 
 /// Checks tokens against one secret.
@@ -117,6 +122,7 @@ impl TokenVerifier {
             sub: claims.sub,
             exp,
             iat,
+            jti: claims.jti,
             info,
             channels,
         })
@@ -158,6 +164,13 @@ impl TokenVerifier {
             .claims;
         if claims.sub.len() > USER_BYTES_MAX {
             return Err(TokenError::Invalid("its user name is too long"));
+        }
+        if claims
+            .jti
+            .as_ref()
+            .is_some_and(|jti| jti.len() > USER_BYTES_MAX)
+        {
+            return Err(TokenError::Invalid("its session name is too long"));
         }
         if seconds(claims.nbf.as_ref())?.is_some_and(|nbf| nbf > now + CLOCK_SKEW_SECONDS) {
             return Err(TokenError::Invalid("it is not valid yet"));
@@ -220,6 +233,7 @@ impl TokenSigner {
             exp: claims.exp.map(Number::from),
             nbf: None,
             iat: claims.iat.map(Number::from),
+            jti: claims.jti.clone(),
             info: raw(claims.info.as_ref())?,
             channel: None,
             channels: channels.collect(),
@@ -240,6 +254,7 @@ impl TokenSigner {
             exp: claims.exp.map(Number::from),
             nbf: None,
             iat: Some(iat.into()),
+            jti: None,
             info: raw(claims.info.as_ref())?,
             channel: Some(claims.channel.as_str().to_owned()),
             channels: Vec::new(),
@@ -278,6 +293,8 @@ struct Claims {
     nbf: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iat: Option<Number>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     info: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -43,6 +43,9 @@ pub(crate) struct TokenArgs {
     /// User that it is for; without it, an anonymous one
     #[arg(long, value_name = "USER", default_value = "")]
     pub(crate) user: String,
+    /// Session that it belongs to: the tokens of one are revoked together
+    #[arg(long, value_name = "SESSION", conflicts_with = "channel")]
+    pub(crate) session: Option<String>,
     /// Make a subscription token, for this channel
     #[arg(long, value_name = "CHANNEL")]
     pub(crate) channel: Option<String>,

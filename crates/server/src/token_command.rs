@@ -58,6 +58,7 @@ pub(crate) fn sign(arguments: &TokenArgs, now: Seconds) -> Result<String, TokenC
         sub,
         exp,
         iat: Some(now),
+        jti: arguments.session.clone(),
         info,
         channels,
     };
@@ -90,6 +91,7 @@ mod tests {
         TokenArgs {
             secret: SECRET.to_owned().into(),
             user: "ann".to_owned(),
+            session: None,
             channel: None,
             expires_in: Some(60),
             info: Some("{\"a\":1}".to_owned()),

@@ -37,6 +37,8 @@ use crate::{
 const REDIS_PREFIX: &str = "fanfare";
 /// How long clients that wait for answers may stay after the drain window.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the start waits for the list of revoked tokens.
+const REVOCATIONS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests under way, and publishes that were taken, may take at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last bytes may take to reach clients after the drain.
@@ -91,6 +93,13 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         Arc::clone(&engine),
     );
     let router = gateway.router(pages::router());
+    // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
+    if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
+        .await
+        .is_err()
+    {
+        warn!("the revoked tokens are not known yet; no token is accepted until they are");
+    }
     // The one line on standard output: whoever started the server waits for it.
     println!("listening on http://{address}");
     info!("listening on http://{address}");

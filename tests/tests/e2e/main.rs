@@ -20,6 +20,7 @@ mod limits;
 mod outage;
 mod position;
 mod retention;
+mod revocation;
 mod slow_reader;
 mod stall;
 mod start;

@@ -65,6 +65,8 @@ pub(crate) enum Message {
     Hangup(ConnKey),
     /// The log has a new epoch: nothing of before counts. Connections are sent away, spread over some seconds.
     NewEpoch { epoch: Epoch, window_seconds: u32 },
+    /// Every session looks again at what it was granted.
+    Recheck,
     /// Send away a share of the connections: as many slices, this one included, are left for all of them; 0: all of
     /// them, whatever they wait for.
     Drain { slices: u32 },

@@ -129,6 +129,13 @@ impl Hub {
         });
     }
 
+    /// Has every session look again at what it was granted: [`Event::Recheck`].
+    pub fn recheck(&self) {
+        for inbox in &self.inboxes {
+            inbox.send(Message::Recheck);
+        }
+    }
+
     /// Sends away at once whoever is left, answered or not.
     pub fn drain_rest(&self) {
         for inbox in &self.inboxes {

@@ -243,6 +243,8 @@ pub enum Event {
     Reset,
     /// The peer has taken nothing for as long as the node waits: the session says good-bye.
     Stalled,
+    /// What was granted may have been taken back: the session looks again.
+    Recheck,
     /// The node is shutting down: the session says good-bye.
     Drain,
 }

@@ -143,6 +143,7 @@ impl Shard {
                     epoch,
                     window_seconds,
                 } => self.new_epoch(epoch, window_seconds),
+                Message::Recheck => self.recheck(),
                 Message::Drain { slices } => self.drain_slice(slices),
             }
         }
@@ -286,6 +287,13 @@ impl Shard {
         self.call(conn.index, |session, cx| session.on_event(event, cx));
         self.leave_if_answered(conn.index);
         self.queue_read_if_paused(conn.index);
+    }
+
+    fn recheck(&mut self) {
+        let all: Vec<u32> = self.conns.iter().map(|(_, conn)| conn.key.index).collect();
+        for index in all {
+            self.call(index, |session, cx| session.on_event(Event::Recheck, cx));
+        }
     }
 
     /// Gives bytes to the session, together with what it had left.

@@ -1,5 +1,7 @@
 //! Who a client is: what its connection token says, and until when.
 
+use std::sync::Arc;
+
 use fanfare_wire::{
     ChannelName, Json,
     centrifuge::{Disconnect, ErrorCode, disconnects, errors},
@@ -8,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway,
-    token::{Seconds, TokenError},
+    token::{ConnectionClaims, Seconds, TokenError},
     unix_seconds,
 };
 
@@ -18,12 +20,8 @@ pub(super) const EXPIRY_GRACE_SECONDS: Seconds = 25;
 /// A client that has introduced itself.
 pub(super) struct Client {
     pub(super) id: Uuid,
-    /// From its token; empty for an anonymous one.
-    pub(super) user: Box<str>,
-    pub(super) info: Option<Json>,
-    /// Channels that its token lets it subscribe to.
-    pub(super) channels: Box<[ChannelName]>,
-    pub(super) expires: Option<Seconds>,
+    /// What its token says; `None` for an anonymous one.
+    pub(super) claims: Option<Arc<ConnectionClaims>>,
 }
 
 /// How a command ends that is not simply answered.
@@ -47,45 +45,47 @@ impl From<Disconnect> for Failure {
 impl Gateway {
     /// Who a connection token says that a client is.
     pub(super) fn identify(&self, token: &str) -> Result<Client, Failure> {
-        let anonymous = || Client {
+        let client = |claims| Client {
             id: Uuid::new_v4(),
-            user: "".into(),
-            info: None,
-            channels: [].into(),
-            expires: None,
+            claims,
         };
         if token.is_empty() {
             return if self.config.open {
-                Ok(anonymous())
+                Ok(client(None))
             } else {
                 Err(disconnects::INVALID_TOKEN.into())
             };
         }
-        let tokens = self
-            .config
-            .tokens
-            .as_ref()
-            .ok_or(disconnects::INVALID_TOKEN)?;
-        match tokens.connection(token, unix_seconds()) {
-            Ok(claims) => Ok(Client {
-                user: claims.sub.into(),
-                info: claims.info,
-                channels: claims.channels.into(),
-                expires: claims.exp,
-                ..anonymous()
-            }),
+        match self.sessions.connection(token) {
+            Ok(claims) => Ok(client(Some(claims))),
             Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED.into()),
+            Err(TokenError::NotYet) => Err(errors::INTERNAL.into()),
             Err(TokenError::Invalid(_)) => Err(disconnects::INVALID_TOKEN.into()),
         }
     }
 }
 
 impl Client {
+    /// From its token; empty for an anonymous one.
+    pub(super) fn user(&self) -> &str {
+        self.claims.as_ref().map_or("", |claims| &claims.sub)
+    }
+
+    /// Channels that its token lets it subscribe to.
+    pub(super) fn channels(&self) -> &[ChannelName] {
+        self.claims.as_ref().map_or(&[], |claims| &claims.channels)
+    }
+
+    /// Until when its token is valid.
+    pub(super) fn expires(&self) -> Option<Seconds> {
+        self.claims.as_ref().and_then(|claims| claims.exp)
+    }
+
     /// What is told to others about a publication's sender.
     pub(super) fn publisher_info(&self) -> Json {
-        let user = serde_json::Value::from(&*self.user);
+        let user = serde_json::Value::from(self.user());
         let mut text = format!("{{\"user\":{user},\"client\":\"{}\"", self.id).into_bytes();
-        if let Some(info) = &self.info {
+        if let Some(info) = self.claims.as_ref().and_then(|claims| claims.info.as_ref()) {
             text.extend_from_slice(b",\"conn_info\":");
             text.extend_from_slice(info.as_bytes());
         }

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     access::{Access, ChannelOptions, Standing},
     token::{Seconds, TokenError},
-    unix_seconds,
 };
 
 impl ClientSession {
@@ -31,12 +30,11 @@ impl ClientSession {
         let Some(client) = &mut self.client else {
             return Err(disconnects::BAD_REQUEST.into());
         };
-        if fresh.user != client.user {
+        if fresh.user() != client.user() {
             return Err(disconnects::INVALID_TOKEN.into());
         }
-        client.expires = fresh.expires;
-        client.channels = fresh.channels;
-        let (name, ttl) = (client.id.to_string(), ttl(client.expires));
+        client.claims = fresh.claims;
+        let (name, ttl) = (client.id.to_string(), ttl(client.expires()));
         reply(cx, |out| Reply::new(id, out).refresh("refresh", &name, ttl));
         Ok(())
     }
@@ -64,7 +62,7 @@ impl ClientSession {
     pub(super) fn is_authenticated(&self) -> bool {
         self.client
             .as_ref()
-            .is_some_and(|client| !client.user.is_empty())
+            .is_some_and(|client| !client.user().is_empty())
     }
 
     pub(super) fn access(
@@ -109,21 +107,15 @@ impl ClientSession {
             return Err(errors::UNAUTHORIZED);
         };
         if !token.is_empty() {
-            let tokens = self
-                .gateway
-                .config
-                .tokens
-                .as_ref()
-                .ok_or(errors::PERMISSION_DENIED)?;
-            let claims = tokens
-                .subscription(token, unix_seconds())
-                .and_then(|claims| {
-                    claims.permit(&client.user, channel)?;
-                    Ok(claims)
-                });
+            let claims = self.gateway.sessions.subscription(token);
+            let claims = claims.and_then(|claims| {
+                claims.permit(client.user(), channel)?;
+                Ok(claims)
+            });
             return match claims {
                 Ok(claims) => Ok(claims.exp),
                 Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED),
+                Err(TokenError::NotYet) => Err(errors::INTERNAL),
                 Err(TokenError::Invalid(_)) => Err(errors::PERMISSION_DENIED),
             };
         }
@@ -131,7 +123,7 @@ impl ClientSession {
             authenticated: self.is_authenticated(),
             subscribed: false,
         };
-        let granted = access.permits(standing) || client.channels.contains(channel);
+        let granted = access.permits(standing) || client.channels().contains(channel);
         if granted {
             Ok(None)
         } else {

@@ -155,7 +155,7 @@ impl ClientSession {
     ) -> Result<(), Failure> {
         let client = self.gateway.identify(&request.token)?;
         let name = client.id.to_string();
-        let ttl = ttl(client.expires);
+        let ttl = ttl(client.expires());
         let seed = client.id.as_bytes()[0];
         self.client = Some(Box::new(client));
         let config = &self.gateway.config;
@@ -365,6 +365,18 @@ impl ClientSession {
         });
     }
 
+    /// Something was revoked: perhaps what this client came with.
+    fn on_recheck(&self) -> Result<(), Disconnect> {
+        let claims = self
+            .client
+            .as_ref()
+            .and_then(|client| client.claims.as_ref());
+        match claims.is_some_and(|claims| self.gateway.sessions.is_revoked(claims)) {
+            true => Err(disconnects::INVALID_TOKEN),
+            false => Ok(()),
+        }
+    }
+
     // === Time ===
 
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
@@ -372,7 +384,7 @@ impl ClientSession {
         if self
             .client
             .as_ref()
-            .is_some_and(|client| has_expired(client.expires, now))
+            .is_some_and(|client| has_expired(client.expires(), now))
         {
             return Err(disconnects::CONNECTION_EXPIRED);
         }
@@ -416,7 +428,7 @@ impl ClientSession {
         self.deadline = Instant::now() + Duration::from_secs(u64::from(seconds));
         let expiries = self.subs.iter().map(|sub| sub.expires);
         let next = expiries
-            .chain([self.client.as_ref().and_then(|client| client.expires)])
+            .chain([self.client.as_ref().and_then(|client| client.expires())])
             .flatten()
             .min();
         let until = next.map(|next| {
@@ -523,6 +535,7 @@ impl Session for ClientSession {
                 Ok(())
             }
             Event::Wake => self.on_wake(cx),
+            Event::Recheck => self.on_recheck(),
             Event::Stalled => Err(disconnects::SLOW),
             Event::Drain => Err(disconnects::SHUTDOWN),
             // The client connects and subscribes again with its positions, and is told that they cannot be recovered.

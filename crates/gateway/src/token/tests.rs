@@ -106,6 +106,7 @@ fn what_is_signed_here_verifies_here() {
         sub: "ü".into(),
         exp: Some(NOW + 60),
         iat: Some(NOW),
+        jti: Some("session".into()),
         info: Some(Json::parse(b"{\"a\":[1, 2]}").unwrap()),
         channels: vec![channel("a"), channel("b:c")],
     };

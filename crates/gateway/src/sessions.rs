@@ -1,0 +1,400 @@
+//! Sessions: a token is verified once and remembered; a revocation ends what was opened with it, at once and on all nodes.
+//!
+//! A revocation matters: it must not be lost with a cache, and must hold while Redis is away. So it is a publication like
+//! any other, in a channel that no client reaches ([`REVOCATIONS`]): committed before it is acknowledged, heard by every node
+//! within milliseconds, healed by the sweep, and read from its beginning by a node that starts. Until a node has read all
+//! of them it accepts no token.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use fanfare_engine::{Engine, follow::Followed};
+use fanfare_wire::{ChannelName, Draft, Json, NameError, Publication};
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    token::{ConnectionClaims, Seconds, SubscriptionClaims, TokenError, TokenVerifier},
+    unix_seconds,
+};
+
+/// The channel of the revocations; its namespace is nobody's but the server's.
+pub const REVOCATIONS: &str = "_fanfare:revocations";
+
+/// Verified tokens that a node remembers, at least half of them and at most all.
+pub const VERIFIED_MAX: usize = 65_536;
+
+/// What is no longer valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Revocation {
+    /// All tokens of a user that were signed up to a second.
+    User {
+        /// The user (`sub`).
+        user: String,
+        /// The last second (`iat`); tokens that do not say when they were signed are older than any.
+        until: Seconds,
+    },
+    /// The tokens of one session.
+    Session {
+        /// The session (`jti`).
+        session: String,
+    },
+}
+
+/// Verifies tokens, and knows which are revoked.
+pub struct Sessions {
+    verifier: Option<TokenVerifier>,
+    verified: Mutex<Verified>,
+    revoked: Mutex<Revoked>,
+    /// All revocations that there were at the start are known.
+    caught_up: watch::Sender<bool>,
+    /// Rung after a revocation.
+    bell: Notify,
+    hits: AtomicU64,
+}
+
+/// Tokens by their digest, in two generations: when the young ones are as many as may be, the old ones go.
+#[derive(Default)]
+struct Verified {
+    young: HashMap<[u8; 32], Arc<ConnectionClaims>>,
+    old: HashMap<[u8; 32], Arc<ConnectionClaims>>,
+}
+
+#[derive(Default)]
+struct Revoked {
+    users: HashMap<String, Seconds>,
+    sessions: HashMap<String, ()>,
+}
+
+impl Sessions {
+    /// Sessions of a node. Begins to read the revocations at once, and has open connections looked at after each.
+    pub(crate) fn start(verifier: Option<TokenVerifier>, engine: &Arc<Engine>) -> Arc<Self> {
+        let sessions = Arc::new(Self::new(verifier));
+        match revocations() {
+            Ok(channel) => {
+                let told = Arc::clone(&sessions);
+                engine.follow(
+                    channel,
+                    Box::new(move |followed| told.on_followed(followed)),
+                );
+            }
+            // Without them no token is accepted.
+            Err(error) => error!(%error, "the channel of the revocations has an impossible name"),
+        }
+        let (told, engine) = (Arc::clone(&sessions), Arc::downgrade(engine));
+        tokio::spawn(async move {
+            loop {
+                told.bell.notified().await;
+                let Some(engine) = engine.upgrade() else {
+                    return;
+                };
+                engine.hub().recheck();
+            }
+        });
+        sessions
+    }
+
+    fn new(verifier: Option<TokenVerifier>) -> Self {
+        Self {
+            verifier,
+            verified: Mutex::default(),
+            revoked: Mutex::default(),
+            caught_up: watch::Sender::new(false),
+            bell: Notify::new(),
+            hits: AtomicU64::new(0),
+        }
+    }
+
+    /// Who a connection token says that a client is.
+    ///
+    /// # Errors
+    /// [`TokenError`]: it is not valid, no longer valid, or cannot be judged yet.
+    pub fn connection(&self, token: &str) -> Result<Arc<ConnectionClaims>, TokenError> {
+        let verifier = self.verifier()?;
+        let now = unix_seconds();
+        let digest = digest_of(token);
+        let known = self.verified().get(&digest);
+        let claims = match known {
+            Some(claims) => {
+                self.hits.fetch_add(1, Relaxed);
+                claims
+            }
+            None => {
+                let claims = Arc::new(verifier.connection(token, now)?);
+                self.verified().put(digest, Arc::clone(&claims));
+                claims
+            }
+        };
+        if claims.exp.is_some_and(|exp| now >= exp) {
+            return Err(TokenError::Expired);
+        }
+        match self.is_revoked(&claims) {
+            true => Err(TokenError::Invalid("it was revoked")),
+            false => Ok(claims),
+        }
+    }
+
+    /// What a subscription token grants. Those of a revoked user are of no use: it has no connection.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
+        self.verifier()?.subscription(token, unix_seconds())
+    }
+
+    /// Whether what was opened with these claims must end.
+    #[must_use]
+    pub fn is_revoked(&self, claims: &ConnectionClaims) -> bool {
+        self.revoked().holds(claims)
+    }
+
+    /// Waits until tokens can be judged: all revocations that there were at the start are known.
+    pub async fn ready(&self) {
+        // It fails only if the sender is gone, and that is here.
+        let _ = self.caught_up.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// How many users and sessions are revoked.
+    pub(crate) fn revocation_count(&self) -> usize {
+        let revoked = self.revoked();
+        revoked.users.len() + revoked.sessions.len()
+    }
+
+    /// How many times a token was known already.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Relaxed)
+    }
+
+    fn verifier(&self) -> Result<&TokenVerifier, TokenError> {
+        let verifier = self.verifier.as_ref();
+        let verifier = verifier.ok_or(TokenError::Invalid("this server has no token_secret"))?;
+        match *self.caught_up.borrow() {
+            true => Ok(verifier),
+            false => Err(TokenError::NotYet),
+        }
+    }
+
+    fn on_followed(&self, followed: Followed) {
+        match followed {
+            Followed::Publication(publication) => self.on_publication(&publication),
+            Followed::CaughtUp => {
+                self.caught_up.send_replace(true);
+                self.bell.notify_one();
+            }
+            // What was revoked in a log that was put back stays revoked on the nodes that have heard of it.
+            Followed::Reset => {}
+        }
+    }
+
+    fn on_publication(&self, publication: &Publication) {
+        match serde_json::from_slice(publication.data.as_bytes()) {
+            Ok(revocation) => {
+                info!(seq = %publication.seq, "a revocation");
+                self.revoked().add(revocation);
+                if *self.caught_up.borrow() {
+                    self.bell.notify_one();
+                }
+            }
+            Err(error) => {
+                warn!(%error, seq = %publication.seq, "a revocation of a form that this version does not know");
+            }
+        }
+    }
+
+    fn verified(&self) -> MutexGuard<'_, Verified> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, Revoked> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Revocation {
+    /// The message that revokes it everywhere once it is committed.
+    ///
+    /// # Errors
+    /// If it cannot be written down.
+    pub(crate) fn draft(&self) -> Result<Draft, RevocationError> {
+        let channel = revocations()?;
+        let data = Json::parse(&serde_json::to_vec(self)?)?;
+        Ok(Draft::new(channel, Uuid::now_v7(), data))
+    }
+}
+
+/// A revocation that cannot be written down.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevocationError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Encode(#[from] serde_json::Error),
+    #[error(transparent)]
+    Json(#[from] fanfare_wire::JsonError),
+}
+
+impl Verified {
+    fn get(&mut self, digest: &[u8; 32]) -> Option<Arc<ConnectionClaims>> {
+        if let Some(claims) = self.young.get(digest) {
+            return Some(Arc::clone(claims));
+        }
+        let claims = self.old.remove(digest)?;
+        self.put(*digest, Arc::clone(&claims));
+        Some(claims)
+    }
+
+    fn put(&mut self, digest: [u8; 32], claims: Arc<ConnectionClaims>) {
+        if self.young.len() >= VERIFIED_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(digest, claims);
+    }
+}
+
+impl Revoked {
+    fn add(&mut self, revocation: Revocation) {
+        match revocation {
+            Revocation::User { user, until } => {
+                let known = self.users.entry(user).or_insert(until);
+                *known = until.max(*known);
+            }
+            Revocation::Session { session } => {
+                self.sessions.insert(session, ());
+            }
+        }
+    }
+
+    fn holds(&self, claims: &ConnectionClaims) -> bool {
+        let signed = claims.iat.unwrap_or(Seconds::MIN);
+        let user = self.users.get(&claims.sub);
+        let session = claims.jti.as_ref();
+        user.is_some_and(|until| signed <= *until)
+            || session.is_some_and(|session| self.sessions.contains_key(session))
+    }
+}
+
+fn revocations() -> Result<ChannelName, NameError> {
+    ChannelName::parse(REVOCATIONS)
+}
+
+/// Tokens are not kept, so that no dump of memory holds them for longer than their request.
+fn digest_of(token: &str) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, token.as_bytes());
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_wire::Seq;
+
+    use super::*;
+    use crate::token::TokenSigner;
+
+    fn claims(user: &str, session: Option<&str>, iat: Option<Seconds>) -> ConnectionClaims {
+        ConnectionClaims {
+            sub: user.to_owned(),
+            exp: None,
+            iat,
+            jti: session.map(str::to_owned),
+            info: None,
+            channels: Vec::new(),
+        }
+    }
+
+    fn sessions() -> Sessions {
+        let sessions = Sessions::new(Some(TokenVerifier::new(b"secret")));
+        sessions.on_followed(Followed::CaughtUp);
+        sessions
+    }
+
+    fn revoke(sessions: &Sessions, revocation: &Revocation) {
+        let draft = revocation.draft().unwrap();
+        sessions.on_followed(Followed::Publication(Publication {
+            seq: Seq(1),
+            id: draft.id,
+            time: 0,
+            data: draft.data,
+            info: None,
+            tags: None,
+        }));
+    }
+
+    #[test]
+    fn a_user_is_revoked_up_to_a_second_and_a_session_for_good() {
+        let sessions = sessions();
+        let revocation = Revocation::User {
+            user: "ada".to_owned(),
+            until: 100,
+        };
+        revoke(&sessions, &revocation);
+        assert!(sessions.is_revoked(&claims("ada", None, Some(100))));
+        assert!(sessions.is_revoked(&claims("ada", None, None)));
+        assert!(!sessions.is_revoked(&claims("ada", None, Some(101))));
+        assert!(!sessions.is_revoked(&claims("bob", None, Some(1))));
+        let session = "s1".to_owned();
+        revoke(&sessions, &Revocation::Session { session });
+        assert!(sessions.is_revoked(&claims("bob", Some("s1"), Some(1_000))));
+        assert!(!sessions.is_revoked(&claims("bob", Some("s2"), Some(1_000))));
+    }
+
+    #[test]
+    fn a_token_that_is_remembered_is_still_judged() {
+        let sessions = sessions();
+        let signer = TokenSigner::new(b"secret");
+        let now = unix_seconds();
+        let token = signer
+            .sign_connection(&claims("ada", None, Some(now)))
+            .unwrap();
+        assert_eq!(sessions.connection(&token).unwrap().sub, "ada");
+        assert_eq!(sessions.hits(), 0);
+        assert_eq!(sessions.connection(&token).unwrap().sub, "ada");
+        assert_eq!(sessions.hits(), 1);
+        let revocation = Revocation::User {
+            user: "ada".to_owned(),
+            until: now,
+        };
+        revoke(&sessions, &revocation);
+        assert!(sessions.connection(&token).is_err());
+        let other = TokenSigner::new(b"other").sign_connection(&claims("ada", None, None));
+        assert!(sessions.connection(&other.unwrap()).is_err());
+    }
+
+    #[test]
+    fn no_token_is_accepted_before_all_revocations_are_known() {
+        let sessions = Sessions::new(Some(TokenVerifier::new(b"secret")));
+        let token = TokenSigner::new(b"secret")
+            .sign_connection(&claims("ada", None, None))
+            .unwrap();
+        assert_eq!(sessions.connection(&token), Err(TokenError::NotYet));
+        sessions.on_followed(Followed::CaughtUp);
+        assert!(sessions.connection(&token).is_ok());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_used_stay() {
+        let mut verified = Verified::default();
+        let one = Arc::new(claims("ada", None, None));
+        let digest = |number: u32| {
+            let mut digest = [0; 32];
+            digest[..4].copy_from_slice(&number.to_le_bytes());
+            digest
+        };
+        for number in 0..u32::try_from(VERIFIED_MAX * 2).unwrap() {
+            verified.put(digest(number), Arc::clone(&one));
+            assert!(verified.get(&digest(0)).is_some(), "{number}");
+            assert!(verified.young.len() + verified.old.len() <= VERIFIED_MAX + 1);
+        }
+        assert!(verified.get(&digest(1)).is_none());
+    }
+}
