@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
+    memory::tables::NoTables,
     port::Retention,
     simulation::{Scope, Turn},
 };
@@ -63,7 +64,8 @@ impl Place {
         let log = Arc::new(world.database.join());
         let bus = Arc::new(world.network.join(&scope));
         let form = Box::new(LineForm::new(world.plan.breach));
-        let started = scope.enter(|| Engine::start(config, log, bus, vec![form]));
+        let started =
+            scope.enter(|| Engine::start(config, log, bus, Arc::new(NoTables), vec![form]));
         match started {
             Ok(engine) => {
                 let mut state = self.state();

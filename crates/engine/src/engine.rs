@@ -28,11 +28,14 @@ use crate::{
     pages::Pages,
     port::{
         AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange,
-        Retention,
+        Retention, Tables, TablesError, TransactError, Transaction,
+        tables::{Migration, Row, Value},
     },
     publish::{PublishError, Published, Publisher, Reply},
+    spread::Spread,
     sweep::Sweeper,
     task,
+    transact::{Done, Transactor},
 };
 
 /// Most publications that one history query returns.
@@ -82,6 +85,7 @@ struct Core {
     bus: Arc<dyn Bus>,
     channels: Arc<Channels>,
     publisher: Publisher,
+    transactor: Transactor,
     heads: Heads,
     pages: Arc<Pages>,
     epochs: Arc<Epochs>,
@@ -91,7 +95,7 @@ struct Core {
 }
 
 impl Engine {
-    /// Starts a node on its log and bus. `forms` are the wire forms that gateways name by their index. Must be called
+    /// Starts a node on its log and bus, and on the tables that its apps keep beside the log. `forms` are the wire forms that gateways name by their index. Must be called
     /// within a tokio runtime; the node ends with it.
     ///
     /// # Errors
@@ -100,6 +104,7 @@ impl Engine {
         config: EngineConfig,
         log: Arc<dyn Log>,
         bus: Arc<dyn Bus>,
+        tables: Arc<dyn Tables>,
         forms: Vec<Box<dyn Form>>,
     ) -> io::Result<Arc<Self>> {
         let EngineConfig {
@@ -118,13 +123,14 @@ impl Engine {
             Arc::clone(&pages),
             Arc::clone(&metrics),
         );
-        let publisher = Publisher::start(
-            Arc::clone(&log),
-            Arc::clone(&bus),
-            Arc::clone(&channels),
-            Arc::clone(&epochs),
-            Arc::clone(&metrics),
-        );
+        let spread = Arc::new(Spread {
+            bus: Arc::clone(&bus),
+            channels: Arc::clone(&channels),
+            epochs: Arc::clone(&epochs),
+            metrics: Arc::clone(&metrics),
+        });
+        let transactor = Transactor::new(tables, Arc::clone(&spread), Arc::clone(&metrics));
+        let publisher = Publisher::start(Arc::clone(&log), spread, Arc::clone(&metrics));
         Sweeper::start(
             Arc::clone(&log),
             Arc::clone(&bus),
@@ -138,6 +144,7 @@ impl Engine {
             bus,
             channels,
             publisher,
+            transactor,
             pages,
             epochs,
             metrics: Arc::clone(&metrics),
@@ -199,6 +206,39 @@ impl Engine {
             results.push(answer.await.unwrap_or_else(unanswered));
         }
         results
+    }
+
+    /// Commits an app's rows and publications together; returns after the commit is flushed. What was taken runs to its
+    /// end even if this future is dropped.
+    ///
+    /// # Errors
+    /// [`TransactError`]: nothing was committed, unless it says that the outcome is not known.
+    pub async fn transact(&self, transaction: Transaction) -> Result<Done, TransactError> {
+        self.core.transactor.transact(transaction).await
+    }
+
+    /// Reads an app's rows with a `SELECT`, as committed when the call was made or later.
+    ///
+    /// # Errors
+    /// [`TablesError`]: the database does not answer, or refuses the statement.
+    pub async fn query(
+        &self,
+        sql: &'static str,
+        params: Vec<Value>,
+    ) -> Result<Vec<Row>, TablesError> {
+        self.core.transactor.tables().query(sql, params).await
+    }
+
+    /// Brings an app's tables to their newest form. Every node calls it before anything else of the app.
+    ///
+    /// # Errors
+    /// [`TablesError`]: the database does not answer, or the tables cannot be brought up to date.
+    pub async fn migrate(
+        &self,
+        app: &'static str,
+        migrations: &'static [Migration],
+    ) -> Result<(), TablesError> {
+        self.core.transactor.tables().migrate(app, migrations).await
     }
 
     /// Reads a channel's history.
@@ -272,9 +312,10 @@ impl Engine {
         (publisher.waiting(), publisher.waiting_bytes())
     }
 
-    /// Waits until every publish that was taken is committed or refused.
+    /// Waits until every publish and every transaction that was taken is committed or refused.
     pub async fn flushed(&self) {
         self.core.publisher.flushed().await;
+        self.core.transactor.flushed().await;
     }
 }
 

@@ -6,6 +6,8 @@
 //! | --- | --- | --- |
 //! | publish | [`publish`] | the node's lane gathers drafts, commits them as one batch, acknowledges, hints |
 //! | commit | [`port::log`] | the log numbers and stores them: the only truth |
+//! | transact | [`transact`] | an app's rows commit together with its publications |
+//! | spread | `spread` | what is committed goes to this node's subscribers and, as a hint, to the others |
 //! | fan out | `channels`, `intake`, `ring` | whatever the news came by, each publication passes once and in order |
 //! | heal | `sweep`, `heal` | what the bus lost is found in the lane log and fetched from the log |
 //! | start anew | `epoch` | a database that was restored is another log: nothing of before is mixed with it |
@@ -34,11 +36,14 @@ pub mod publish;
 mod ring;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod spread;
 mod sweep;
 mod task;
 #[cfg(test)]
 mod testing;
+pub mod transact;
 
 pub use engine::{Engine, EngineConfig, HISTORY_LIMIT_MAX, Readiness};
 pub use metrics::Metrics;
 pub use publish::{PublishError, Published};
+pub use transact::Done;

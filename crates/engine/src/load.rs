@@ -73,8 +73,18 @@ impl Load {
     /// The log has answered.
     pub(crate) fn batch_ends(&self, now: Instant) {
         let since = self.in_flight_since.swap(0, Relaxed);
-        let took = self.micros_at(now).saturating_sub(since);
-        // Only the lane writes it.
+        self.took(self.micros_at(now).saturating_sub(since));
+    }
+
+    /// One of several that run at once has ended, after a time; `more` are still at it.
+    pub(crate) fn one_ends(&self, took: Duration, more: bool, now: Instant) {
+        self.took(micros(took));
+        let since = if more { self.micros_at(now).max(1) } else { 0 };
+        self.in_flight_since.store(since, Relaxed);
+    }
+
+    fn took(&self, took: u64) {
+        // Where several end at once one of them may not count.
         let mean = self.batch_micros.load(Relaxed);
         let mean = (mean * (SMOOTHING - 1) + took) / SMOOTHING;
         self.batch_micros.store(mean, Relaxed);
@@ -88,6 +98,11 @@ impl Load {
     /// In how many milliseconds the `waiting` drafts are likely to be gone.
     pub(crate) fn retry_ms(&self, waiting: usize, now: Instant) -> u32 {
         let batches = (waiting / BATCH_DRAFTS_MAX).max(self.bytes() / BATCH_BYTES_MAX) + 1;
+        self.retry_after(batches, now)
+    }
+
+    /// In how many milliseconds so many batches are likely to be gone.
+    pub(crate) fn retry_after(&self, batches: usize, now: Instant) -> u32 {
         let mean = self.batch_micros.load(Relaxed);
         let expected = mean.saturating_mul(u64::try_from(batches).unwrap_or(u64::MAX));
         // A log that hangs is expected to hang for as long again.

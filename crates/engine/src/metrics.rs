@@ -87,6 +87,20 @@ pub struct Metrics {
     pub batches: Counter,
     /// From the moment a batch is handed to the log to its commit.
     pub commit_seconds: Histogram,
+    /// Transactions of apps that were committed.
+    pub transactions: Counter,
+    /// Those that had been committed before, by the idempotency key of a draft.
+    pub transactions_duplicate: Counter,
+    /// Those whose guards did not hold, or that met a row that was there already.
+    pub transactions_refused: Counter,
+    /// Those refused because too many, or too many bytes, waited.
+    pub transactions_busy: Counter,
+    /// Those that failed with the database, or because of a mistake in a statement.
+    pub transactions_failed: Counter,
+    /// Of these, those of which nobody knows whether they were committed.
+    pub transactions_unknown: Counter,
+    /// From the moment a transaction is taken to its outcome.
+    pub transaction_seconds: Histogram,
     /// Frames handed to sockets, complete ones.
     pub deliveries: Counter,
     /// Writes to sockets.

@@ -4,9 +4,9 @@
 //! under load hundreds share one flush. What is committed goes to the node's own subscribers first, then to the
 //! publisher, then to the other nodes as a hint; none of these steps can undo the one before.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Run, Seq, hint::Hint};
+use fanfare_wire::{Draft, Epoch, Millis, Seq};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -14,12 +14,11 @@ use tokio::{
 };
 
 use crate::{
-    channels::Channels,
-    epoch::Epochs,
     hub::{Event, Remote},
     load::Load,
     metrics::Metrics,
-    port::{AppendError, Bus, BusHealth, Committed, Log},
+    port::{AppendError, Committed, Log, Outcome},
+    spread::Spread,
     task,
 };
 
@@ -41,6 +40,17 @@ pub struct Published {
     pub time: Millis,
     /// It had been committed before, under the same idempotency key.
     pub duplicate: bool,
+}
+
+impl Published {
+    pub(crate) fn new(epoch: &Epoch, outcome: &Outcome) -> Self {
+        Self {
+            seq: outcome.seq,
+            epoch: epoch.clone(),
+            time: outcome.time,
+            duplicate: outcome.duplicate,
+        }
+    }
 }
 
 /// Why a publish was not acknowledged.
@@ -92,20 +102,12 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Starts the lane.
-    pub(crate) fn start(
-        log: Arc<dyn Log>,
-        bus: Arc<dyn Bus>,
-        channels: Arc<Channels>,
-        epochs: Arc<Epochs>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(crate) fn start(log: Arc<dyn Log>, spread: Arc<Spread>, metrics: Arc<Metrics>) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let load = Arc::new(Load::new());
         let lane = Lane {
             log,
-            bus,
-            channels,
-            epochs,
+            spread,
             load: Arc::clone(&load),
             metrics: Arc::clone(&metrics),
         };
@@ -170,9 +172,7 @@ impl Reply {
 
 struct Lane {
     log: Arc<dyn Log>,
-    bus: Arc<dyn Bus>,
-    channels: Arc<Channels>,
-    epochs: Arc<Epochs>,
+    spread: Arc<Spread>,
     load: Arc<Load>,
     metrics: Arc<Metrics>,
 }
@@ -204,7 +204,7 @@ impl Lane {
             self.metrics.commit_seconds.record(started.elapsed());
             self.metrics.batches.add(1);
             // Before anything is shown: what was committed may be of another epoch than the one before.
-            self.epochs.check();
+            self.spread.check_epoch();
             match result {
                 Ok(committed) => self.committed(drafts, replies, &committed),
                 Err(error) => {
@@ -221,33 +221,11 @@ impl Lane {
     }
 
     fn committed(&self, drafts: Vec<Draft>, replies: Vec<Reply>, committed: &Committed) {
-        let epoch = &committed.epoch;
-        let runs = runs(drafts, committed);
-        for run in &runs {
-            self.channels.offer(run);
-        }
-        let mut duplicates = 0;
+        let runs = self.spread.show(drafts, committed);
         for (reply, outcome) in replies.into_iter().zip(&committed.outcomes) {
-            duplicates += u64::from(outcome.duplicate);
-            reply.send(Ok(Published {
-                seq: outcome.seq,
-                epoch: epoch.clone(),
-                time: outcome.time,
-                duplicate: outcome.duplicate,
-            }));
+            reply.send(Ok(Published::new(&committed.epoch, outcome)));
         }
-        self.metrics.duplicates.add(duplicates);
-        self.metrics
-            .publications
-            .add(committed.outcomes.len() as u64 - duplicates);
-        if self.bus.health() != BusHealth::Local {
-            let hint = |run| Hint {
-                lane: committed.lane.0,
-                n: committed.n,
-                run,
-            };
-            self.bus.publish(runs.into_iter().map(hint).collect());
-        }
+        self.spread.hint(committed, runs);
     }
 }
 
@@ -275,33 +253,4 @@ fn gather(
         replies.push(pending.reply);
     }
     (drafts, replies)
-}
-
-/// The publications that a batch added, a run per channel.
-fn runs(drafts: Vec<Draft>, committed: &Committed) -> Vec<Arc<Run>> {
-    let mut by_channel: BTreeMap<ChannelName, Vec<Publication>> = BTreeMap::new();
-    for (draft, outcome) in drafts.into_iter().zip(&committed.outcomes) {
-        if outcome.duplicate {
-            continue;
-        }
-        let publication = Publication {
-            seq: outcome.seq,
-            id: draft.id,
-            time: outcome.time,
-            data: draft.data,
-            info: draft.info,
-            tags: draft.tags,
-        };
-        by_channel
-            .entry(draft.channel)
-            .or_default()
-            .push(publication);
-    }
-    // Numbers of one batch in one channel follow each other: the log held its lock.
-    by_channel
-        .into_iter()
-        .filter_map(|(channel, publications)| {
-            Run::new(channel, committed.epoch.clone(), publications)
-        })
-        .collect()
 }

@@ -14,7 +14,7 @@ use fanfare_backend::{
 };
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    memory::bus::LocalBus,
+    memory::{bus::LocalBus, tables::NoTables},
     port::{Bus, Log},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
@@ -165,7 +165,13 @@ fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Re
         about: Arc::new(about),
         metrics,
     };
-    Engine::start(engine, log, bus, fanfare_gateway::forms())
+    Engine::start(
+        engine,
+        log,
+        bus,
+        Arc::new(NoTables),
+        fanfare_gateway::forms(),
+    )
 }
 
 /// How many threads serve connections, and how many everything else.

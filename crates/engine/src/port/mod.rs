@@ -17,7 +17,7 @@ pub use log::{
 };
 
 pub use state::State;
-pub use tables::Tables;
+pub use tables::{Tables, TablesError, TransactError, Transacted, Transaction};
 
 /// A boxed future, as the ports return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,13 +1,21 @@
 //! The tables: what an app keeps in the same database as the log, so that its rows and its publications commit together.
 
 use bytes::Bytes;
-use fanfare_wire::{Draft, Millis};
+use fanfare_wire::{Draft, Epoch, Millis};
 use thiserror::Error;
 
-use super::{BoxFuture, Committed};
+use super::{BoxFuture, Committed, Outcome};
 
 /// Most steps of one transaction.
 pub const STEPS_MAX: usize = 64;
+/// Most drafts of one transaction.
+pub const DRAFTS_MAX: usize = 64;
+/// Most parameters of one statement.
+pub const PARAMS_MAX: usize = 100;
+/// What the parameters of one transaction or query, and the drafts with them, may weigh, in bytes.
+pub const BYTES_MAX: usize = 1 << 20;
+/// Most rows that one statement may return; one that returns more is refused.
+pub const ROWS_MAX: usize = 10_000;
 
 /// An app's rows, in the database of the log.
 ///
@@ -16,31 +24,39 @@ pub const STEPS_MAX: usize = 64;
 ///    that the log promises of an append holds for the drafts.
 /// 2. **In order.** Steps run one after the other and see what those before them did. Drafts are numbered after the last
 ///    step. Two transactions that change the same row happen one after the other, and the guards of the later one see what
-///    the earlier one did.
-/// 3. **No guess.** If the connection is lost during the commit, the outcome is found out; [`TransactError::Unknown`] only if
+///    the earlier one did. A guard that counts rows needs such a row: change the row of the whole first, then count.
+/// 3. **Once.** If the idempotency key of a draft was committed before in its channel, nothing of the transaction is
+///    committed, and the answer is [`Transacted::Before`], whatever its guards came to. So a command that is sent again has no
+///    second effect and is not told that it conflicts with itself. A key that stands twice in one transaction makes the second
+///    draft a duplicate of the first, as in an append.
+/// 4. **No guess.** If the connection is lost during the commit, the outcome is found out; [`TransactError::Unknown`] only if
 ///    it cannot be.
-/// 4. A node that is paused in the middle of a transaction holds locks on no more than the rows that it changed and, for
-///    the one round trip that numbers and commits, the drafts' channels.
+/// 5. A node that is paused in the middle of a transaction holds locks on no more than the rows that it changed, for
+///    seconds at most, and, for the one round trip that numbers and commits, on the drafts' channels.
 ///
-/// Statements are of the common subset of SQLite and PostgreSQL, with parameters `$1`, `$2`, …; times are milliseconds in `BIGINT`.
+/// Statements are of the common subset of SQLite and PostgreSQL, with parameters `$1`, `$2`, …; times are milliseconds in
+/// `BIGINT`; whole numbers, text and bytes are all that goes in and out (`CAST` the rest). A statement changes or returns the
+/// same rows on both.
 pub trait Tables: Send + Sync + 'static {
     /// Brings an app's tables to their newest form; each migration runs once, in order, on one node at a time. On
     /// PostgreSQL they live in a schema of the app's name, which the statements of the app find without naming it; on SQLite
-    /// beside the others, so that their names begin with the app's name.
+    /// beside the others, so that their names begin with the app's name. Every node calls it before anything else of the app.
     fn migrate(
         &self,
         app: &'static str,
         migrations: &'static [Migration],
     ) -> BoxFuture<'_, Result<(), TablesError>>;
 
-    /// Reads rows, as committed when the call was made or later.
+    /// Reads rows with a `SELECT`, as committed when the call was made or later; at most [`ROWS_MAX`].
     fn query(
         &self,
         sql: &'static str,
         params: Vec<Value>,
     ) -> BoxFuture<'_, Result<Vec<Row>, TablesError>>;
 
-    /// Runs a transaction.
+    /// Runs a transaction. If the future is dropped, it may be committed nevertheless.
+    ///
+    /// Apps go through [`Engine::transact`](crate::Engine::transact), which shows the publications to their subscribers.
     fn transact<'a>(
         &'a self,
         transaction: &'a Transaction,
@@ -108,13 +124,23 @@ pub struct Row(pub Vec<Value>);
 
 /// What a transaction became.
 #[derive(Debug, Clone)]
-pub struct Transacted {
-    /// What each step returned.
-    pub rows: Vec<Vec<Row>>,
-    /// What the drafts became; `None` if there were none.
-    pub committed: Option<Committed>,
-    /// When, by the database's clock.
-    pub time: Millis,
+pub enum Transacted {
+    /// It is committed.
+    Now {
+        /// What each step returned.
+        rows: Vec<Vec<Row>>,
+        /// What the drafts became; no outcomes if there were none.
+        committed: Committed,
+        /// When, by the database's clock.
+        time: Millis,
+    },
+    /// Nothing was committed, because the key of at least one of its drafts was before.
+    Before {
+        /// The epoch in which the numbers below count.
+        epoch: Epoch,
+        /// For each draft, the publication that had its key before; `None` for one without a key, or with a new one.
+        firsts: Vec<Option<Outcome>>,
+    },
 }
 
 /// Why a read was not answered.
@@ -123,14 +149,23 @@ pub enum TablesError {
     /// The database did not answer.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// The database refused the statement: a mistake in the app.
-    #[error("the database refuses a statement of the app: {0}")]
+    /// The statement is not one that can be run: a mistake in the app.
+    #[error("a statement of the app cannot be run: {0}")]
     Statement(String),
+    /// The app's tables are not, and cannot be made, what this version of it needs.
+    #[error("the tables of the app cannot be brought up to date: {0}")]
+    Schema(String),
 }
 
 /// Why a transaction was not acknowledged.
 #[derive(Debug, Clone, Error)]
 pub enum TransactError {
+    /// Too many transactions wait on this node. Nothing was taken; try again a little later, or through another node.
+    #[error("the node is busy; try again in {retry_ms} ms")]
+    Busy {
+        /// In how many milliseconds what waits now is likely to be gone.
+        retry_ms: u32,
+    },
     /// A guard did not hold; nothing was committed.
     #[error("step {step} of the transaction did not come to what it must")]
     Refused {
@@ -149,9 +184,128 @@ pub enum TransactError {
     /// It may have been committed.
     #[error("the outcome of the commit is not known: {0}")]
     Unknown(String),
-    /// The database refused a statement: a mistake in the app. Nothing was committed.
-    #[error("the database refuses a statement of the app: {0}")]
+    /// The transaction is not one that can be run: a mistake in the app, or more than the limits allow. Nothing was
+    /// committed.
+    #[error("a transaction of the app cannot be run: {0}")]
     Statement(String),
+}
+
+impl Transaction {
+    /// Checks the limits and what both databases demand. Implementations call it before anything else.
+    ///
+    /// # Errors
+    /// [`TransactError::Statement`] says which step, and why.
+    pub fn check(&self) -> Result<(), TransactError> {
+        let refused = |words: String| Err(TransactError::Statement(words));
+        if self.steps.len() > STEPS_MAX {
+            return refused(format!("it has more than {STEPS_MAX} steps"));
+        }
+        if self.drafts.len() > DRAFTS_MAX {
+            return refused(format!("it has more than {DRAFTS_MAX} drafts"));
+        }
+        if self.weight() > BYTES_MAX {
+            return refused(format!("it is larger than {BYTES_MAX} bytes"));
+        }
+        for (at, step) in self.steps.iter().enumerate() {
+            let checked = check_statement(step.sql, &step.params, STEP_VERBS);
+            checked.or_else(|words| refused(format!("step {at}: {words} (in `{}`)", step.sql)))?;
+        }
+        Ok(())
+    }
+
+    /// What it weighs, in bytes: its parameters and its drafts.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let params = self.steps.iter().flat_map(|step| &step.params);
+        params.map(Value::weight).sum::<usize>()
+            + self.drafts.iter().map(Draft::weight).sum::<usize>()
+    }
+}
+
+/// Checks a query as [`Transaction::check`] does the steps. Implementations call it before anything else.
+///
+/// # Errors
+/// [`TablesError::Statement`] says why.
+pub fn check_query(sql: &str, params: &[Value]) -> Result<(), TablesError> {
+    let refused = |words| TablesError::Statement(format!("{words} (in `{sql}`)"));
+    if params.iter().map(Value::weight).sum::<usize>() > BYTES_MAX {
+        return Err(refused(format!("it is larger than {BYTES_MAX} bytes")));
+    }
+    check_statement(sql, params, &["SELECT"]).map_err(refused)
+}
+
+/// What a step may begin with. What begins or ends transactions is not among it.
+const STEP_VERBS: &[&str] = &["INSERT", "UPDATE", "DELETE", "SELECT"];
+
+fn check_statement(sql: &str, params: &[Value], verbs: &[&str]) -> Result<(), String> {
+    let verb = sql.split_whitespace().next().unwrap_or_default();
+    if !verbs.iter().any(|known| known.eq_ignore_ascii_case(verb)) {
+        return Err(format!("it must begin with one of {}", verbs.join(", ")));
+    }
+    if params.len() > PARAMS_MAX {
+        return Err(format!("it has more than {PARAMS_MAX} parameters"));
+    }
+    let has_nul = |value: &Value| value.as_text().is_some_and(|text| text.contains('\0'));
+    match params.iter().position(has_nul) {
+        Some(at) => Err(format!("parameter ${} is a text with a NUL", at + 1)),
+        None => Ok(()),
+    }
+}
+
+impl Step {
+    /// A statement that may come to whatever it likes.
+    #[must_use]
+    pub fn new(sql: &'static str, params: Vec<Value>) -> Self {
+        Self {
+            sql,
+            params,
+            guard: Guard::Any,
+        }
+    }
+
+    /// A statement that must change or return a row.
+    #[must_use]
+    pub fn some(sql: &'static str, params: Vec<Value>) -> Self {
+        Self {
+            guard: Guard::Some,
+            ..Self::new(sql, params)
+        }
+    }
+
+    /// A statement that must neither change nor return a row.
+    #[must_use]
+    pub fn none(sql: &'static str, params: Vec<Value>) -> Self {
+        Self {
+            guard: Guard::None,
+            ..Self::new(sql, params)
+        }
+    }
+}
+
+impl Guard {
+    /// Whether it holds for a statement that changed or returned so many rows.
+    #[must_use]
+    pub fn holds(self, rows: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Some => rows > 0,
+            Self::None => rows == 0,
+        }
+    }
+}
+
+impl Row {
+    /// The number in a column, from 0; `None` if it is none.
+    #[must_use]
+    pub fn int(&self, column: usize) -> Option<i64> {
+        self.0.get(column)?.as_int()
+    }
+
+    /// The text in a column, from 0; `None` if it is none.
+    #[must_use]
+    pub fn text(&self, column: usize) -> Option<&str> {
+        self.0.get(column)?.as_text()
+    }
 }
 
 impl Value {
@@ -171,6 +325,28 @@ impl Value {
             Self::Text(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// What it weighs, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Null | Self::Int(_) => size_of::<i64>(),
+            Self::Text(value) => value.len(),
+            Self::Bytes(value) => value.len(),
+        }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Int(i64::from(value))
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(value: Bytes) -> Self {
+        Self::Bytes(value)
     }
 }
 
@@ -195,5 +371,51 @@ impl From<String> for Value {
 impl<T: Into<Self>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transaction(steps: Vec<Step>) -> Transaction {
+        Transaction {
+            steps,
+            drafts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_could_not_run_on_both_is_refused_before_it_is_sent() {
+        let one = |sql, params| transaction(vec![Step::new(sql, params)]).check();
+        assert!(one("  insert INTO a VALUES ($1)", vec!["x".into()]).is_ok());
+        for sql in [
+            "COMMIT",
+            "",
+            "PRAGMA x",
+            "BEGIN",
+            "WITH a AS (SELECT 1) SELECT 1",
+        ] {
+            assert!(one(sql, Vec::new()).is_err(), "{sql}");
+            assert!(check_query(sql, &[]).is_err(), "{sql}");
+        }
+        assert!(check_query("DELETE FROM a", &[]).is_err());
+        assert!(check_query("SELECT 1", &["a\0".into()]).is_err());
+        assert!(one("SELECT $1", vec!["a\0".into()]).is_err());
+        assert!(one("SELECT 1", vec![Value::Null; PARAMS_MAX + 1]).is_err());
+        let large = Value::Bytes(vec![0; BYTES_MAX].into());
+        assert!(one("SELECT $1", vec![large.clone()]).is_ok());
+        assert!(one("SELECT $1, $2", vec![large.clone(), 1.into()]).is_err());
+        assert!(check_query("SELECT $1, $2", &[large, 1.into()]).is_err());
+        let many = |count| transaction(vec![Step::new("SELECT 1", Vec::new()); count]).check();
+        assert!(many(STEPS_MAX).is_ok() && many(STEPS_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn guards_count() {
+        let holds = |guard: Guard| (guard.holds(0), guard.holds(1));
+        assert_eq!(holds(Guard::Any), (true, true));
+        assert_eq!(holds(Guard::Some), (false, true));
+        assert_eq!(holds(Guard::None), (true, false));
     }
 }

@@ -16,6 +16,7 @@ use fanfare_engine::{
     memory::{
         bus::{MemoryBus, MemoryNetwork},
         log::{MemoryLog, Snapshot},
+        tables::NoTables,
     },
     port::{Bus, Log, Retention, log::LANE_LOG_KEPT},
 };
@@ -195,6 +196,7 @@ fn start_node(
         config,
         lane,
         Arc::clone(&bus) as Arc<dyn Bus>,
+        Arc::new(NoTables),
         vec![Box::new(LineForm)],
     );
     (engine.unwrap(), bus)
