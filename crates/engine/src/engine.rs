@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_wire::{ChannelName, Draft, Epoch, Form, Run, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, Form, News, Run, Seq};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -198,6 +198,13 @@ impl Engine {
             results.push(answer.await.unwrap_or_else(unanswered));
         }
         results
+    }
+
+    /// Tells the subscribers of a channel, on all nodes, something of the moment: it has no number and is kept nowhere.
+    /// Those who lag are not told. Never waits.
+    pub fn tell(&self, news: News) {
+        self.core.channels.tell(&news);
+        self.core.bus.tell(news);
     }
 
     /// Reads a channel's history.
