@@ -11,7 +11,7 @@ use fanfare_engine::{
     port::{BoxFuture, Bus, BusEvent, BusEvents, BusHealth},
     simulation::Scope,
 };
-use fanfare_wire::{ChannelName, hint::Hint};
+use fanfare_wire::{ChannelName, News, hint::Hint};
 use tokio::time::sleep;
 
 use crate::{
@@ -255,6 +255,10 @@ impl Bus for NodeBus {
         for hint in hints {
             self.network.spread(&hint.encode(), hint.run.channel());
         }
+    }
+
+    fn tell(&self, _: News) {
+        // No promise is made about news, so there is nothing to judge.
     }
 
     fn subscribe(&self, channels: Vec<ChannelName>) -> BoxFuture<'_, bool> {

@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use fanfare_wire::{ChannelName, Epoch, Run, Seq};
+use fanfare_wire::{ChannelName, Epoch, News, Run, Seq};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     epoch::in_one_epoch,
     heal::{Cause, Healer},
-    hub::{Inbox, Message},
+    hub::{Inbox, Message, Told},
     intake::Intake,
     metrics::Metrics,
     port::{Bus, Head, Log, LogError},
@@ -148,6 +148,14 @@ impl Channels {
             && channel.offer(run)
         {
             self.healer.heal(channel, Cause::Gap);
+        }
+    }
+
+    /// Tells the subscribers of a channel on this node something that has no number.
+    pub(crate) fn tell(&self, news: &News) {
+        if let Some(channel) = self.get(&news.channel) {
+            self.metrics.news.add(1);
+            self.metrics.news_dropped.add(channel.tell(news));
         }
     }
 
@@ -295,10 +303,18 @@ impl Channel {
         };
         for passed in intake.offer(run, Instant::now()) {
             for inbox in &state.shards {
-                inbox.send(Message::News(Arc::clone(&passed)));
+                inbox.send(Message::Run(Arc::clone(&passed)));
             }
         }
         state.begin_healing()
+    }
+
+    /// Hands news to the shards. Returns how many of these have too many waiting to take them.
+    fn tell(&self, news: &News) -> u64 {
+        let told = Told::new(news.clone());
+        let state = self.lock();
+        let refusing = state.shards.iter().filter(|inbox| !inbox.send_news(&told));
+        refusing.count() as u64
     }
 
     /// Hears how far the channel reaches. Returns whether the caller has to fetch a hole.
@@ -333,7 +349,7 @@ impl Channel {
                 trimmed,
             });
             for run in &passed {
-                inbox.send(Message::News(Arc::clone(run)));
+                inbox.send(Message::Run(Arc::clone(run)));
             }
         }
     }

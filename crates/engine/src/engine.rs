@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_wire::{ChannelName, Draft, Epoch, Form, Run, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, Form, News, Run, Seq};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -239,6 +239,13 @@ impl Engine {
         migrations: &'static [Migration],
     ) -> Result<(), TablesError> {
         self.core.transactor.tables().migrate(app, migrations).await
+    }
+
+    /// Tells the subscribers of a channel, on all nodes, something of the moment: it has no number and is kept nowhere.
+    /// Those who lag are not told. Never waits.
+    pub fn tell(&self, news: News) {
+        self.core.channels.tell(&news);
+        self.core.bus.tell(news);
     }
 
     /// Reads a channel's history.

@@ -121,6 +121,12 @@ pub struct Metrics {
     pub stalled: Counter,
     /// Pages read from the log for subscribers that catch up.
     pub page_reads: Counter,
+    /// News of channels with subscribers on this node.
+    pub news: Counter,
+    /// Frames of news handed to sockets.
+    pub news_deliveries: Counter,
+    /// News that a shard had no room for, or that subscribers were not given because they lagged.
+    pub news_dropped: Counter,
     /// Hints that arrived over the bus.
     pub hints: Counter,
     /// What was missing and fetched, in the order of [`Cause::ALL`].

@@ -194,6 +194,7 @@ impl BusEvents for Sweeper {
                 self.metrics.hints.add(1);
                 self.channels.offer(&hint.run);
             }
+            BusEvent::News(news) => self.channels.tell(&news),
             BusEvent::Gap => self.at_once.notify_one(),
             BusEvent::Down => {
                 self.metrics.bus_downs.add(1);

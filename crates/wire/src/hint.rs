@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::{ChannelName, Epoch, Json, Publication, Run, Seq};
 
-const VERSION: u8 = 1;
+/// The first byte of the frame.
+pub const VERSION: u8 = 1;
 
 /// A decoded hint.
 #[derive(Debug, Clone)]

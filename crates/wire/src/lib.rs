@@ -31,7 +31,7 @@ pub use name::{ChannelName, NameError};
 pub use news::{News, NewsBody};
 pub use position::{Epoch, Seq};
 pub use publication::{Draft, Json, JsonError, Millis, Publication};
-pub use run::{Encoded, Form, FormId, Run};
+pub use run::{Encoded, FORMS_MAX, Form, FormId, Run};
 
 /// Appends formatted text to a frame.
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -80,6 +80,19 @@ impl News {
         Self::head(MESSAGE, channel, info, tags).into()
     }
 
+    /// What it weighs in memory, in bytes, without what every piece of news has.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_bytes().len());
+        let body = match &self.body {
+            NewsBody::Message { data, info, tags } => {
+                data.as_bytes().len() + json(info) + json(tags)
+            }
+            NewsBody::Join { info } | NewsBody::Leave { info } => info.as_bytes().len(),
+        };
+        self.channel.as_str().len() + body
+    }
+
     /// Decodes a frame; the payloads share its bytes.
     ///
     /// # Errors

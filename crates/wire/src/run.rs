@@ -12,16 +12,16 @@ use bytes::Bytes;
 
 #[cfg(feature = "sabotage")]
 use crate::sabotage::in_place_of;
-use crate::{ChannelName, Epoch, Publication, Seq};
+use crate::{ChannelName, Epoch, NewsBody, Publication, Seq};
 
 /// How many wire forms a node can serve.
-pub const FORMS_MAX: usize = 8;
+pub const FORMS_MAX: usize = 12;
 
 /// Names a wire form; the index of its [`Form`] in the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FormId(pub u8);
 
-/// A wire form: how a publication looks on one kind of connection.
+/// A wire form: how publications and news look on one kind of connection.
 pub trait Form: Send + Sync + 'static {
     /// Appends one whole frame to `out`. The same bytes go to every subscriber.
     fn encode(
@@ -32,7 +32,10 @@ pub trait Form: Send + Sync + 'static {
         out: &mut Vec<u8>,
     );
 
-    /// Whether each frame is completed for its connection (an event id made of several channels, for one). Such
+    /// Appends one whole frame of news to `out`, or nothing if subscribers of this form are not told of such news.
+    fn encode_news(&self, _channel: &ChannelName, _news: &NewsBody, _out: &mut Vec<u8>) {}
+
+    /// Whether each frame of a publication is completed for its connection (an event id made of several channels, for one). Such
     /// connections cost a copy per frame; all others share the bytes as they are.
     fn is_personal(&self) -> bool {
         false
@@ -54,7 +57,8 @@ pub struct Run {
     epoch: Epoch,
     publications: Box<[Publication]>,
     weight: usize,
-    encoded: [OnceLock<Encoded>; FORMS_MAX],
+    // Boxed, as most runs are encoded in one or two forms only.
+    encoded: [OnceLock<Box<Encoded>>; FORMS_MAX],
 }
 
 impl Run {
@@ -125,8 +129,8 @@ impl Run {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let encoded = self.encoded.iter().filter_map(OnceLock::get);
-        let size = |it: &Encoded| it.bytes.len() + size_of_val(&*it.ends);
-        self.weight + encoded.map(size).sum::<usize>()
+        let size = |it: &Encoded| size_of::<Encoded>() + it.bytes.len() + size_of_val(&*it.ends);
+        self.weight + encoded.map(|it| size(it)).sum::<usize>()
     }
 
     /// The part of the run after `seq`: the run itself when all of it is, `None` when nothing is.
@@ -151,10 +155,10 @@ impl Run {
                 // A run is bounded by a batch or a page, both far below 4 GiB.
                 ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             }
-            Encoded {
+            Box::new(Encoded {
                 bytes: bytes.into(),
                 ends: ends.into(),
-            }
+            })
         })
     }
 

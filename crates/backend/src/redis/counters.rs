@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Everything that a [`RedisBus`](super::RedisBus) counts since it was made.
 #[derive(Debug, Default)]
 pub struct BusCounters {
-    /// Hints that Redis took.
+    /// Hints and news that Redis took.
     pub published: AtomicU64,
-    /// Hints that arrived and were handed on.
+    /// Hints and news that arrived and were handed on.
     pub received: AtomicU64,
-    /// Hints given up before Redis took them: the queue was full, or they had waited too long.
+    /// Hints and news given up before Redis took them: the queue was full, or they had waited too long.
     pub dropped: AtomicU64,
-    /// Messages that were no hint of this version or topic.
+    /// Messages that were neither hint nor news of this version and topic.
     pub decode_errors: AtomicU64,
     /// Connections to Redis that were made after the bus had been up for the first time: those made again.
     pub reconnects: AtomicU64,

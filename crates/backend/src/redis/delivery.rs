@@ -6,7 +6,6 @@ use std::sync::{
 };
 
 use fanfare_engine::port::{BusEvent, BusEvents};
-use fanfare_wire::hint::Hint;
 
 /// Numbers the sessions, so that a connection of an old one that still talks is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,24 +42,24 @@ impl Delivery {
         first
     }
 
-    /// A new session begins; hints of earlier ones no longer count.
+    /// A new session begins; what comes in earlier ones no longer counts.
     pub(super) fn begin(&self) -> SessionId {
         let mut outlet = self.lock();
         outlet.session.0 += 1;
         outlet.session
     }
 
-    /// Hands a hint on. `false` if it came in an earlier session.
-    pub(super) fn hint(&self, session: SessionId, hint: Hint) -> bool {
+    /// Hands a hint or news on. `false` if it came in an earlier session.
+    pub(super) fn deliver(&self, session: SessionId, event: BusEvent) -> bool {
         let outlet = self.lock();
         let current = outlet.session == session;
         if current {
-            outlet.emit(BusEvent::Hint(hint));
+            outlet.emit(event);
         }
         current
     }
 
-    /// Reports that the path works. The lock is held meanwhile, so that hints come before or after.
+    /// Reports that the path works. The lock is held meanwhile, so that all else comes before or after.
     pub(super) fn up(&self) {
         let mut outlet = self.lock();
         self.up.store(true, Ordering::SeqCst);

@@ -10,12 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_wire::hint::Hint;
+use fanfare_engine::port::BusEvent;
 use redis::{
     Pipeline, PushInfo, PushKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection,
 };
 
 use super::{
+    parcel::Arrived,
     session::{Broken, Path, Session},
     topology::{Commands, Unfit},
 };
@@ -201,18 +202,22 @@ fn handle_message(session: &Session, path: &Path, data: Vec<Value>) {
         }
         return;
     }
-    match Hint::decode(Bytes::from(payload)) {
-        Ok(hint) if is_expected(session, &topic, &hint) => {
-            if shared.delivery.hint(session.id, hint) {
-                shared.counters.received.fetch_add(1, Relaxed);
-            }
-        }
-        _ => {
+    let arrived = Arrived::decode(Bytes::from(payload), shared.topics.node());
+    let is_of_topic = |arrived: &Arrived| match arrived.channel() {
+        Some(channel) => shared.topics.is_of(&topic, channel),
+        None => true,
+    };
+    let event = match arrived.filter(is_of_topic) {
+        Some(Arrived::Hint(hint)) => BusEvent::Hint(hint),
+        Some(Arrived::News(news)) => BusEvent::News(news),
+        // Delivered when it was told.
+        Some(Arrived::Own) => return,
+        None => {
             shared.counters.decode_errors.fetch_add(1, Relaxed);
+            return;
         }
+    };
+    if shared.delivery.deliver(session.id, event) {
+        shared.counters.received.fetch_add(1, Relaxed);
     }
-}
-
-fn is_expected(session: &Session, topic: &[u8], hint: &Hint) -> bool {
-    session.shared.topics.is_of(topic, hint.run.channel())
 }

@@ -17,7 +17,8 @@
 //! | `partition` | how topics are spread over the masters of a cluster |
 //! | `topics` | the names under which nodes meet |
 //! | `session` | the supervisor: one session after the other |
-//! | `queue` | hints that wait for Redis |
+//! | `parcel` | hint or news: what travels over a topic |
+//! | `queue` | hints and news that wait for Redis |
 //! | `publisher` | from the queue to one master |
 //! | `registry` | which channels are wanted |
 //! | `listener`, `link` | from the masters to the engine, and the watch over the paths |
@@ -32,6 +33,7 @@ mod delivery;
 mod heartbeat;
 mod link;
 mod listener;
+mod parcel;
 mod partition;
 mod publisher;
 mod queue;
@@ -46,7 +48,7 @@ use std::{
 };
 
 use fanfare_engine::port::{BoxFuture, Bus, BusEvents, BusHealth};
-use fanfare_wire::{ChannelName, Epoch, hint::Hint};
+use fanfare_wire::{ChannelName, Epoch, News, hint::Hint};
 use thiserror::Error;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
@@ -59,9 +61,9 @@ pub(crate) use self::{
 pub use self::{
     address::{AddressError, HOSTS_MAX, check_url},
     counters::BusCounters,
-    queue::{HINT_AGE_MAX, QUEUE_BYTES_MAX, QUEUE_HINTS_MAX},
+    queue::{HINT_AGE_MAX, NEWS_AGE_MAX, QUEUE_BYTES_MAX, QUEUE_HINTS_MAX},
 };
-use self::{delivery::Delivery, queue::Queue, registry::Registry, topics::Topics};
+use self::{delivery::Delivery, parcel::Parcel, queue::Queue, registry::Registry, topics::Topics};
 
 /// The prefix of all topics when none is configured.
 pub const PREFIX_DEFAULT: &str = "fanfare";
@@ -141,7 +143,7 @@ impl RedisBus {
         Arc::clone(&self.shared.counters)
     }
 
-    /// Waits until Redis has taken every hint that was published before, for a moment ([`FLUSH_TIME_MAX`]): a server
+    /// Waits until Redis has taken everything that was published or told before, for a moment ([`FLUSH_TIME_MAX`]): a server
     /// that ends well leaves nothing for the sweep of the others. Returns whether all were taken; does not wait while the bus
     /// is down.
     pub async fn flush(&self) -> bool {
@@ -181,8 +183,19 @@ impl Bus for RedisBus {
         let topics = &self.shared.topics;
         let hints = hints
             .into_iter()
-            .map(|hint| (topics.partition(hint.run.channel()), hint));
+            .map(|hint| (topics.partition(hint.run.channel()), Parcel::Hint(hint)));
         let dropped = self.shared.queue.push(hints, Instant::now());
+        BusCounters::add(&self.shared.counters.dropped, dropped);
+    }
+
+    fn tell(&self, news: News) {
+        if !self.shared.delivery.is_up() {
+            BusCounters::add(&self.shared.counters.dropped, 1);
+            return;
+        }
+        let partition = self.shared.topics.partition(&news.channel);
+        let parcel = (partition, Parcel::News(news));
+        let dropped = self.shared.queue.push([parcel], Instant::now());
         BusCounters::add(&self.shared.counters.dropped, dropped);
     }
 

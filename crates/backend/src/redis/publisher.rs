@@ -1,8 +1,9 @@
-//! The sending half: takes the hints of one master's lane from the queue and gives them to it, many in one write, one
+//! The sending half: takes the hints and news of one master's lane from the queue and gives them to it, many in one write, one
 //! write at a time.
 //!
-//! Never more than one batch is under way, so hints reach the master in the order of the queue. A batch that was not
-//! answered as a whole is sent again over the next connection: others may then hear a hint twice, which is harmless.
+//! Never more than one batch is under way, so they reach the master in the order of the queue. A batch that was not
+//! answered as a whole is sent again over the next connection, without its news: others may then hear a hint twice, which
+//! is harmless.
 
 use std::{
     convert::Infallible,
@@ -119,17 +120,20 @@ async fn round(
     };
     let (batch, dropped) = shared.queue.batch(path.place, Instant::now());
     BusCounters::add(&shared.counters.dropped, dropped);
-    let mut commands = Pipeline::with_capacity(batch.hints.len() + 1);
+    let mut commands = Pipeline::with_capacity(batch.parcels.len() + 1);
     if beat {
         let payload = path.heartbeat.payload();
         commands.cmd(publish).arg(&path.topic).arg(&payload[..]);
     }
-    for hint in &batch.hints {
-        let topic = shared.topics.of(hint.run.channel());
-        commands.cmd(publish).arg(topic).arg(&hint.encode()[..]);
+    for parcel in &batch.parcels {
+        let topic = shared.topics.of(parcel.channel());
+        let payload = parcel.encode(shared.topics.node());
+        commands.cmd(publish).arg(topic).arg(&payload[..]);
     }
     let count = commands.len();
     if count == 0 {
+        // Nothing but news that were given before, or came too late.
+        shared.queue.confirm(&batch);
         return Ok(());
     }
     let answers = connection
@@ -139,7 +143,7 @@ async fn round(
     if let Some(error) = answers.into_iter().find_map(refusal) {
         return Err(judge(path, &error));
     }
-    BusCounters::add(&shared.counters.published, batch.hints.len());
+    BusCounters::add(&shared.counters.published, batch.parcels.len());
     shared.queue.confirm(&batch);
     Ok(())
 }

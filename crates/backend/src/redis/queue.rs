@@ -1,8 +1,9 @@
-//! Hints that wait for Redis to take them: bounded, in order, and kept until Redis has answered.
+//! Hints and news that wait for Redis to take them: bounded, in order, hints kept until Redis has answered.
 //!
-//! Each hint waits in the lane of the master that serves its partition; when partitions change hands, what waits changes
+//! Each of them waits in the lane of the master that serves its partition; when partitions change hands, what waits changes
 //! lanes with them, in order. A hint leaves when its master has replied, when it has become too old to be of use (the sweep
-//! has told the others long ago), or when newer ones need its place. No IO and no clock in here.
+//! has told the others long ago), or when newer ones need its place. News are sent at most once, and soon or not at all.
+//! No IO and no clock in here.
 
 use std::{
     collections::VecDeque,
@@ -10,23 +11,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare_wire::hint::Hint;
 use tokio::sync::Notify;
 
-/// Bytes of publications that may wait, for all masters together.
+use super::parcel::Parcel;
+
+/// Bytes of publications and news that may wait, for all masters together.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// Hints that may wait, for all masters together.
+/// Hints and news that may wait, for all masters together.
 pub const QUEUE_HINTS_MAX: usize = 100_000;
 
 /// A hint that waited longer than this is given up.
 pub const HINT_AGE_MAX: Duration = Duration::from_secs(60);
 
+/// News that waited longer than this are of no use any more.
+pub const NEWS_AGE_MAX: Duration = Duration::from_secs(2);
+
 /// Bytes after which a batch is closed, so that a heartbeat never waits behind a mountain.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Hints after which a batch is closed.
-const BATCH_HINTS: usize = 1024;
+/// Hints and news after which a batch is closed.
+const BATCH_PARCELS: usize = 1024;
 
 /// The queue of one node.
 #[derive(Debug)]
@@ -34,10 +39,10 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
 }
 
-/// The oldest waiting hints of one lane, taken to be sent but not yet gone.
+/// The oldest of one lane, taken to be sent. The hints are not yet gone.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) hints: Vec<Hint>,
+    pub(super) parcels: Vec<Parcel>,
     lane: usize,
     /// The ticket behind the last of them.
     end: u64,
@@ -53,21 +58,22 @@ struct Waiting {
     /// Counts the changes of `owners`.
     routes: u64,
     bytes: usize,
-    hints: usize,
-    /// The ticket of the next hint. Tickets count up over all lanes: they are the order of arrival.
+    parcels: usize,
+    /// The ticket of the next one. Tickets count up over all lanes: they are the order of arrival.
     next: u64,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
-    hints: VecDeque<Queued>,
+    parcels: VecDeque<Queued>,
     /// Rung after every push; only the lane's publisher waits for it.
     news: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Queued {
-    hint: Hint,
+    /// `None` once it was sent and is not to be sent again.
+    parcel: Option<Parcel>,
     ticket: u64,
     partition: usize,
     weight: usize,
@@ -83,7 +89,7 @@ impl Queue {
                 owners: Vec::new(),
                 routes: 0,
                 bytes: 0,
-                hints: 0,
+                parcels: 0,
                 next: 0,
             }),
         }
@@ -94,31 +100,31 @@ impl Queue {
     pub(super) fn route(&self, owners: Vec<usize>, lanes: usize) {
         let mut waiting = self.lock();
         let old = std::mem::take(&mut waiting.lanes);
-        let mut hints: Vec<_> = old.into_iter().flat_map(|lane| lane.hints).collect();
-        hints.sort_unstable_by_key(|queued| queued.ticket);
+        let mut parcels: Vec<_> = old.into_iter().flat_map(|lane| lane.parcels).collect();
+        parcels.sort_unstable_by_key(|queued| queued.ticket);
         waiting.lanes.resize_with(lanes.max(1), Lane::default);
         waiting.owners = owners;
         waiting.routes += 1;
-        for queued in hints {
+        for queued in parcels {
             waiting.place(queued);
         }
     }
 
-    /// Adds hints, each with its partition. Returns how many old ones had to go for them.
+    /// Adds hints and news, each with its partition. Returns how many old ones had to go for them.
     pub(super) fn push(
         &self,
-        hints: impl IntoIterator<Item = (usize, Hint)>,
+        parcels: impl IntoIterator<Item = (usize, Parcel)>,
         now: Instant,
     ) -> usize {
         let mut waiting = self.lock();
-        for (partition, hint) in hints {
-            let weight = hint.run.weight();
+        for (partition, parcel) in parcels {
+            let weight = parcel.weight();
             let ticket = waiting.next;
             waiting.next += 1;
             waiting.bytes += weight;
-            waiting.hints += 1;
+            waiting.parcels += 1;
             waiting.place(Queued {
-                hint,
+                parcel: Some(parcel),
                 ticket,
                 partition,
                 weight,
@@ -129,20 +135,33 @@ impl Queue {
         waiting.drop_excess() + lanes.map(|lane| waiting.drop_old(lane, now)).sum::<usize>()
     }
 
-    /// The next hints of a lane, and how many were too old. They stay until they are [confirmed](Queue::confirm).
+    /// The next of a lane, and how many were too old. Hints stay until they are [confirmed](Queue::confirm), and are given
+    /// again if they are not; news are given once.
     pub(super) fn batch(&self, lane: usize, now: Instant) -> (Batch, usize) {
         let mut waiting = self.lock();
-        let dropped = waiting.drop_old(lane, now);
+        let mut dropped = waiting.drop_old(lane, now);
         let mut bytes = 0;
         let mut batch = Batch {
-            hints: Vec::new(),
+            parcels: Vec::new(),
             lane,
             end: 0,
             routes: waiting.routes,
         };
-        let queued = waiting.lanes.get(lane).map(|lane| lane.hints.iter());
-        for queued in queued.into_iter().flatten().take(BATCH_HINTS) {
-            batch.hints.push(queued.hint.clone());
+        let queued = waiting
+            .lanes
+            .get_mut(lane)
+            .map(|lane| lane.parcels.iter_mut());
+        for queued in queued.into_iter().flatten().take(BATCH_PARCELS) {
+            let age = now.saturating_duration_since(queued.since);
+            match queued.parcel.take() {
+                Some(Parcel::News(_)) if age > NEWS_AGE_MAX => dropped += 1,
+                Some(Parcel::News(news)) => batch.parcels.push(Parcel::News(news)),
+                Some(hint) => {
+                    batch.parcels.push(hint.clone());
+                    queued.parcel = Some(hint);
+                }
+                None => {}
+            }
             batch.end = queued.ticket + 1;
             bytes += queued.weight;
             if bytes >= BATCH_BYTES {
@@ -163,7 +182,7 @@ impl Queue {
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().hints == 0
+        self.lock().parcels == 0
     }
 
     /// Waits until there is something to send in a lane; for ever, if there is no such lane.
@@ -172,7 +191,7 @@ impl Queue {
             let news = {
                 let waiting = self.lock();
                 match waiting.lanes.get(lane) {
-                    Some(lane) if !lane.hints.is_empty() => return,
+                    Some(lane) if !lane.parcels.is_empty() => return,
                     Some(lane) => Some(Arc::clone(&lane.news)),
                     None => None,
                 }
@@ -191,19 +210,19 @@ impl Queue {
 }
 
 impl Waiting {
-    /// Puts a hint at the end of the lane of its partition.
+    /// Puts one at the end of the lane of its partition.
     fn place(&mut self, queued: Queued) {
         let owner = self.owners.get(queued.partition).copied();
         let last = self.lanes.len().saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(owner.unwrap_or_default().min(last)) {
-            lane.hints.push_back(queued);
+            lane.parcels.push_back(queued);
             lane.news.notify_one();
         }
     }
 
     fn drop_excess(&mut self) -> usize {
         let mut dropped = 0;
-        while self.bytes > QUEUE_BYTES_MAX || self.hints > QUEUE_HINTS_MAX {
+        while self.bytes > QUEUE_BYTES_MAX || self.parcels > QUEUE_HINTS_MAX {
             let lanes = 0..self.lanes.len();
             let oldest = lanes
                 .filter_map(|lane| Some((self.first(lane)?, lane)))
@@ -228,36 +247,38 @@ impl Waiting {
         dropped
     }
 
-    /// The ticket of the oldest hint of a lane.
+    /// The ticket of the oldest of a lane.
     fn first(&self, lane: usize) -> Option<u64> {
-        Some(self.lanes.get(lane)?.hints.front()?.ticket)
+        Some(self.lanes.get(lane)?.parcels.front()?.ticket)
     }
 
-    /// Since when the oldest hint of a lane waits.
+    /// Since when the oldest of a lane waits.
     fn since(&self, lane: usize) -> Option<Instant> {
-        Some(self.lanes.get(lane)?.hints.front()?.since)
+        Some(self.lanes.get(lane)?.parcels.front()?.since)
     }
 
     /// Removes the oldest of a lane.
     fn pop(&mut self, lane: usize) -> bool {
         let lane = self.lanes.get_mut(lane);
-        let Some(queued) = lane.and_then(|lane| lane.hints.pop_front()) else {
+        let Some(queued) = lane.and_then(|lane| lane.parcels.pop_front()) else {
             return false;
         };
         self.bytes -= queued.weight;
-        self.hints -= 1;
+        self.parcels -= 1;
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fanfare_wire::{ChannelName, Epoch, Json, Publication, Run, Seq};
+    use fanfare_wire::{
+        ChannelName, Epoch, Json, News, NewsBody, Publication, Run, Seq, hint::Hint,
+    };
     use uuid::Uuid;
 
     use super::*;
 
-    fn hint(n: u64, bytes: usize) -> Hint {
+    fn hint(n: u64, bytes: usize) -> Parcel {
         let publication = Publication {
             seq: Seq(n),
             id: Uuid::nil(),
@@ -268,11 +289,32 @@ mod tests {
         };
         let channel = ChannelName::parse("c").unwrap();
         let run = Run::new(channel, Epoch::parse("e").unwrap(), vec![publication]).unwrap();
-        Hint { lane: 1, n, run }
+        Parcel::Hint(Hint { lane: 1, n, run })
+    }
+
+    fn news(number: u64) -> Parcel {
+        Parcel::News(News {
+            channel: ChannelName::parse("c").unwrap(),
+            body: NewsBody::Message {
+                data: Json::parse(number.to_string().as_bytes()).unwrap(),
+                info: None,
+                tags: None,
+            },
+        })
     }
 
     fn numbers(batch: &Batch) -> Vec<u64> {
-        batch.hints.iter().map(|hint| hint.n).collect()
+        let number = |parcel: &Parcel| match parcel {
+            Parcel::Hint(hint) => hint.n,
+            Parcel::News(news) => match &news.body {
+                NewsBody::Message { data, .. } => {
+                    let text = std::str::from_utf8(data.as_bytes()).unwrap();
+                    text.parse().unwrap()
+                }
+                other => panic!("{other:?}"),
+            },
+        };
+        batch.parcels.iter().map(number).collect()
     }
 
     #[test]
@@ -289,6 +331,23 @@ mod tests {
         );
         queue.confirm(&batch);
         assert_eq!(numbers(&queue.batch(0, now).0), [4]);
+    }
+
+    #[test]
+    fn news_are_given_once_and_soon() {
+        let (queue, now) = (Queue::new(), Instant::now());
+        queue.push([(0, news(1)), (0, hint(2, 1)), (0, news(3))], now);
+        let (first, _) = queue.batch(0, now);
+        assert_eq!(numbers(&first), [1, 2, 3]);
+        queue.push([(0, news(4))], now);
+        let late = now + NEWS_AGE_MAX + Duration::from_millis(1);
+        queue.push([(0, news(5))], late);
+        let (second, dropped) = queue.batch(0, late);
+        assert_eq!(numbers(&second), [2, 5], "4 is too old, 1 and 3 were given");
+        assert_eq!(dropped, 1);
+        assert!(!queue.is_empty());
+        queue.confirm(&second);
+        assert!(queue.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The names under which nodes meet in Redis.
 //!
-//! `{prefix}:{origin}:c:{channel}` carries the hints of a channel, `{prefix}:{origin}:h:{node}` a node's own heartbeat.
+//! `{prefix}:{origin}:c:{channel}` carries the hints and news of a channel, `{prefix}:{origin}:h:{node}` a node's own heartbeat.
 //! The origin is the first epoch of the log: it keeps clusters on different databases apart that share a Redis, and stays
 //! when the log takes another epoch. Hints say themselves of which epoch they are. In a Redis Cluster the tag of the
 //! partition stands after the prefix, in braces, so that rules of access on `{prefix}:*` hold there too.
@@ -31,6 +31,11 @@ impl Topics {
         Self { node, heads }
     }
 
+    /// The node that they are of.
+    pub(super) fn node(&self) -> Uuid {
+        self.node
+    }
+
     /// How many partitions there are.
     pub(super) fn partitions(&self) -> usize {
         self.heads.len()
@@ -41,12 +46,12 @@ impl Topics {
         partition_of(channel.as_str(), self.partitions())
     }
 
-    /// Where the hints of a channel go.
+    /// Where the hints and news of a channel go.
     pub(super) fn of(&self, channel: &ChannelName) -> String {
         [self.head(self.partition(channel)), "c:", channel.as_str()].concat()
     }
 
-    /// Whether this is where the hints of a channel go.
+    /// Whether this is where the hints and news of a channel go.
     pub(super) fn is_of(&self, topic: &[u8], channel: &ChannelName) -> bool {
         let head = self.head(self.partition(channel)).as_bytes();
         let rest = topic.strip_prefix(head);

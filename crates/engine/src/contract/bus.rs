@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_wire::{ChannelName, Epoch, Json, Publication, Run, Seq, hint::Hint};
+use fanfare_wire::{ChannelName, Epoch, Json, News, NewsBody, Publication, Run, Seq, hint::Hint};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -45,6 +45,7 @@ pub async fn check_all(network: &dyn BusNetwork) {
     carries_hints_unchanged(network).await;
     delivers_to_subscribers_only(network).await;
     keeps_order_without_loss(network).await;
+    tells_news_once(network).await;
     survives_an_outage(network).await;
 }
 
@@ -171,6 +172,62 @@ pub async fn keeps_order_without_loss(network: &dyn BusNetwork) {
     assert_eq!(head, ORDERED_HINTS);
 }
 
+/// News arrive at the other nodes that asked for their channel, as they were, in order and once, and not at all at the
+/// node that told them, though it asked for the channel too.
+///
+/// A path that reports a break while they travel has made no promise, so the check starts again.
+pub async fn tells_news_once(network: &dyn BusNetwork) {
+    let (sender, receiver) = (Node::join(network).await, Node::join(network).await);
+    let other = new_channel();
+    let round = async {
+        loop {
+            let channel = new_channel();
+            sender.subscribe(&[&channel]).await;
+            receiver.subscribe(&[&channel]).await;
+            receiver.forget_breaks();
+            sender.forget_breaks();
+            let sent = pieces_of_news(&channel);
+            sender.bus.tell(pieces_of_news(&other).remove(0));
+            for news in &sent {
+                sender.bus.tell(news.clone());
+            }
+            // Behind the news on the same way; it comes back to the sender too where a bus does that.
+            sender.bus.publish(vec![numbered(&channel, 1)]);
+            let behind = (channel.clone(), 1);
+            receiver
+                .wait(|log| log.seen.contains(&behind) || log.breaks > 0)
+                .await;
+            if receiver.breaks() + sender.breaks() == 0 {
+                let arrived = receiver.news(&channel);
+                assert_eq!(arrived, sent, "news did not arrive as they were told");
+                return channel;
+            }
+        }
+    };
+    let channel = patient("a healthy path", round).await;
+    assert!(
+        receiver.news(&other).is_empty(),
+        "news came for a channel that nobody asked for"
+    );
+    // What the sender hears of the other node comes behind whatever it would hear of itself.
+    let answer = pieces_of_news(&channel).remove(1);
+    let answered = async {
+        loop {
+            sender.await_up().await;
+            sender.forget_breaks();
+            receiver.bus.tell(answer.clone());
+            sender
+                .wait(|log| !log.news.is_empty() || log.breaks > 0)
+                .await;
+            if let Some(first) = sender.news(&channel).first() {
+                assert_eq!(*first, answer, "a node was told its own news");
+                return;
+            }
+        }
+    };
+    patient("an answer", answered).await;
+}
+
 /// A break is reported and blocks nobody; afterwards every subscription works again before `Up`, those that were asked
 /// for in the meantime included, and those that were given up in the meantime not.
 pub async fn survives_an_outage(network: &dyn BusNetwork) {
@@ -263,6 +320,13 @@ impl Node {
             .collect()
     }
 
+    /// All news of a channel so far.
+    pub fn news(&self, channel: &ChannelName) -> Vec<News> {
+        let log = self.recorder.log();
+        let of = log.news.iter().filter(|news| news.channel == *channel);
+        of.cloned().collect()
+    }
+
     fn breaks(&self) -> usize {
         self.recorder.log().breaks
     }
@@ -338,6 +402,31 @@ pub fn numbered(channel: &ChannelName, number: u64) -> Hint {
     hint(channel, 1, number, vec![publication])
 }
 
+/// News of every kind, with bytes of every kind.
+fn pieces_of_news(channel: &ChannelName) -> Vec<News> {
+    let info = Json::trusted(b"{\"user\":\"u\"}".to_vec().into());
+    let odd = Json::trusted((0..=255).chain(*b"\r\n$-1\r\n").collect::<Vec<u8>>().into());
+    let bodies = [
+        NewsBody::Message {
+            data: odd,
+            info: Some(info.clone()),
+            tags: Some(Json::trusted(b"{}".to_vec().into())),
+        },
+        NewsBody::Message {
+            data: Json::trusted(b"1".to_vec().into()),
+            info: None,
+            tags: None,
+        },
+        NewsBody::Join { info: info.clone() },
+        NewsBody::Leave { info },
+    ];
+    let news = |body| News {
+        channel: channel.clone(),
+        body,
+    };
+    bodies.into_iter().map(news).collect()
+}
+
 /// A channel that no other check uses.
 pub fn new_channel() -> ChannelName {
     let name = format!("check:{}", Uuid::new_v4());
@@ -369,6 +458,7 @@ struct Recorder {
 #[derive(Default)]
 struct Log {
     hints: Vec<Hint>,
+    news: Vec<News>,
     /// The channels and numbers of `hints`.
     seen: HashSet<(ChannelName, u64)>,
     up: bool,
@@ -395,6 +485,7 @@ impl BusEvents for Recorder {
                 log.seen.insert((hint.run.channel().clone(), hint.n));
                 log.hints.push(hint);
             }
+            BusEvent::News(news) => log.news.push(news),
             BusEvent::Gap => log.breaks += 1,
             BusEvent::Down => {
                 log.up = false;

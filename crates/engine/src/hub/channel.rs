@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use fanfare_wire::{ChannelName, Run, Seq};
 
-use super::{cursors::Cursors, inbox::ConnKey, join::Joining};
+use super::{cursors::Cursors, inbox::ConnKey, join::Joining, told::Waiting};
 use crate::channels::Attachment;
 
 /// A channel with subscribers in this shard.
@@ -14,8 +14,10 @@ pub(crate) struct ShardChannel {
     pub(super) attachment: Option<Attachment>,
     /// What the last pass reached.
     pub(super) head: Seq,
-    /// News since then.
+    /// Publications since then.
     pub(super) fresh: Vec<Arc<Run>>,
+    /// News since the last turn.
+    pub(super) told: Waiting,
     pub(super) cursors: Cursors,
     pub(super) joining: Vec<Joining>,
     /// The read of its head that is under way.
@@ -33,6 +35,7 @@ impl ShardChannel {
             attachment: None,
             head: Seq::ZERO,
             fresh: Vec::new(),
+            told: Waiting::default(),
             cursors: Cursors::default(),
             joining: Vec::new(),
             refreshing: None,

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use fanfare_wire::{ChannelName, Epoch, Run, Seq};
@@ -11,6 +11,7 @@ use fanfare_wire::{ChannelName, Epoch, Run, Seq};
 use super::{
     session::{Event, Session},
     sink::Sink,
+    told::Told,
 };
 use crate::{
     channels::Attachment,
@@ -27,7 +28,9 @@ pub(crate) enum Message {
         input: Vec<u8>,
     },
     /// Publications that the node let pass, in order.
-    News(Arc<Run>),
+    Run(Arc<Run>),
+    /// News of a channel.
+    News(Arc<Told>),
     /// A channel became live for this shard: from now on it gets its news.
     Attached(Attachment),
     /// A channel could not be made live.
@@ -79,11 +82,24 @@ pub struct ConnKey {
     pub(crate) generation: u32,
 }
 
+/// News that may wait in an inbox. What comes on top is dropped.
+pub(crate) const INBOX_NEWS_MAX: usize = 4096;
+/// Bytes of them.
+pub(crate) const INBOX_NEWS_BYTES_MAX: usize = 8 << 20;
+
 /// A shard's inbox.
 pub struct Inbox {
     shard: usize,
-    messages: Mutex<Vec<Message>>,
+    waiting: Mutex<Waiting>,
     wake: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: Vec<Message>,
+    /// News among them, and what they weigh in bytes.
+    news: usize,
+    news_bytes: usize,
 }
 
 impl Inbox {
@@ -91,7 +107,7 @@ impl Inbox {
     pub(crate) fn new(shard: usize, wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Self {
             shard,
-            messages: Mutex::default(),
+            waiting: Mutex::default(),
             wake,
         })
     }
@@ -102,19 +118,39 @@ impl Inbox {
     }
 
     pub(crate) fn send(&self, message: Message) {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = messages.is_empty();
-        messages.push(message);
-        drop(messages);
+        self.push(self.lock(), message);
+    }
+
+    /// Sends news, unless too many wait already. Returns whether they were taken.
+    pub(crate) fn send_news(&self, told: &Arc<Told>) -> bool {
+        let mut waiting = self.lock();
+        let has_room = waiting.news < INBOX_NEWS_MAX && waiting.news_bytes < INBOX_NEWS_BYTES_MAX;
+        if has_room {
+            waiting.news += 1;
+            waiting.news_bytes += told.weight();
+            self.push(waiting, Message::News(Arc::clone(told)));
+        }
+        has_room
+    }
+
+    /// Takes all messages, leaving `empty` in their place so that its memory is used again.
+    pub(crate) fn take(&self, empty: Vec<Message>) -> Vec<Message> {
+        let mut waiting = self.lock();
+        (waiting.news, waiting.news_bytes) = (0, 0);
+        std::mem::replace(&mut waiting.messages, empty)
+    }
+
+    fn push(&self, mut waiting: MutexGuard<'_, Waiting>, message: Message) {
+        let was_empty = waiting.messages.is_empty();
+        waiting.messages.push(message);
+        drop(waiting);
         if was_empty {
             (self.wake)();
         }
     }
 
-    /// Takes all messages, leaving `empty` in their place so that its memory is used again.
-    pub(crate) fn take(&self, empty: Vec<Message>) -> Vec<Message> {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *messages, empty)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

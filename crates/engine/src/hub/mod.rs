@@ -14,6 +14,7 @@
 //! | `channel` | a channel's cursors in a shard, and what they wait for |
 //! | `shard` | the owner of connections and cursors: messages in, requests out |
 //! | `pass` | the walk over a channel's cursors; lagging cursors go on |
+//! | `told` | news of the moment: one more walk, for those who keep up |
 //! | `epoch` | a new epoch: cursors go, connections are sent to begin anew |
 //! | `reactor` | the thread that drives a shard with epoll |
 //! | `stall`, `drain` | connections that take nothing; the end of all of them, in slices |
@@ -38,6 +39,7 @@ pub mod socket;
 mod stall;
 #[cfg(any(test, feature = "simulation"))]
 mod tasks;
+mod told;
 mod wheel;
 
 use std::{
@@ -54,6 +56,7 @@ pub(crate) use inbox::Message;
 pub use inbox::{ConnKey, Inbox, Remote};
 pub use session::{Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start};
 pub use sink::{Pipe, PipeClosed, PushError, Sink};
+pub(crate) use told::Told;
 
 use crate::{channels::Attachment, metrics::Metrics};
 

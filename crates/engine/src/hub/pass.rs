@@ -53,7 +53,7 @@ struct Tally {
 
 impl Shard {
     /// The node let publications pass.
-    pub(super) fn news(&mut self, run: Arc<Run>) {
+    pub(super) fn fresh(&mut self, run: Arc<Run>) {
         let Some(channel) = self.by_name.get(run.channel()).copied() else {
             return;
         };

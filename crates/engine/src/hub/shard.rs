@@ -32,8 +32,10 @@ pub(crate) struct Shard {
     pub(super) conns: Slab<Conn>,
     pub(super) channels: Slab<ShardChannel>,
     pub(super) by_name: HashMap<ChannelName, u32>,
-    /// Channels with news.
+    /// Channels with new publications.
     pub(super) dirty: Vec<u32>,
+    /// Channels with news of the moment.
+    pub(super) telling: Vec<u32>,
     /// Connections that may be able to go on.
     pub(super) resume: Vec<u32>,
     /// Connections with more to read.
@@ -68,6 +70,7 @@ impl Shard {
             channels: Slab::new(),
             by_name: HashMap::new(),
             dirty: Vec::new(),
+            telling: Vec::new(),
             resume: Vec::new(),
             reread: Vec::new(),
             doomed: Vec::new(),
@@ -90,6 +93,8 @@ impl Shard {
         self.reread_some();
         self.pass_all();
         self.resume_some();
+        // Last, so that those who were only a moment behind are told too.
+        self.tell_all();
         self.remove_doomed();
         !self.resume.is_empty() || !self.reread.is_empty() || !self.dirty.is_empty()
     }
@@ -104,7 +109,8 @@ impl Shard {
                     session,
                     input,
                 } => self.open(sink, session, input, opened),
-                Message::News(run) => self.news(run),
+                Message::Run(run) => self.fresh(run),
+                Message::News(told) => self.told(told),
                 Message::Attached(attachment) => self.attached(attachment),
                 Message::AttachFailed { channel, error } => self.attach_failed(&channel, &error),
                 Message::Refreshed {

@@ -12,12 +12,13 @@ use std::{
     },
 };
 
-use fanfare_wire::{ChannelName, hint::Hint};
+use fanfare_wire::{ChannelName, News, hint::Hint};
 use tokio::sync::Notify;
 
 use crate::port::{BoxFuture, Bus, BusEvent, BusEvents, BusHealth};
 
-/// Hints that may wait for one node of a [`MemoryNetwork`]; what comes on top is dropped and reported as a gap.
+/// Hints and news that may wait for one node of a [`MemoryNetwork`]. Hints that come on top are dropped and reported as a
+/// gap, news are dropped.
 pub const INBOX_HINTS_MAX: usize = 65_536;
 
 /// The bus of a server without others: nobody to tell, nothing to hear, always well.
@@ -28,6 +29,8 @@ impl Bus for LocalBus {
     fn start(&self, _: Arc<dyn BusEvents>) {}
 
     fn publish(&self, _: Vec<Hint>) {}
+
+    fn tell(&self, _: News) {}
 
     fn subscribe(&self, _: Vec<ChannelName>) -> BoxFuture<'_, bool> {
         Box::pin(async { true })
@@ -49,6 +52,8 @@ impl Bus for AbsentBus {
     fn start(&self, _: Arc<dyn BusEvents>) {}
 
     fn publish(&self, _: Vec<Hint>) {}
+
+    fn tell(&self, _: News) {}
 
     fn subscribe(&self, _: Vec<ChannelName>) -> BoxFuture<'_, bool> {
         Box::pin(async { false })
@@ -87,7 +92,7 @@ impl MemoryNetwork {
         }
     }
 
-    /// While `true`, every hint is lost without a trace, as Redis Pub/Sub may lose it.
+    /// While `true`, every hint, and all news, are lost without a trace, as Redis Pub/Sub may lose it.
     pub fn lose_hints(&self, lose: bool) {
         self.network.losing.store(lose, Ordering::SeqCst);
     }
@@ -142,6 +147,20 @@ impl Bus for MemoryBus {
         }
     }
 
+    fn tell(&self, news: News) {
+        if self.node.is_cut() || self.network.losing.load(Ordering::SeqCst) {
+            return;
+        }
+        let nodes: Vec<_> = lock(&self.network.nodes)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|node| !Arc::ptr_eq(node, &self.node))
+            .collect();
+        for node in nodes {
+            node.offer_news(&news);
+        }
+    }
+
     fn subscribe(&self, channels: Vec<ChannelName>) -> BoxFuture<'_, bool> {
         let mut inbox = lock(&self.node.inbox);
         inbox.channels.extend(channels);
@@ -188,7 +207,7 @@ struct Node {
 #[derive(Debug, Default)]
 struct Inbox {
     channels: HashSet<ChannelName>,
-    /// Hints, at most [`INBOX_HINTS_MAX`], and the few other events, in the order of arrival.
+    /// Hints and news, at most [`INBOX_HINTS_MAX`], and the few other events, in the order of arrival.
     events: VecDeque<BusEvent>,
     /// Hints were dropped because the inbox was full.
     missed: bool,
@@ -231,6 +250,15 @@ impl Node {
             }
         }
         self.news.notify_one();
+    }
+
+    fn offer_news(&self, news: &News) {
+        let mut inbox = lock(&self.inbox);
+        let has_room = inbox.events.len() < INBOX_HINTS_MAX;
+        if !inbox.cut && has_room && inbox.channels.contains(&news.channel) {
+            inbox.events.push_back(BusEvent::News(news.clone()));
+            self.news.notify_one();
+        }
     }
 
     /// The next event; `None` once the bus is gone.
