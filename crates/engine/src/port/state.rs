@@ -24,11 +24,15 @@ pub const NODE_LEASE: Duration = Duration::from_secs(9);
 /// 1. **One step.** Every call that changes something is atomic, and the news of the change are published in the same step:
 ///    nobody sees one without the other, nor the news of two changes of one key in another order than the changes.
 /// 2. **Versions only grow.** A new object begins with the server's time in microseconds, every change adds at least 1. So a
-///    version never comes again, not even after the object has expired or everything was lost.
+///    version never comes again, not even after the object has expired or everything was lost. A removal is a change with a
+///    version, which is remembered for its time to live: what is older cannot be [put back](State::assert_object) meanwhile.
 /// 3. **Nothing is immortal.** Everything has a time to live, set in the same step as the value.
 /// 4. **One clock.** Times are those of the server that keeps the state.
 /// 5. **A lease ends with its node.** Leases of a node that was not heard of for [`NODE_LEASE`] end within two seconds
-///    after that, each of them once, whoever notices it.
+///    after that, each of them once, whoever notices it. A time in which the state was away from whoever notices does not
+///    count: after an outage every node has [`NODE_LEASE`] again to be heard of.
+/// 6. **A loss is noticed.** If the state lost everything (or this node's lease at least) while it was connected,
+///    [`StateEvents::on_up`] says so within [`NODE_LEASE`] / 3.
 pub trait State: Send + Sync + 'static {
     /// Starts to deliver, and to renew this node's own lease. News of changes come this way if they do not come over the
     /// bus. Called once, before anything else.
@@ -76,7 +80,7 @@ pub trait State: Send + Sync + 'static {
     /// How many hold leases in a scope. Costs the same for large scopes as for small ones.
     fn count<'a>(&'a self, scope: &'a StateKey) -> BoxFuture<'a, Result<Count, StateError>>;
 
-    /// Takes tokens out of a bucket, all or none.
+    /// Takes tokens out of a bucket, all or none. More than its capacity are refused always.
     fn take<'a>(
         &'a self,
         key: &'a StateKey,
@@ -151,7 +155,7 @@ pub struct Change {
     pub expected: Expected,
     /// The new value; `None` removes the object.
     pub value: Option<Json>,
-    /// How long it stays without another change.
+    /// How long it stays without another change; of a removal, how long it is remembered.
     pub ttl: Duration,
     /// Tells the [channel](StateKey::channel) of the key: a message with the data `{"version":…,"at":…,"value":…}`.
     pub tell: Option<Tell>,
@@ -210,7 +214,7 @@ pub struct Lease {
 }
 
 /// A lease, named.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Held {
     /// The scope.
     pub scope: StateKey,
@@ -266,7 +270,7 @@ pub struct Bucket {
     pub capacity: u32,
     /// Tokens that are added in `period`, evenly.
     pub refill: u32,
-    /// The time in which `refill` tokens are added.
+    /// The time in which `refill` tokens are added. Neither may be 0; it would count as 1 (token, nanosecond).
     pub period: Duration,
 }
 
