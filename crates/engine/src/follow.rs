@@ -105,7 +105,7 @@ impl Follow {
                 sleep(RETRY).await;
                 self.attach();
             }
-            Message::News(run) if *run.epoch() == self.epoch => {
+            Message::Run(run) if *run.epoch() == self.epoch => {
                 // Behind a hole that retention tore, what is left is in the log.
                 let before = Seq(run.first().0.saturating_sub(1));
                 if self.read_until(before).await {
