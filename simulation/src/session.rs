@@ -147,7 +147,7 @@ impl Session for LineSession {
                 }
                 Err(_) => format!("h {tag} !\n"),
             },
-            Event::Wake => return,
+            Event::Wake | Event::Recheck => return,
             Event::Stalled | Event::Drain | Event::Reset => {
                 cx.request(Request::Close);
                 "bye\n".to_owned()
