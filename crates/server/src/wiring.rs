@@ -15,7 +15,7 @@ use fanfare_backend::{
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
     memory::{bus::LocalBus, tables::NoTables},
-    port::{Bus, Log},
+    port::{Bus, Log, Tables},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
 use fanfare_wire::Epoch;
@@ -81,12 +81,12 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
-    let (log, origin) = open_log(&config).await?;
+    let (log, tables, origin) = open_log(&config).await?;
     #[cfg(feature = "sabotage")]
     let log = crate::sabotage::apply(log)?;
     info!(epoch = %log.epoch(), "the log is open");
     let (bus, redis) = open_bus(&config, &origin)?;
-    let engine = start_engine(&config, log, bus)?;
+    let engine = start_engine(&config, log, bus, tables)?;
     let drain = config.drain;
     let gateway = Gateway::new(
         gateway_config(config, redis.as_deref().map(RedisBus::counters)),
@@ -115,18 +115,20 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// The log, and its first epoch, which stays for as long as the log does.
-async fn open_log(config: &Config) -> Result<(Arc<dyn Log>, Epoch), ServeError> {
+/// The log, the tables beside it, and the log's first epoch, which stays for as long as the log does.
+type OpenLog = (Arc<dyn Log>, Arc<dyn Tables>, Epoch);
+
+async fn open_log(config: &Config) -> Result<OpenLog, ServeError> {
     match &config.postgres {
         Some(url) => {
             let log = PostgresLog::connect(url.reveal(), &config.node_name).await?;
             let origin = log.origin();
-            Ok((Arc::new(log), origin))
+            Ok((Arc::new(log), Arc::new(NoTables), origin))
         }
         None => {
-            let log = SqliteLog::open(&config.data)?;
+            let log = Arc::new(SqliteLog::open(&config.data)?);
             let origin = log.epoch();
-            Ok((Arc::new(log), origin))
+            Ok((Arc::clone(&log) as Arc<dyn Log>, log, origin))
         }
     }
 }
@@ -144,7 +146,12 @@ fn open_bus(config: &Config, origin: &Epoch) -> Result<OpenBus, ServeError> {
     }
 }
 
-fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Result<Arc<Engine>> {
+fn start_engine(
+    config: &Config,
+    log: Arc<dyn Log>,
+    bus: Arc<dyn Bus>,
+    tables: Arc<dyn Tables>,
+) -> io::Result<Arc<Engine>> {
     let metrics = Arc::new(Metrics::default());
     let (counted, name) = (Arc::clone(&metrics), config.node_name.clone());
     let (uid, started) = (Uuid::new_v4().to_string(), Instant::now());
@@ -165,13 +172,7 @@ fn start_engine(config: &Config, log: Arc<dyn Log>, bus: Arc<dyn Bus>) -> io::Re
         about: Arc::new(about),
         metrics,
     };
-    Engine::start(
-        engine,
-        log,
-        bus,
-        Arc::new(NoTables),
-        fanfare_gateway::forms(),
-    )
+    Engine::start(engine, log, bus, tables, fanfare_gateway::forms())
 }
 
 /// How many threads serve connections, and how many everything else.

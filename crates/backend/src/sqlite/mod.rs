@@ -1,14 +1,16 @@
-//! The log in one SQLite file, for a server that runs alone.
+//! The log and the tables of apps in one SQLite file, for a server that runs alone.
 //!
 //! One thread writes, a few connections beside it read; with WAL neither waits for the other. A commit is flushed to the
 //! disk before it is acknowledged (`synchronous=FULL`). The folder belongs to one process at a time: a second one is
 //! refused.
 
+mod batch;
 mod readers;
 mod retention;
 mod schema;
 mod seen;
 mod sum;
+mod tables;
 mod writer;
 
 use std::{
@@ -21,7 +23,9 @@ use std::{
 use bytes::Bytes;
 use fanfare_engine::port::{
     AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, LaneId, Log, LogError,
-    NodeRecord, ReadRange, Retention, Trimmed,
+    NodeRecord, ReadRange, Retention, Tables, TablesError, TransactError, Transacted, Transaction,
+    Trimmed,
+    tables::{Migration, Row, Value, check_query},
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication};
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     readers::Readers,
     retention::{Reached, Step},
-    writer::{Command, Writer},
+    writer::{Command, Job, Writer},
 };
 
 pub use self::schema::OpenError;
@@ -84,25 +88,23 @@ impl SqliteLog {
 
     async fn commit(&self, batch: Vec<Draft>) -> Result<Committed, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || "the writer has stopped: restart the server".to_owned();
-        let commands = self
-            .commands
-            .as_ref()
-            .ok_or_else(|| AppendError::Unavailable(stopped()))?;
-        let sent = commands.send(Command::Append { batch, reply }).await;
-        sent.map_err(|_| AppendError::Unavailable(stopped()))?;
+        let sent = self
+            .send(Command::Commit(Job::Append { batch, reply }))
+            .await;
+        sent.map_err(AppendError::Unavailable)?;
         answer.await.map_err(|_| AppendError::Unknown(stopped()))?
     }
 
     async fn step(&self, step: Step) -> Result<Reached, LogError> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || LogError("the writer has stopped: restart the server".to_owned());
+        let sent = self.send(Command::Trim { step, reply }).await;
+        sent.map_err(LogError)?;
+        answer.await.map_err(|_| LogError(stopped()))?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), String> {
         let commands = self.commands.as_ref().ok_or_else(stopped)?;
-        commands
-            .send(Command::Trim { step, reply })
-            .await
-            .map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        commands.send(command).await.map_err(|_| stopped())
     }
 }
 
@@ -186,6 +188,56 @@ impl Log for SqliteLog {
     }
 }
 
+impl Tables for SqliteLog {
+    fn migrate(
+        &self,
+        app: &'static str,
+        migrations: &'static [Migration],
+    ) -> BoxFuture<'_, Result<(), TablesError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Migrate {
+                app,
+                migrations,
+                reply,
+            };
+            let sent = self.send(command).await;
+            sent.map_err(TablesError::Unavailable)?;
+            let stopped = |_| TablesError::Unavailable(stopped());
+            answer.await.map_err(stopped)?
+        })
+    }
+
+    fn query(
+        &self,
+        sql: &'static str,
+        params: Vec<Value>,
+    ) -> BoxFuture<'_, Result<Vec<Row>, TablesError>> {
+        Box::pin(async move {
+            check_query(sql, &params)?;
+            let query = move |connection: &_| Ok(tables::query(connection, sql, &params));
+            let asked = self.readers.ask(query).await;
+            asked.map_err(|error| TablesError::Unavailable(error.0))?
+        })
+    }
+
+    fn transact<'a>(
+        &'a self,
+        transaction: &'a Transaction,
+    ) -> BoxFuture<'a, Result<Transacted, TransactError>> {
+        Box::pin(async move {
+            transaction.check()?;
+            let (reply, answer) = oneshot::channel();
+            let transaction = transaction.clone();
+            let job = Job::Transact { transaction, reply };
+            let sent = self.send(Command::Commit(job)).await;
+            sent.map_err(TransactError::Unavailable)?;
+            let stopped = |_| TransactError::Unknown(stopped());
+            answer.await.map_err(stopped)?
+        })
+    }
+}
+
 impl Drop for SqliteLog {
     fn drop(&mut self) {
         self.commands = None;
@@ -194,6 +246,10 @@ impl Drop for SqliteLog {
             let _ = writer.join();
         }
     }
+}
+
+fn stopped() -> String {
+    "the writer has stopped: restart the server".to_owned()
 }
 
 fn now() -> Millis {

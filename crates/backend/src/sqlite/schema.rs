@@ -25,14 +25,15 @@ const LOCK_FILE: &str = "fanfare.lock";
 
 /// How long a connection waits for another one; only while the file is opened and closed do they meet.
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
-/// Prepared statements kept per connection; more than there are.
-const STATEMENTS_KEPT: usize = 64;
+/// Prepared statements kept per connection; more than those of the log, and of a few apps, are.
+const STATEMENTS_KEPT: usize = 256;
 
 /// The files under `migrations/sqlite`, in order; `PRAGMA user_version` counts those that were applied. A file that was
 /// released is never changed.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_log.sql"),
     include_str!("../../migrations/sqlite/0002_sums.sql"),
+    include_str!("../../migrations/sqlite/0003_apps.sql"),
 ];
 
 /// Pages of 8 KiB, a checkpoint every 32 MiB (each page that many batches touched is then written once), a cache of

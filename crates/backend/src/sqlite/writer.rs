@@ -1,40 +1,61 @@
 //! The one thread that writes.
 //!
-//! It keeps the heads of the channels it wrote to lately; nobody else writes, so they are what the file says. After any
-//! failure it forgets them.
+//! What has gathered in its queue is committed together, with one flush. A batch of the log changes nothing unless it
+//! succeeds; an app's transaction is a savepoint, so that one that is refused takes back what it did and nothing else.
 
-use std::{collections::HashMap, fmt::Write as _, fs::File};
+use std::fs::File;
 
-use fanfare_engine::port::{AppendError, Committed, LaneId, LogError, Outcome};
-use fanfare_wire::{ChannelName, Draft, Epoch, Json, Millis, Seq};
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+use fanfare_engine::port::{
+    AppendError, Committed, LaneId, LogError, TablesError, TransactError, Transacted, Transaction,
+    tables::Migration,
 };
+use fanfare_wire::{Draft, Epoch};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    batch::{Heads, firsts},
     integer, now,
     retention::{self, Reached, Step},
-    seen,
-    sum::RowValues,
-    unavailable, unsigned,
+    seen, tables, unavailable,
 };
 
-/// Channels whose heads are kept in memory.
-const HEADS_MAX: usize = 100_000;
+/// Most jobs that are committed together.
+const GROUP_MAX: usize = 64;
 
 /// What the writer is asked for.
 pub(super) enum Command {
-    /// Commit a batch.
-    Append {
-        batch: Vec<Draft>,
-        reply: oneshot::Sender<Result<Committed, AppendError>>,
-    },
+    /// Commit something.
+    Commit(Job),
     /// Do one step of retention.
     Trim {
         step: Step,
         reply: oneshot::Sender<Result<Reached, LogError>>,
     },
+    /// Bring an app's tables up to date.
+    Migrate {
+        app: &'static str,
+        migrations: &'static [Migration],
+        reply: oneshot::Sender<Result<(), TablesError>>,
+    },
+}
+
+/// What may be committed together with others of its kind.
+pub(super) enum Job {
+    Append {
+        batch: Vec<Draft>,
+        reply: oneshot::Sender<Result<Committed, AppendError>>,
+    },
+    Transact {
+        transaction: Transaction,
+        reply: oneshot::Sender<Result<Transacted, TransactError>>,
+    },
+}
+
+/// What a job becomes if the group is committed.
+enum Answer {
+    Append(Committed),
+    Transact(Result<Transacted, TransactError>),
 }
 
 /// The writing end of the file.
@@ -44,28 +65,12 @@ pub(super) struct Writer {
     lane: LaneId,
     /// The last batch of the lane.
     n: u64,
-    heads: HashMap<ChannelName, Known>,
+    heads: Heads,
     /// Held: the folder is ours until the connection is closed. Fields are dropped in order.
     lock: File,
 }
 
-/// What is known of a channel between two batches.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    id: i64,
-    head: u64,
-    last_time: Millis,
-}
-
-/// A channel in a batch.
-struct Touched<'a> {
-    name: &'a ChannelName,
-    known: Known,
-    /// The first number given out in the batch, if any was.
-    first: Option<u64>,
-}
-
-/// How far a batch came before it failed.
+/// How far a group came before it failed.
 enum Failed {
     BeforeCommit(rusqlite::Error),
     InCommit(rusqlite::Error),
@@ -78,25 +83,75 @@ impl Writer {
             epoch,
             lane,
             n: 0,
-            heads: HashMap::new(),
+            heads: Heads::default(),
             lock,
         }
     }
 
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        while let Some(command) = queue.blocking_recv() {
+        let mut carried = None;
+        while let Some(command) = carried.take().or_else(|| queue.blocking_recv()) {
             // Nobody may wait for the answer any more; the work was done nevertheless.
             match command {
-                Command::Append { batch, reply } => {
-                    let _ = reply.send(self.append(&batch));
+                Command::Commit(first) => {
+                    let jobs = gather(first, &mut queue, &mut carried);
+                    self.commit(jobs);
                 }
                 Command::Trim { step, reply } => {
                     let step = retention::run(&mut self.connection, (self.lane, self.n), step);
                     let _ = reply.send(step.map_err(|error| unavailable(&error)));
                 }
+                Command::Migrate {
+                    app,
+                    migrations,
+                    reply,
+                } => {
+                    let _ = reply.send(tables::migrate(&mut self.connection, app, migrations));
+                }
             }
         }
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        match self.try_commit(&jobs) {
+            Ok((answers, n)) => {
+                if n > self.n {
+                    self.n = n;
+                    self.note();
+                }
+                for (job, answer) in jobs.into_iter().zip(answers) {
+                    job.answer(answer);
+                }
+            }
+            Err(failed) => {
+                // What one saw of another is gone with it, so that no answer stands.
+                self.heads.forget();
+                for job in jobs {
+                    job.fail(&failed);
+                }
+            }
+        }
+    }
+
+    /// Gives the answers, and the last batch of the lane.
+    fn try_commit(&mut self, jobs: &[Job]) -> Result<(Vec<Answer>, u64), Failed> {
+        let mut group = Group {
+            transaction: self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(Failed::BeforeCommit)?,
+            epoch: &self.epoch,
+            lane: self.lane,
+            n: self.n,
+            heads: &mut self.heads,
+        };
+        let answers = jobs.iter().map(|job| group.run(job));
+        let answers: Result<Vec<_>, _> = answers.collect();
+        let answers = answers.map_err(Failed::BeforeCommit)?;
+        let Group { transaction, n, .. } = group;
+        transaction.commit().map_err(Failed::InCommit)?;
+        Ok((answers, n))
     }
 
     /// Notes how far the log has come. Without the note a file that is put back may go unnoticed; nothing else depends on
@@ -112,212 +167,152 @@ impl Writer {
             tracing::debug!(%error, "the lock file cannot be written");
         }
     }
+}
 
-    fn append(&mut self, batch: &[Draft]) -> Result<Committed, AppendError> {
-        let result = self.try_append(batch);
-        if result.is_err() {
-            self.heads.clear();
-        }
-        result.map_err(|failed| match failed {
-            Failed::BeforeCommit(error) => AppendError::Unavailable(unavailable(&error).0),
-            // The frames did not fit, so the last of them, which makes them count, was not written.
-            Failed::InCommit(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                AppendError::Unavailable(unavailable(&error).0)
+/// Takes what has gathered. Work of another kind waits until the group is committed.
+fn gather(
+    first: Job,
+    queue: &mut mpsc::Receiver<Command>,
+    carried: &mut Option<Command>,
+) -> Vec<Job> {
+    let mut jobs = vec![first];
+    while jobs.len() < GROUP_MAX
+        && let Ok(command) = queue.try_recv()
+    {
+        match command {
+            Command::Commit(job) => jobs.push(job),
+            other => {
+                *carried = Some(other);
+                break;
             }
-            // They may be in the file; they count if the process dies before it overwrites them.
-            Failed::InCommit(error) => AppendError::Unknown(unavailable(&error).0),
-        })
+        }
+    }
+    jobs
+}
+
+/// Jobs that are committed together.
+struct Group<'a> {
+    transaction: rusqlite::Transaction<'a>,
+    epoch: &'a Epoch,
+    lane: LaneId,
+    /// The last batch of the lane, as far as this group has come.
+    n: u64,
+    heads: &'a mut Heads,
+}
+
+impl Group<'_> {
+    /// Does one job. An error is the end of the group.
+    fn run(&mut self, job: &Job) -> rusqlite::Result<Answer> {
+        match job {
+            Job::Append { batch, .. } => Ok(Answer::Append(self.append(batch)?)),
+            Job::Transact { transaction, .. } => Ok(Answer::Transact(self.transact(transaction)?)),
+        }
     }
 
-    fn try_append(&mut self, batch: &[Draft]) -> Result<Committed, Failed> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(Failed::BeforeCommit)?;
-        let (mut touched, places) =
-            touch(&transaction, &self.heads, batch).map_err(Failed::BeforeCommit)?;
-        let last_time = touched.iter().map(|channel| channel.known.last_time).max();
-        let time = now().max(last_time.unwrap_or(0));
-        let outcomes = insert(&transaction, batch, &mut touched, &places, time)
-            .map_err(Failed::BeforeCommit)?;
-        touched.retain(|channel| channel.first.is_some());
-        if touched.is_empty() {
-            return Ok(Committed {
-                epoch: self.epoch.clone(),
-                lane: self.lane,
-                n: 0,
-                outcomes,
-            });
-        }
-        let n = self.n + 1;
-        advance(&transaction, &touched, (self.lane, n), time).map_err(Failed::BeforeCommit)?;
-        transaction.commit().map_err(Failed::InCommit)?;
-        self.n = n;
-        self.note();
-        if self.heads.len() + touched.len() > HEADS_MAX {
-            self.heads.clear();
-        }
-        for channel in touched {
-            let known = Known {
-                last_time: time,
-                ..channel.known
-            };
-            self.heads.insert(channel.name.clone(), known);
+    fn append(&mut self, batch: &[Draft]) -> rusqlite::Result<Committed> {
+        let next = self.n + 1;
+        let numbered = self
+            .heads
+            .number(&self.transaction, batch, (self.lane, next))?;
+        if numbered.in_lane_log {
+            self.n = next;
         }
         Ok(Committed {
             epoch: self.epoch.clone(),
             lane: self.lane,
-            n,
-            outcomes,
+            n: if numbered.in_lane_log { next } else { 0 },
+            outcomes: numbered.outcomes,
         })
     }
-}
 
-/// The channels of a batch, made if they are new, and for each draft the place of its own.
-fn touch<'a>(
-    transaction: &Transaction<'_>,
-    heads: &HashMap<ChannelName, Known>,
-    batch: &'a [Draft],
-) -> rusqlite::Result<(Vec<Touched<'a>>, Vec<usize>)> {
-    let mut touched: Vec<Touched<'a>> = Vec::new();
-    let mut places = Vec::with_capacity(batch.len());
-    let mut by_name = HashMap::new();
-    for draft in batch {
-        let name = &draft.channel;
-        let place = match by_name.get(name) {
-            Some(place) => *place,
-            None => {
-                let known = match heads.get(name) {
-                    Some(known) => *known,
-                    None => find_or_make(transaction, name)?,
-                };
-                touched.push(Touched {
-                    name,
-                    known,
-                    first: None,
-                });
-                by_name.insert(name, touched.len() - 1);
-                touched.len() - 1
+    fn transact(
+        &mut self,
+        work: &Transaction,
+    ) -> rusqlite::Result<Result<Transacted, TransactError>> {
+        // Nobody else writes, so what is not there now will not be there at the end of the steps.
+        let firsts = firsts(&self.transaction, &work.drafts)?;
+        if firsts.iter().any(Option::is_some) {
+            return Ok(Ok(Transacted::Before {
+                epoch: self.epoch.clone(),
+                firsts,
+            }));
+        }
+        let savepoint = self.transaction.savepoint()?;
+        let rows = match tables::run_steps(&savepoint, &work.steps) {
+            Ok(rows) => rows,
+            Err(refused) => {
+                // Some failures end the transaction around it.
+                if savepoint.is_autocommit() {
+                    return Err(refused.into_sqlite());
+                }
+                savepoint.finish()?;
+                return Ok(Err(refused.into()));
             }
         };
-        places.push(place);
-    }
-    Ok((touched, places))
-}
-
-fn find_or_make(transaction: &Transaction<'_>, name: &ChannelName) -> rusqlite::Result<Known> {
-    let found = transaction
-        .prepare_cached("SELECT id, head, last_time FROM channels WHERE name = ?1")?
-        .query_row(params![name.as_str()], |row| {
-            Ok(Known {
-                id: row.get(0)?,
-                head: unsigned(row.get(1)?),
-                last_time: row.get(2)?,
-            })
-        })
-        .optional()?;
-    if let Some(known) = found {
-        return Ok(known);
-    }
-    transaction
-        .prepare_cached("INSERT INTO channels (name, namespace) VALUES (?1, ?2)")?
-        .execute(params![name.as_str(), name.namespace()])?;
-    Ok(Known {
-        id: transaction.last_insert_rowid(),
-        head: 0,
-        last_time: 0,
-    })
-}
-
-/// Numbers and inserts what is not a duplicate.
-fn insert(
-    transaction: &Transaction<'_>,
-    batch: &[Draft],
-    touched: &mut [Touched<'_>],
-    places: &[usize],
-    time: Millis,
-) -> rusqlite::Result<Vec<Outcome>> {
-    let mut find_key = transaction
-        .prepare_cached("SELECT seq, time FROM idempotency_keys WHERE channel = ?1 AND key = ?2")?;
-    let mut add_key = transaction.prepare_cached(
-        "INSERT INTO idempotency_keys (channel, key, seq, time) VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    let mut add = transaction.prepare_cached(
-        "INSERT INTO publications (channel, seq, id, time, data, info, tags, sum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    let mut outcomes = Vec::with_capacity(batch.len());
-    for (draft, place) in batch.iter().zip(places) {
-        let channel = &mut touched[*place];
-        let id = channel.known.id;
-        let key = draft.idempotency_key.as_deref().map(str::as_bytes);
-        if let Some(key) = key {
-            let known = |row: &rusqlite::Row<'_>| {
-                let seq = Seq(unsigned(row.get(0)?));
-                Ok(Outcome {
-                    seq,
-                    time: row.get(1)?,
-                    duplicate: true,
-                })
+        savepoint.commit()?;
+        let time = now();
+        if work.drafts.is_empty() {
+            let committed = Committed {
+                epoch: self.epoch.clone(),
+                lane: self.lane,
+                n: 0,
+                outcomes: Vec::new(),
             };
-            if let Some(outcome) = find_key.query_row(params![id, key], known).optional()? {
-                outcomes.push(outcome);
-                continue;
-            }
+            return Ok(Ok(Transacted::Now {
+                rows,
+                committed,
+                time,
+            }));
         }
-        channel.known.head += 1;
-        let head = channel.known.head;
-        channel.first.get_or_insert(head);
-        let row = RowValues {
-            channel: id,
-            seq: integer(head),
-            id: draft.id.as_bytes(),
+        let committed = self.append(&work.drafts)?;
+        let time = committed.outcomes.first().map_or(time, |it| it.time);
+        Ok(Ok(Transacted::Now {
+            rows,
+            committed,
             time,
-            data: draft.data.as_bytes(),
-            info: draft.info.as_ref().map(Json::as_bytes),
-            tags: draft.tags.as_ref().map(Json::as_bytes),
-        };
-        add.execute(params![
-            row.channel,
-            row.seq,
-            row.id,
-            row.time,
-            row.data,
-            row.info,
-            row.tags,
-            row.sum()
-        ])?;
-        if let Some(key) = key {
-            add_key.execute(params![id, key, integer(head), time])?;
-        }
-        outcomes.push(Outcome {
-            seq: Seq(head),
-            time,
-            duplicate: false,
-        });
+        }))
     }
-    Ok(outcomes)
 }
 
-/// Moves the heads, and writes the entry of the lane log.
-fn advance(
-    transaction: &Transaction<'_>,
-    touched: &[Touched<'_>],
-    (lane, n): (LaneId, u64),
-    time: Millis,
-) -> rusqlite::Result<()> {
-    let mut entries = String::new();
-    let mut move_head = transaction
-        .prepare_cached("UPDATE channels SET head = ?2, last_time = ?3 WHERE id = ?1")?;
-    for Touched { name, known, first } in touched {
-        move_head.execute(params![known.id, integer(known.head), time])?;
-        if let Some(first) = first {
-            // Writing to a string cannot fail.
-            let _ = writeln!(entries, "{first} {} {name}", known.head);
+impl Job {
+    fn answer(self, answer: Answer) {
+        // Nobody may wait for it any more. Each has an answer of its own kind: `Group::run` made it.
+        match (self, answer) {
+            (Self::Append { reply, .. }, Answer::Append(committed)) => {
+                let _ = reply.send(Ok(committed));
+            }
+            (Self::Transact { reply, .. }, Answer::Transact(transacted)) => {
+                let _ = reply.send(transacted);
+            }
+            (Self::Append { .. }, Answer::Transact(_))
+            | (Self::Transact { .. }, Answer::Append(_)) => {}
         }
     }
-    transaction
-        .prepare_cached("INSERT INTO lane_log (lane, n, time, entries) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![lane.0, integer(n), time, entries])?;
-    Ok(())
+
+    fn fail(self, failed: &Failed) {
+        let (may_be_there, error) = match failed {
+            Failed::BeforeCommit(error) => (false, error),
+            // The frames did not fit, so the last of them, which makes them count, was not written.
+            Failed::InCommit(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                (false, error)
+            }
+            // They may be in the file; they count if the process dies before it overwrites them.
+            Failed::InCommit(error) => (true, error),
+        };
+        let words = unavailable(error).0;
+        match self {
+            Self::Append { reply, .. } => {
+                let _ = reply.send(Err(match may_be_there {
+                    true => AppendError::Unknown(words),
+                    false => AppendError::Unavailable(words),
+                }));
+            }
+            Self::Transact { reply, .. } => {
+                let _ = reply.send(Err(match may_be_there {
+                    true => TransactError::Unknown(words),
+                    false => TransactError::Unavailable(words),
+                }));
+            }
+        }
+    }
 }

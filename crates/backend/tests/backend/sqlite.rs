@@ -182,7 +182,7 @@ async fn a_file_of_the_first_schema_is_brought_up_to_date() {
     let log = SqliteLog::open(dir.path()).unwrap();
     log.append(&[draft("a", None)]).await.unwrap();
     drop(log);
-    let older = "ALTER TABLE publications DROP COLUMN sum; PRAGMA user_version = 1";
+    let older = "ALTER TABLE publications DROP COLUMN sum; DROP TABLE app_migrations; PRAGMA user_version = 1";
     database(dir.path()).execute_batch(older).unwrap();
     let log = SqliteLog::open(dir.path()).unwrap();
     log.append(&[draft("a", None)]).await.unwrap();
@@ -249,4 +249,11 @@ async fn what_is_old_goes() {
             .unwrap()
     };
     assert_eq!((count("publications"), count("idempotency_keys")), (6, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_tables_keep_the_contract() {
+    let dir = TempDir::new().unwrap();
+    let log = Arc::new(SqliteLog::open(dir.path()).unwrap());
+    fanfare_engine::contract::tables::all(|| std::future::ready(log.clone())).await;
 }
