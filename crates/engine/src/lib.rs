@@ -32,6 +32,7 @@ pub mod publish;
 mod ring;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+pub mod state;
 mod sweep;
 mod task;
 #[cfg(test)]
