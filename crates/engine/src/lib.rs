@@ -37,6 +37,7 @@ mod ring;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod spread;
+pub mod state;
 mod sweep;
 mod task;
 #[cfg(test)]

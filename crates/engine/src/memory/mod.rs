@@ -3,3 +3,4 @@
 pub mod bus;
 pub mod log;
 pub mod tables;
+pub mod state;

@@ -1,0 +1,3 @@
+//! What stands between the shared state and those who use it.
+
+pub(crate) mod fill;
