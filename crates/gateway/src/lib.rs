@@ -20,6 +20,7 @@ pub mod health;
 pub mod listener;
 mod metrics;
 mod origin;
+pub mod socketio;
 pub mod sse;
 pub mod token;
 

@@ -404,7 +404,11 @@ impl Session for StreamSession {
                 cx.request(Request::Close);
             }
             Event::Stalled => cx.request(Request::Close),
-            Event::Published { .. } | Event::History { .. } => {}
+            Event::Published { .. }
+            | Event::History { .. }
+            | Event::Reformed { .. }
+            | Event::Post(_)
+            | Event::Adopted => {}
         }
     }
 

@@ -523,6 +523,8 @@ impl Session for ClientSession {
                 Ok(())
             }
             Event::Wake => self.on_wake(cx),
+            // Not asked for.
+            Event::Reformed { .. } | Event::Post(_) | Event::Adopted => Ok(()),
             Event::Stalled => Err(disconnects::SLOW),
             Event::Drain => Err(disconnects::SHUTDOWN),
             // The client connects and subscribes again with its positions, and is told that they cannot be recovered.
