@@ -147,7 +147,11 @@ impl Session for LineSession {
                 }
                 Err(_) => format!("h {tag} !\n"),
             },
-            Event::Wake | Event::Recheck => return,
+            Event::Wake
+            | Event::Recheck
+            | Event::Reformed { .. }
+            | Event::Post(_)
+            | Event::Adopted => return,
             Event::Stalled | Event::Drain | Event::Reset => {
                 cx.request(Request::Close);
                 "bye\n".to_owned()

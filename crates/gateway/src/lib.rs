@@ -21,6 +21,7 @@ pub mod listener;
 mod metrics;
 mod origin;
 pub mod sessions;
+pub mod socketio;
 pub mod sse;
 pub mod token;
 

@@ -423,7 +423,12 @@ impl Session for StreamSession {
                 cx.request(Request::Close);
             }
             Event::Stalled => cx.request(Request::Close),
-            Event::Published { .. } | Event::History { .. } | Event::Recheck => {}
+            Event::Published { .. }
+            | Event::History { .. }
+            | Event::Reformed { .. }
+            | Event::Post(_)
+            | Event::Adopted
+            | Event::Recheck => {}
         }
     }
 

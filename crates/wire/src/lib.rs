@@ -14,8 +14,11 @@
 //! | [`ws`] | RFC 6455 server side framing |
 //! | [`centrifuge`] | the Centrifuge client protocol in JSON |
 //! | [`sse`] | server-sent events and their positions |
+//! | [`engineio`] | the packets of Engine.IO 4, on WebSocket frames and in the payloads of long-polling |
+//! | [`socketio`] | the packets of Socket.IO 5, its wire forms and its positions |
 
 pub mod centrifuge;
+pub mod engineio;
 pub mod hint;
 pub mod name;
 pub mod news;
@@ -24,6 +27,7 @@ pub mod publication;
 pub mod run;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+pub mod socketio;
 pub mod sse;
 pub mod ws;
 

@@ -161,6 +161,11 @@ pub fn text_frame(payload: &[u8], out: &mut Vec<u8>) {
     frame(OPCODE_TEXT, payload, out);
 }
 
+/// Appends a binary frame.
+pub fn binary_frame(payload: &[u8], out: &mut Vec<u8>) {
+    frame(OPCODE_BINARY, payload, out);
+}
+
 /// Appends a pong frame. `payload` comes from a ping, so it has at most 125 bytes.
 pub fn pong_frame(payload: &[u8], out: &mut Vec<u8>) {
     frame(OPCODE_PONG, payload, out);
@@ -185,6 +190,45 @@ pub fn text_frame_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     put_header(OPCODE_TEXT, out.len() - payload, &mut header);
     out[start..start + header.len()].copy_from_slice(&header);
     out.drain(start + header.len()..payload);
+}
+
+/// What a server wrote, read again by a transport that is no WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing<'a> {
+    /// A text frame.
+    Text(&'a [u8]),
+    /// A binary frame.
+    Binary(&'a [u8]),
+    /// Any other frame.
+    Control,
+}
+
+/// Takes the first frame of a server's bytes: what it says, and how many bytes it took. `None` at the end, or if the
+/// bytes are not what a server writes.
+#[must_use]
+pub fn next_outgoing(bytes: &[u8]) -> Option<(Outgoing<'_>, usize)> {
+    let &[first, second, ..] = bytes else {
+        return None;
+    };
+    let (length, start): (usize, usize) = match second {
+        126 => {
+            let length = bytes.get(2..4)?;
+            (usize::from(u16::from_be_bytes([length[0], length[1]])), 4)
+        }
+        127 => {
+            let length = bytes.get(2..10)?.try_into().ok()?;
+            (usize::try_from(u64::from_be_bytes(length)).ok()?, 10)
+        }
+        length => (usize::from(length), 2),
+    };
+    let end = start.checked_add(length)?;
+    let payload = bytes.get(start..end)?;
+    let outgoing = match first & 0x0f {
+        OPCODE_TEXT => Outgoing::Text(payload),
+        OPCODE_BINARY => Outgoing::Binary(payload),
+        _ => Outgoing::Control,
+    };
+    Some((outgoing, end))
 }
 
 const OPCODE_CONTINUATION: u8 = 0;
@@ -399,6 +443,29 @@ mod tests {
             decode(&masked(0x82, &vec![0; (1 << 20) + 1])[..14]),
             Err(FrameError::TooBig)
         );
+    }
+
+    #[test]
+    fn what_a_server_wrote_can_be_read_again() {
+        let mut frames = Vec::new();
+        let payloads = [0, 125, 126, 70000].map(|length| vec![b'x'; length]);
+        for payload in &payloads {
+            text_frame(payload, &mut frames);
+            binary_frame(payload, &mut frames);
+        }
+        close_frame(1000, "", &mut frames);
+        let mut rest = &frames[..];
+        for payload in &payloads {
+            for expected in [Outgoing::Text(payload), Outgoing::Binary(payload)] {
+                let (outgoing, taken) = next_outgoing(rest).unwrap();
+                assert_eq!(outgoing, expected);
+                rest = &rest[taken..];
+            }
+        }
+        assert_eq!(next_outgoing(rest), Some((Outgoing::Control, rest.len())));
+        for end in 0..rest.len() {
+            assert_eq!(next_outgoing(&rest[..end]), None);
+        }
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Conn {
     pub(crate) fn takes_input(&self) -> bool {
         let has_room = self.out.len() <= OUT_BYTES_MAX && self.calls <= CALLS_MAX;
         // Who is about to leave is not asked for more, but thrown away like the rest once it is closing.
-        ((has_room && !self.drained) || self.closing) && !self.dead
+        let goes_on = has_room && !self.drained && self.session.takes_input();
+        (goes_on || self.closing) && !self.dead
     }
 
     /// Ends a closing connection as far as it can be. Returns whether it can be removed now: a socket waits for its peer
@@ -152,6 +153,17 @@ impl Conn {
             _ => 0,
         };
         self.calls = self.calls.saturating_sub(weight);
+    }
+
+    /// Goes on over another sink. What the one before has not passed on goes first.
+    pub(crate) fn adopt(&mut self, sink: Sink) {
+        let mut before = std::mem::replace(&mut self.sink, sink);
+        if let Sink::Pipe(pipe) = &mut before {
+            let mut out = pipe.take_back();
+            out.append(&mut self.out);
+            self.out = out;
+        }
+        self.writable = true;
     }
 
     /// The socket has room again.

@@ -61,6 +61,12 @@ pub(crate) enum Message {
     Event { conn: ConnKey, event: Event },
     /// A pipe has room again.
     Writable(ConnKey),
+    /// A connection goes on over another sink, with what was read from it already.
+    Adopt {
+        conn: ConnKey,
+        sink: Sink,
+        input: Vec<u8>,
+    },
     /// A simulated socket has bytes.
     #[cfg(any(test, feature = "simulation"))]
     Readable(ConnKey),
@@ -179,6 +185,17 @@ impl Remote {
     /// Says that the connection's pipe has room again.
     pub fn writable(&self) {
         self.inbox.send(Message::Writable(self.conn));
+    }
+
+    /// Has the connection go on over another sink than the pipe that it has, with the bytes that were read from it already.
+    /// What the pipe still holds goes first. The session is told by [`Event::Adopted`]; if the connection is over, the sink
+    /// is dropped.
+    pub fn adopt(&self, sink: Sink, input: Vec<u8>) {
+        self.inbox.send(Message::Adopt {
+            conn: self.conn,
+            sink,
+            input,
+        });
     }
 
     /// Says that the connection's simulated socket has bytes, or its end.

@@ -84,6 +84,33 @@ impl Shard {
         self.drop_if_unused(channel);
     }
 
+    /// Moves a cursor to the list of another wire form.
+    pub(super) fn reform(&mut self, index: u32, name: ChannelName, form: FormId) {
+        let Some(channel) = self.by_name.get(&name).copied() else {
+            return;
+        };
+        let subs = &mut self.conns[index as usize].subs;
+        let Some(sub) = subs.iter_mut().find(|sub| sub.channel == channel) else {
+            return;
+        };
+        let before = sub.slot;
+        let cursors = &mut self.channels[channel as usize].cursors;
+        let Some(cursor) = cursors.get_mut(before).copied() else {
+            return;
+        };
+        sub.slot = cursors.add(form, cursor);
+        // It counts as one that came and one that went.
+        self.common.metrics.subscriptions.add(1);
+        self.remove_cursor(channel, before);
+        let event = Event::Reformed {
+            channel: name,
+            position: cursor.seq,
+        };
+        self.call(index, |session, cx| session.on_event(event, cx));
+        // A pass may be under way that would have found it in the list of before.
+        self.queue_resume(index);
+    }
+
     /// The channel is live on this node; its news follow.
     pub(super) fn attached(&mut self, attachment: Attachment) {
         let wanted = self.by_name.get(attachment.name()).copied();

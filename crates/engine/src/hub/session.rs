@@ -3,11 +3,14 @@
 //! A session turns bytes and events into bytes and [`Request`]s. It runs on the thread of its shard, so it must not
 //! block; anything that takes time is a request whose answer comes back as an [`Event`].
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use fanfare_wire::{ChannelName, Draft, Epoch, FormId, Publication, Seq};
 
-use super::conn::{CALLS_MAX, OUT_BYTES_MAX, weight};
+use super::{
+    conn::{CALLS_MAX, OUT_BYTES_MAX, weight},
+    inbox::Remote,
+};
 use crate::{
     port::{Direction, LogError},
     publish::{PublishError, Published},
@@ -15,12 +18,20 @@ use crate::{
 
 /// The protocol of one connection.
 pub trait Session: Send + 'static {
+    /// Tells the session how other threads reach it. Called once, before everything else.
+    fn bind(&mut self, _remote: Remote) {}
+
     /// The connection is open.
     fn on_open(&mut self, cx: &mut Context<'_>);
 
     /// Bytes arrived. Returns how many were consumed; the rest is given again with what follows. May be called with
     /// what is left after an earlier call. A session that waits for more than it is willing to hold must close.
     fn on_bytes(&mut self, bytes: &mut [u8], cx: &mut Context<'_>) -> usize;
+
+    /// Whether it goes on with input now. One that does not is asked again after each event that it is given.
+    fn takes_input(&self) -> bool {
+        true
+    }
 
     /// Something happened that the session asked for or must know.
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>);
@@ -83,6 +94,14 @@ pub enum Request {
     },
     /// Remove the cursor, or forget the subscribe that is under way.
     Unsubscribe(ChannelName),
+    /// Give the publications of a subscription another wire form from now on; answered by [`Event::Reformed`], unless there
+    /// is no such subscription any more.
+    Reform {
+        /// Where.
+        channel: ChannelName,
+        /// The other form.
+        form: FormId,
+    },
     /// Something of the engine; answered by an event with the same tag.
     Call(Call),
     /// Give [`Event::Wake`] in so many seconds, at most [`WAKE_SECONDS_MAX`]. A new wish replaces the one before.
@@ -215,6 +234,13 @@ pub enum Event {
         /// Why.
         error: LogError,
     },
+    /// The publications after `position` come in the form asked for.
+    Reformed {
+        /// The channel.
+        channel: ChannelName,
+        /// Where the cursor stands.
+        position: Seq,
+    },
     /// Retention overtook the cursor. It goes on with `oldest`; what was before is gone.
     Truncated {
         /// The channel.
@@ -238,6 +264,10 @@ pub enum Event {
     },
     /// The time asked for has come.
     Wake,
+    /// Something that the gateway has sent to its own session from another thread, over [`Remote::send`].
+    Post(Box<dyn Any + Send>),
+    /// The connection goes on over the sink that it was given by [`Remote::adopt`].
+    Adopted,
     /// The log took another epoch: the connection's subscriptions are gone, and what it has seen may be gone from the log.
     /// The session says good-bye so that its client comes back, with its old positions, and is told.
     Reset,

@@ -134,6 +134,7 @@ impl Shard {
                         self.writable(conn.index as usize);
                     }
                 }
+                Message::Adopt { conn, sink, input } => self.adopt(conn, sink, input, opened),
                 #[cfg(any(test, feature = "simulation"))]
                 Message::Readable(conn) => {
                     if self.conn(conn).is_some() {
@@ -264,6 +265,7 @@ impl Shard {
             inbox: Arc::clone(&self.inbox),
             conn: key,
         };
+        conn.session.bind(remote.clone());
         match &mut conn.sink {
             Sink::Socket(_) => {}
             Sink::Pipe(pipe) => pipe.bind(remote),
@@ -278,6 +280,31 @@ impl Shard {
         if !input.is_empty() {
             self.input(index, &mut input);
         }
+    }
+
+    fn adopt(
+        &mut self,
+        key: ConnKey,
+        sink: Sink,
+        mut input: Vec<u8>,
+        opened: &mut dyn FnMut(usize, &mut Sink) -> bool,
+    ) {
+        let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else {
+            return;
+        };
+        let index = key.index as usize;
+        conn.adopt(sink);
+        if !opened(index, &mut conn.sink) {
+            self.doom(key.index);
+            return;
+        }
+        self.call(key.index, |session, cx| {
+            session.on_event(Event::Adopted, cx);
+        });
+        if !input.is_empty() {
+            self.input(index, &mut input);
+        }
+        self.queue_resume(key.index);
     }
 
     /// The connection that `key` names, if it still lives.
@@ -398,6 +425,7 @@ impl Shard {
                 self.join(channel, joining);
             }
             Request::Unsubscribe(channel) => self.leave(index, &channel),
+            Request::Reform { channel, form } => self.reform(index, channel, form),
             Request::Call(call) => {
                 conn.called(&call);
                 let reply = super::Remote {

@@ -34,6 +34,11 @@ pub trait Pipe: Send + 'static {
     /// [`PushError`]: no room now, or no other end any more.
     fn push(&mut self, chunk: Bytes) -> Result<(), PushError>;
 
+    /// The connection goes on over another sink: gives back what was pushed and nobody has taken, in order, and ends.
+    fn take_back(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// How many bytes the socket behind the pipe holds that its peer has not taken, if that is known. Less than before,
     /// while the pipe is full, means that the peer takes something.
     fn untaken(&self) -> Option<u64> {

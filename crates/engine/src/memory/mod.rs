@@ -2,5 +2,5 @@
 
 pub mod bus;
 pub mod log;
-pub mod tables;
 pub mod state;
+pub mod tables;

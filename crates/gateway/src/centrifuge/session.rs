@@ -536,6 +536,8 @@ impl Session for ClientSession {
             }
             Event::Wake => self.on_wake(cx),
             Event::Recheck => self.on_recheck(),
+            // Not asked for.
+            Event::Reformed { .. } | Event::Post(_) | Event::Adopted => Ok(()),
             Event::Stalled => Err(disconnects::SLOW),
             Event::Drain => Err(disconnects::SHUTDOWN),
             // The client connects and subscribes again with its positions, and is told that they cannot be recovered.
