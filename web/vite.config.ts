@@ -13,6 +13,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     rolldownOptions: {
+      input: { index: 'index.html', watch: 'watch/index.html' },
       output: {
         entryFileNames: 'assets/[name].[hash].js',
         chunkFileNames: 'assets/[name].[hash].js',
@@ -27,6 +28,8 @@ export default defineConfig({
       '/events': SERVER,
       '/health': SERVER,
       '/metrics': SERVER,
+      '/watch/rooms': SERVER,
+      '/socket.io': { target: SERVER, ws: true },
       '/connection': { target: SERVER, ws: true },
     },
   },

@@ -1,0 +1,770 @@
+/** One room: what the server says goes to the parts that show it, what the person does goes to the server. */
+
+import { find, setText } from '../dom.js';
+import { ChatLog } from './chat-log.js';
+import { Commands, randomKey, type Wish } from './commands.js';
+import { identity } from './identity.js';
+import { Link, type LinkState } from './link.js';
+import { Members } from './members.js';
+import { Player } from './player.js';
+import {
+  adviceFor,
+  millisecondsOf,
+  playbackOf,
+  type Answer,
+  type ChatMessage,
+  type Failure,
+  type PlaybackState,
+  type Room,
+  type RoomState,
+} from './protocol.js';
+import { MediaSource } from './source.js';
+import { isOver } from './sync/anchor.js';
+import { ServerClock } from './sync/clock.js';
+import { PingRounds } from './sync/rounds.js';
+import { Schedule } from './sync/schedule.js';
+import { clockText, colourOf } from './text.js';
+import { ChatView } from './view/chat.js';
+import type { Refusal, Ticket } from './view/door.js';
+import { PeopleView, placeOf } from './view/people.js';
+import { ReactionsView } from './view/reactions.js';
+import { ReadyView } from './view/ready.js';
+import { SettingsView, type Changes } from './view/settings.js';
+import { StageView, type Curtain } from './view/stage.js';
+import { toast } from './view/toast.js';
+import { VoiceView } from './view/voice.js';
+import { Voice } from './voice.js';
+
+/** How often the own position is told. */
+const REPORT_EVERY_MS = 1_000;
+/** How often the page is drawn, beside what happens. */
+const DRAW_EVERY_MS = 100;
+/** How many older messages are fetched at once. */
+const OLDER = 50;
+/** A connection that is away for less than this is not worth a word. */
+const LOST_QUIETLY_MS = 1_200;
+/** Colours of members. */
+const COLOURS = 8;
+/** Failures of events that the person has not asked for are not told. */
+const QUIET = ['participant:position', 'presence:update', 'chat:typing', 'voice:speaking', 'voice:signal', 'time:ping'];
+
+export interface RoomEvents {
+  /** The room has let this person in. */
+  entered(): void;
+  /** The room does not let this person in. */
+  refused(refusal: Refusal): void;
+  /** This person has left. */
+  left(): void;
+}
+
+interface Joined {
+  oderId: string;
+}
+
+export class RoomSession {
+  readonly #code: string;
+  readonly #ticket: Ticket;
+  readonly #events: RoomEvents;
+  readonly #clock = new ServerClock(() => performance.now());
+  readonly #schedule = new Schedule();
+  readonly #members = new Members();
+  readonly #chatLog = new ChatLog();
+  readonly #link: Link;
+  readonly #pings: PingRounds;
+  readonly #commands: Commands;
+  readonly #stage: StageView;
+  readonly #player: Player;
+  readonly #source: MediaSource;
+  readonly #chat: ChatView;
+  readonly #people: PeopleView;
+  readonly #reactions: ReactionsView;
+  readonly #ready: ReadyView;
+  readonly #settings: SettingsView;
+  readonly #voice: Voice;
+  readonly #voiceView: VoiceView;
+  #room: Room | null = null;
+  #linkState: LinkState = 'connecting';
+  #lostAt: number | null = null;
+  #lastChatId: string | undefined;
+  #degraded = false;
+  #ownerAwayUntil: number | null = null;
+  #timers: ReturnType<typeof setInterval>[] = [];
+
+  constructor(code: string, ticket: Ticket, events: RoomEvents) {
+    this.#code = code;
+    this.#ticket = ticket;
+    this.#events = events;
+    this.#link = new Link((state, recovered) => this.#linkChanged(state, recovered));
+    this.#pings = new PingRounds(
+      this.#clock,
+      () => performance.now(),
+      (patience) => this.#askTime(patience),
+      () => this.#player.reschedule(),
+    );
+    this.#commands = new Commands(
+      this.#link,
+      () => this.#schedule.newest,
+      (state, from) => this.#takeState(state, from),
+    );
+    this.#stage = new StageView({
+      toggle: () => this.toggle(),
+      seek: (targetMediaTime) => this.#wish({ event: 'sync:seek', targetMediaTime: Math.round(targetMediaTime) }),
+      rate: (rate) => this.#wish({ event: 'sync:rate', rate }),
+      unsilence: () => this.#player.unsilence(),
+      curtain: () => this.#curtainPressed(),
+    });
+    this.#player = new Player(this.#stage.video, this.#clock, this.#schedule, () => undefined);
+    this.#source = new MediaSource(this.#stage.video, () => this.#player.fail());
+    this.#chat = new ChatView(this.#chatLog, {
+      send: (text) => void this.#say(text, randomKey()),
+      retry: (key) => this.#sayAgain(key),
+      withdraw: (key) => {
+        this.#chatLog.withdraw(key);
+        this.#chat.show();
+      },
+      typing: (isTyping) => void this.#link.ask('chat:typing', { isTyping }),
+      older: () => void this.#loadOlder(),
+      unread: (count) => showUnread(count),
+    });
+    this.#people = new PeopleView({
+      mayControl: (oderId, may) => void this.#grant(oderId, may),
+    });
+    this.#reactions = new ReactionsView((emoji) => void this.#react(emoji));
+    this.#ready = new ReadyView(this.#clock, (checkId, ready) => {
+      void this.#ask('ready:respond', { checkId, status: ready ? 'ready' : 'not_ready' });
+    });
+    this.#settings = new SettingsView((changes) => this.#change(changes));
+    this.#voice = new Voice({
+      ask: (event, data) => this.#link.ask(event, data),
+      changed: () => this.#voiceChanged(),
+      problem: (text) => toast(text),
+    });
+    this.#voiceView = new VoiceView(this.#voice);
+    this.#listen();
+    this.#wireTools();
+  }
+
+  open(): void {
+    this.#link.open();
+    this.#timers = [
+      setInterval(() => this.#report(), REPORT_EVERY_MS),
+      setInterval(() => this.#draw(), DRAW_EVERY_MS),
+    ];
+    this.#draw();
+  }
+
+  /** Leaves the room for good. */
+  async leave(): Promise<void> {
+    this.#voice.leave();
+    await this.#link.ask('room:leave', {}, 1_000);
+    this.close();
+    this.#events.left();
+  }
+
+  close(): void {
+    this.#timers.forEach((timer) => clearInterval(timer));
+    this.#pings.stop();
+    this.#voice.stop();
+    this.#player.stop();
+    this.#source.clear();
+    this.#link.close();
+  }
+
+  // What the keyboard does.
+
+  toggle(): void {
+    const now = this.#clock.now();
+    const newest = this.#schedule.newest;
+    const { duration } = this.#player.facts();
+    if (newest !== null && isOver(newest, now, duration)) {
+      void this.#again();
+      return;
+    }
+    this.#wish({ event: newest?.playing ? 'sync:pause' : 'sync:play' });
+  }
+
+  get stage(): StageView {
+    return this.#stage;
+  }
+
+  get chat(): ChatView {
+    return this.#chat;
+  }
+
+  get voice(): Voice {
+    return this.#voice;
+  }
+
+  visibility(hidden: boolean): void {
+    this.#link.tell('presence:update', { status: hidden ? 'away' : 'online' });
+    if (!hidden) {
+      this.#player.reschedule(true);
+    }
+  }
+
+  // The connection.
+
+  #linkChanged(state: LinkState, recovered: boolean): void {
+    this.#linkState = state;
+    if (state === 'lost') {
+      this.#lostAt ??= performance.now();
+      this.#pings.stop();
+    }
+    if (state === 'connected') {
+      this.#pings.start();
+      if (recovered && this.#room !== null) {
+        this.#backIn();
+      } else {
+        void this.#join();
+      }
+    }
+    this.#draw();
+  }
+
+  async #join(): Promise<void> {
+    const ownerKey = identity.ownerKey(this.#code);
+    const version = this.#schedule.version;
+    const { password, name } = this.#ticket;
+    const answer = await this.#link.ask<Joined>('room:join', {
+      roomCode: this.#code,
+      guestName: name,
+      ...(password === '' ? {} : { password }),
+      ...(ownerKey === undefined ? {} : { ownerKey }),
+      ...(this.#room === null || version < 0 ? {} : { lastSeenSequence: version }),
+      ...(this.#lastChatId === undefined ? {} : { lastMessageId: this.#lastChatId }),
+    });
+    if (answer.ok) {
+      this.#members.me = answer.oderId;
+      this.#chat.me = answer.oderId;
+      const first = this.#lostAt === null;
+      this.#backIn();
+      if (first) {
+        this.#events.entered();
+        this.#player.start();
+      }
+      return;
+    }
+    const again = ['TIMEOUT', 'OFFLINE', 'UNAVAILABLE', 'RATE_LIMIT_EXCEEDED'].includes(answer.code);
+    if (again && this.#room !== null) {
+      setTimeout(() => this.#link.connected && void this.#join(), answer.retryAfterMs ?? 1_500);
+      return;
+    }
+    this.close();
+    this.#events.refused(answer);
+  }
+
+  /** The connection is back, and the room with it. */
+  #backIn(): void {
+    this.#lostAt = null;
+    this.#player.reschedule(true);
+    this.#report();
+    void this.#voice.rejoin();
+    for (const line of [...this.#chatLog.lines].filter(({ sending }) => sending === 'pending')) {
+      void this.#deliver(line.key ?? '', line.text);
+    }
+  }
+
+  async #askTime(patienceMs: number): Promise<number> {
+    const answer = await this.#link.ask<{ serverTime: number }>(
+      'time:ping',
+      { clientTime: performance.now() },
+      patienceMs,
+    );
+    if (!answer.ok) {
+      throw new Error(answer.code);
+    }
+    return answer.serverTime;
+  }
+
+  #listen(): void {
+    const { socket } = this.#link;
+    socket.on('room:state', (state) => this.#entered(state));
+    socket.on('room:updated', ({ room }) => this.#roomIs(room));
+    socket.on('room:participant:joined', ({ participant }) => {
+      const news = this.#members.joined(participant);
+      if (news && participant.oderId !== this.#members.me) {
+        toast(`${participant.username} is here`);
+      }
+      this.#controlsChanged();
+    });
+    socket.on('room:participant:left', ({ oderId }) => {
+      const name = this.#members.left(oderId);
+      if (name !== null && oderId !== this.#members.me) {
+        toast(`${name} has left`);
+      }
+    });
+    socket.on('presence:update', ({ oderId, status }) => this.#members.status(oderId, status));
+    socket.on('participant:position', (position) => {
+      const age = this.#clock.synced ? Math.max(0, this.#clock.now() - position.serverTimeMs) : 0;
+      this.#members.at(position, this.#schedule.newest?.rate ?? 1, Math.min(age, 5_000));
+    });
+    socket.on('room:degraded', ({ degraded }) => (this.#degraded = degraded));
+    socket.on('room:error', (failure) => this.#told(failure));
+    this.#listenForOwners();
+    this.#listenForPlayback();
+    this.#listenForChat();
+    this.#listenForVoice();
+  }
+
+  #listenForOwners(): void {
+    const { socket } = this.#link;
+    socket.on('room:owner_away', ({ handoverAt }) => (this.#ownerAwayUntil = millisecondsOf(handoverAt)));
+    socket.on('room:owner_back', () => (this.#ownerAwayUntil = null));
+    socket.on('room:owner_changed', ({ ownerId }) => {
+      this.#ownerAwayUntil = null;
+      if (this.#room !== null) {
+        this.#roomIs({ ...this.#room, ownerId });
+      }
+      if (ownerId === this.#members.me) {
+        toast('You are the host now');
+      }
+    });
+    socket.on('room:offer_ownership', ({ until }) => {
+      const staysMs = Math.max(5_000, millisecondsOf(until) - this.#clock.now());
+      toast('You were the host of this room.', {
+        label: 'Be the host again',
+        run: () => void this.#ask('room:accept_ownership', {}),
+        staysMs,
+      });
+    });
+  }
+
+  #listenForPlayback(): void {
+    const { socket } = this.#link;
+    socket.on('sync:command', ({ command, state }) => {
+      this.#takeState(state, command.atServerTime);
+      this.#ready.stopCounting();
+    });
+    socket.on('sync:state', ({ state }) => this.#takeState(state, state.anchorServerTimeMs));
+    socket.on('sync:conflict', ({ state }) => this.#takeState(state, state.anchorServerTimeMs));
+    socket.on('sync:catchup', ({ state }) => this.#takeState(state, state.anchorServerTimeMs));
+    socket.on('reaction:new', (reaction) => this.#reactions.add(reaction));
+    socket.on('reaction:timeline', ({ reactions }) => this.#reactions.timeline(reactions));
+    socket.on('ready:start', ({ check }) => this.#ready.show(check, this.#members.me));
+    socket.on('ready:update', ({ check }) => this.#ready.show(check, this.#members.me));
+    socket.on('ready:complete', ({ checkId, allReady }) => this.#ready.complete(checkId, allReady));
+    socket.on('ready:timeout', ({ checkId }) => this.#ready.complete(checkId, false));
+    socket.on('countdown:start', ({ config }) => this.#ready.countDown(config));
+  }
+
+  #listenForChat(): void {
+    const { socket } = this.#link;
+    socket.on('chat:message', (message) => this.#heard([message], true));
+    socket.on('chat:history', ({ messages, hasMore }) => {
+      this.#heard(messages, false);
+      this.#chat.hasMore(hasMore ?? false);
+    });
+    socket.on('chat:catchup', ({ messages, truncated }) => {
+      if (truncated) {
+        // There is a hole between what is shown and what came: begin anew from what came.
+        this.#chatLog.clear();
+        this.#chat.hasMore(true);
+      }
+      this.#heard(messages, true);
+    });
+    socket.on('chat:typing', ({ oderId, username, isTyping }) => {
+      this.#chat.someoneTypes(oderId, username, isTyping);
+    });
+  }
+
+  #listenForVoice(): void {
+    const { socket } = this.#link;
+    socket.on('voice:ice:servers', ({ iceServers }) => this.#voice.servers(iceServers));
+    socket.on('voice:peers', ({ peers }) => {
+      const ids = peers.map((peer) => (typeof peer === 'string' ? peer : peer.oderId));
+      this.#members.voices(ids);
+      this.#voice.peers(ids);
+    });
+    socket.on('voice:peer:joined', ({ oderId }) => {
+      if (oderId !== this.#members.me) {
+        this.#voice.left(oderId);
+        this.#members.voice(oderId, 'in');
+      }
+    });
+    socket.on('voice:peer:left', ({ oderId }) => {
+      this.#voice.left(oderId);
+      this.#members.voice(oderId, 'none');
+    });
+    socket.on('voice:speaking', ({ oderId, isSpeaking }) => {
+      this.#members.voice(oderId, isSpeaking ? 'speaking' : 'in');
+    });
+    socket.on('voice:signal', ({ fromId, signal }) => void this.#voice.signal(fromId, signal));
+    socket.on('voice:replaced', ({ sessionId }) => {
+      if (sessionId !== this.#link.sessionId && this.#voice.state !== 'off') {
+        this.#voice.stop();
+        toast('You are talking in another tab now');
+      }
+    });
+  }
+
+  // The room.
+
+  #entered({ room, participants, playback }: RoomState): void {
+    this.#members.replace(participants);
+    this.#roomIs(room);
+    if (playback !== null) {
+      this.#takeState(playback, playback.anchorServerTimeMs);
+    }
+    identity.remember({ code: room.code, name: room.name });
+  }
+
+  #roomIs(room: Room): void {
+    this.#room = room;
+    document.title = `${room.name} · Watch party`;
+    setText(find(document, '#room-name', HTMLElement), room.name);
+    setText(find(document, '#room-code', HTMLElement), room.code);
+    this.#members.owned(room.ownerId);
+    if (this.#source.show(room.source)) {
+      this.#player.sourceChanged();
+    }
+    this.#controlsChanged();
+  }
+
+  #controlsChanged(): void {
+    const room = this.#room;
+    if (room === null) {
+      return;
+    }
+    this.#members.control(({ oderId }) => {
+      const chosen = room.playbackControl === 'selected' && room.controllers.includes(oderId);
+      return oderId === room.ownerId || room.playbackControl === 'all' || chosen;
+    });
+    this.#draw();
+  }
+
+  get #mayControl(): boolean {
+    return this.#members.mine?.canControl ?? false;
+  }
+
+  get #owns(): boolean {
+    return this.#room !== null && this.#room.ownerId === this.#members.me;
+  }
+
+  async #grant(oderId: string, may: boolean): Promise<void> {
+    const others = (this.#room?.controllers ?? []).filter((id) => id !== oderId);
+    await this.#ask('room:update', { controllers: may ? [...others, oderId] : others });
+  }
+
+  async #change(changes: Changes): Promise<string | null> {
+    const answer = await this.#link.ask('room:update', changes);
+    return answer.ok ? null : adviceFor(answer);
+  }
+
+  // Playback.
+
+  #takeState(state: PlaybackState, from: number): void {
+    if (this.#schedule.take(playbackOf(state), from)) {
+      this.#player.reschedule();
+      this.#draw();
+    }
+  }
+
+  #wish(wish: Wish): void {
+    if (!this.#mayControl) {
+      return;
+    }
+    void this.#commands.send(wish).then((failure) => failure && this.#told(failure));
+  }
+
+  async #again(): Promise<void> {
+    if (this.#mayControl) {
+      const failure = await this.#commands.send({ event: 'sync:seek', targetMediaTime: 0 });
+      if (failure !== null) {
+        this.#told(failure);
+      }
+    }
+  }
+
+  #report(): void {
+    const facts = this.#player.facts();
+    const own = {
+      mediaTimeMs: Math.round(facts.mediaTime),
+      isPlaying: facts.playing && facts.trouble !== 'over',
+      buffering: facts.trouble === 'buffering' || facts.trouble === 'loading',
+      ...(facts.drift === null ? {} : { driftMs: Math.round(facts.drift) }),
+      ...(Number.isFinite(this.#clock.roundTrip) ? { rttMs: Math.round(this.#clock.roundTrip) } : {}),
+    };
+    if (this.#room !== null && this.#linkState === 'connected') {
+      this.#link.tell('participant:position', own);
+    }
+  }
+
+  #curtainPressed(): void {
+    const { trouble } = this.#player.facts();
+    if (trouble === 'unplayable') {
+      this.#player.sourceChanged();
+      this.#source.again(this.#room?.source ?? null);
+    } else if (this.#room?.source === null) {
+      this.#openSettings();
+    } else {
+      this.toggle();
+    }
+  }
+
+  // Chat and reactions.
+
+  #heard(messages: ChatMessage[], live: boolean): void {
+    const added = this.#chatLog.take(messages, this.#members.me);
+    this.#lastChatId = this.#chatLog.lastId;
+    this.#chat.show(live ? added : 0);
+    for (const { oderId, username } of messages) {
+      if (oderId !== undefined) {
+        this.#chat.someoneTypes(oderId, username ?? '', false);
+      }
+    }
+  }
+
+  async #say(text: string, key: string): Promise<void> {
+    const name = this.#members.mine?.username ?? this.#ticket.name;
+    const at = this.#clock.synced ? this.#clock.now() : Date.now();
+    this.#chatLog.sending(key, this.#members.me, name, text, at);
+    this.#chat.show();
+    await this.#deliver(key, text);
+  }
+
+  #sayAgain(key: string): void {
+    const line = this.#chatLog.lines.find((known) => known.key === key);
+    if (line !== undefined) {
+      line.sending = 'pending';
+      this.#chat.show();
+      void this.#deliver(key, line.text);
+    }
+  }
+
+  /** Sends a message; while the connection is away it waits, and goes with the same key. */
+  async #deliver(key: string, content: string): Promise<void> {
+    const answer = await this.#link.ask<{ id: string; offset?: number }>('chat:message', {
+      content,
+      idempotencyKey: key,
+    });
+    if (answer.ok) {
+      this.#chatLog.sent(key, answer.id, answer.offset ?? null);
+      this.#lastChatId = this.#chatLog.lastId;
+    } else if (answer.code !== 'OFFLINE' && !(answer.code === 'TIMEOUT' && !this.#link.connected)) {
+      this.#chatLog.failed(key);
+      this.#chat.problem(adviceFor(answer));
+    }
+    this.#chat.show();
+  }
+
+  async #loadOlder(): Promise<void> {
+    const oldest = this.#chatLog.oldest;
+    if (oldest === null) {
+      this.#chat.hasMore(false);
+      return;
+    }
+    // The answer also comes as an event, with the same messages: whatever comes first is shown.
+    const answer = await this.#link.ask<{ messages: ChatMessage[]; hasMore: boolean }>(
+      'chat:load-history',
+      { ...oldest, limit: OLDER },
+    );
+    if (answer.ok) {
+      this.#heard(answer.messages, false);
+    }
+    this.#chat.hasMore(answer.ok && answer.hasMore);
+  }
+
+  async #react(emoji: string): Promise<void> {
+    const mediaTimeMs = Math.round(this.#player.facts().mediaTime);
+    await this.#ask('reaction:send', { emoji, mediaTimeMs, animation: 'float' });
+  }
+
+  // What is said to the person.
+
+  async #ask(event: string, data: object): Promise<Answer<object>> {
+    const answer = await this.#link.ask(event, data);
+    if (!answer.ok) {
+      toast(adviceFor(answer));
+    }
+    return answer;
+  }
+
+  #told(failure: Failure): void {
+    const answered = ['sync:', 'room:', 'ready:', 'reaction:'].some((kind) => failure.event?.startsWith(kind));
+    if (!answered && !QUIET.includes(failure.event ?? '')) {
+      toast(adviceFor(failure));
+    }
+  }
+
+  #wireTools(): void {
+    const on = (selector: string, act: () => void): void => {
+      find(document, selector, HTMLButtonElement).onclick = act;
+    };
+    on('#leave', () => void this.leave());
+    on('#invite', () => void this.#invite());
+    on('#open-settings', () => this.#openSettings());
+    on('#start-ready', () => void this.#ask('ready:initiate', {}));
+  }
+
+  #openSettings(): void {
+    if (this.#room !== null) {
+      this.#settings.show(this.#room, this.#owns, this.#members.nameOf(this.#room.ownerId));
+    }
+  }
+
+  async #invite(): Promise<void> {
+    const link = `${location.origin}/watch/${this.#code}`;
+    try {
+      await navigator.clipboard.writeText(link);
+      toast('The link is copied. Send it to your friends.');
+    } catch {
+      toast(`Send this to your friends: ${link}`);
+    }
+  }
+
+  #voiceChanged(): void {
+    const { state, speaking } = this.#voice;
+    if (this.#members.me !== '') {
+      this.#members.voice(this.#members.me, state !== 'on' ? 'none' : speaking ? 'speaking' : 'in');
+    }
+    this.#voiceView.show();
+  }
+
+  // Drawing.
+
+  #draw(): void {
+    const facts = this.#player.facts();
+    const connected = this.#linkState === 'connected' && this.#lostAt === null;
+    this.#members.at(
+      {
+        oderId: this.#members.me,
+        mediaTimeMs: facts.mediaTime,
+        ...(facts.drift === null ? {} : { driftMs: facts.drift }),
+        isPlaying: facts.playing && facts.trouble !== 'over',
+        buffering: facts.trouble === 'buffering' || facts.trouble === 'loading',
+        serverTimeMs: 0,
+      },
+      facts.rate,
+      0,
+    );
+    this.#stage.show(facts);
+    this.#stage.cover(this.#curtain(facts.trouble));
+    this.#stage.allow(this.#mayControl && connected && this.#room?.source !== null, this.#controlNote());
+    this.#showLink(connected);
+    this.#chat.enabled = this.#room !== null;
+    this.#reactions.enabled = connected;
+    this.#reactions.duration(facts.duration);
+    find(document, '#start-ready', HTMLButtonElement).disabled = !(this.#mayControl && connected);
+    this.#showPeople(facts.duration);
+    if (this.#settings.open) {
+      this.#settings.facts(this.#figures(facts.drift));
+    }
+  }
+
+  #showPeople(duration: number): void {
+    const members = this.#members.list();
+    const chooses = this.#owns && this.#room?.playbackControl === 'selected';
+    this.#people.show(members, this.#members.me, this.#room?.maxParticipants ?? members.length, chooses);
+    const others = members.filter(({ participant }) => participant.oderId !== this.#members.me);
+    this.#stage.showOthers(
+      others.flatMap(({ participant, where }) => {
+        if (where === null || !Number.isFinite(duration) || duration === 0) {
+          return [];
+        }
+        const { oderId, username } = participant;
+        const share = Math.max(0, Math.min(1, placeOf(where) / duration));
+        return [{ oderId, name: username, colour: colourOf(oderId, COLOURS), share }];
+      }),
+    );
+  }
+
+  #curtain(trouble: string): Curtain | null {
+    if (this.#room === null) {
+      return { kind: 'wait', title: 'Opening the room …' };
+    }
+    if (this.#room.source === null) {
+      const text = this.#owns ? 'Choose a video for everybody.' : 'The host has not chosen a video yet.';
+      return {
+        kind: 'invite',
+        title: 'Nothing on yet',
+        text,
+        ...(this.#owns ? { action: 'Choose a video' } : {}),
+      };
+    }
+    switch (trouble) {
+      case 'unplayable':
+        return {
+          kind: 'problem',
+          title: 'This video cannot be played here',
+          text: 'Its address may be wrong, or this browser may not know the format.',
+          action: 'Try again',
+        };
+      case 'loading':
+        return { kind: 'wait', title: 'Loading the video …' };
+      case 'buffering':
+        return { kind: 'wait', title: 'Waiting for data …' };
+      case 'over':
+        return {
+          kind: 'invite',
+          title: 'The end',
+          ...(this.#mayControl ? { action: 'Watch it again' } : {}),
+        };
+      default:
+        return this.#beginning();
+    }
+  }
+
+  /** Before the first command: an invitation to press play. */
+  #beginning(): Curtain | null {
+    const newest = this.#schedule.newest;
+    if (newest === null || newest.playing || newest.mediaTime > 0) {
+      return null;
+    }
+    const alone = this.#members.count === 1;
+    return {
+      kind: 'invite',
+      title: alone ? 'You are the first one here' : 'Ready when you are',
+      text: alone
+        ? 'Send the link to your friends. Whoever comes late lands at the same frame.'
+        : 'It starts for everybody at the same moment.',
+      ...(this.#mayControl ? { action: 'Play' } : {}),
+    };
+  }
+
+  #controlNote(): string {
+    if (this.#room === null || this.#mayControl) {
+      return '';
+    }
+    const host = this.#members.nameOf(this.#room.ownerId) ?? 'the host';
+    return this.#room.playbackControl === 'owner_only'
+      ? `Only ${host} controls playback in this room.`
+      : `${host} chooses who controls playback.`;
+  }
+
+  #showLink(connected: boolean): void {
+    const place = find(document, '#link-state', HTMLElement);
+    const lost = this.#lostAt === null ? 0 : performance.now() - this.#lostAt;
+    const shown = connected ? 'live' : lost > LOST_QUIETLY_MS || this.#room === null ? 'connecting' : 'live';
+    place.dataset['state'] = shown;
+    setText(place, shown === 'live' ? 'live' : navigator.onLine ? 'reconnecting' : 'offline');
+    if (!connected && this.#room !== null && lost > LOST_QUIETLY_MS) {
+      const offline = navigator.onLine ? 'The connection is gone. Trying again …' : 'You are offline.';
+      this.#stage.banner(`${offline} The video goes on by itself.`, 'bad');
+    } else if (this.#ownerAwayUntil !== null) {
+      const left = Math.max(0, this.#ownerAwayUntil - this.#clock.now());
+      this.#stage.banner(`The host is away. The room is handed over in ${clockText(left)}.`);
+    } else if (this.#degraded) {
+      this.#stage.banner('The list of people may be incomplete for the moment.');
+    } else {
+      this.#stage.banner('');
+    }
+  }
+
+  #figures(drift: number | null): [string, string][] {
+    const ms = (value: number): string => (Number.isFinite(value) ? `${value.toFixed(1)} ms` : '–');
+    return [
+      ['Difference to the room', drift === null ? '–' : ms(drift)],
+      ['Clock is known to within', ms(this.#clock.uncertainty)],
+      ['Round trip', ms(this.#clock.roundTrip)],
+      ['Speed now', `${this.#stage.video.playbackRate.toFixed(3)}×`],
+      ['Commands so far', String(Math.max(0, this.#schedule.version))],
+      ['Connection', this.#link.socket.io.engine?.transport?.name ?? '–'],
+    ];
+  }
+}
+
+function showUnread(count: number): void {
+  const badge = find(document, '#chat-badge', HTMLElement);
+  badge.hidden = count === 0;
+  setText(badge, count > 99 ? '99+' : String(count));
+}
