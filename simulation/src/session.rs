@@ -147,7 +147,9 @@ impl Session for LineSession {
                 }
                 Err(_) => format!("h {tag} !\n"),
             },
-            Event::Wake | Event::Recheck => return,
+            Event::Wake | Event::Recheck | Event::Presence { .. } | Event::PresenceStats { .. } => {
+                return;
+            }
             Event::Stalled | Event::Drain | Event::Reset => {
                 cx.request(Request::Close);
                 "bye\n".to_owned()

@@ -14,7 +14,7 @@ use fanfare_backend::{
 };
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    memory::{bus::LocalBus, tables::NoTables},
+    memory::{bus::LocalBus, state::MemoryState, tables::NoTables},
     port::{Bus, Log, Tables},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
@@ -172,7 +172,8 @@ fn start_engine(
         about: Arc::new(about),
         metrics,
     };
-    Engine::start(engine, log, bus, tables, fanfare_gateway::forms())
+    let state = Arc::new(MemoryState::alone());
+    Engine::start(engine, log, bus, tables, state, fanfare_gateway::forms())
 }
 
 /// How many threads serve connections, and how many everything else.

@@ -10,6 +10,7 @@ use fanfare_wire::{ChannelName, Draft, Epoch, FormId, Publication, Seq};
 use super::conn::{CALLS_MAX, OUT_BYTES_MAX, weight};
 use crate::{
     port::{Direction, LogError},
+    presence::{Counted, Members},
     publish::{PublishError, Published},
 };
 
@@ -113,6 +114,20 @@ pub enum Call {
         tag: u32,
         /// What to read.
         query: HistoryQuery,
+    },
+    /// Who is in a channel; answered by [`Event::Presence`].
+    Presence {
+        /// Comes back in the answer.
+        tag: u32,
+        /// Which.
+        channel: ChannelName,
+    },
+    /// How many are in a channel; answered by [`Event::PresenceStats`].
+    PresenceStats {
+        /// Comes back in the answer.
+        tag: u32,
+        /// Which.
+        channel: ChannelName,
     },
 }
 
@@ -235,6 +250,20 @@ pub enum Event {
         tag: u32,
         /// Its outcome.
         result: Result<Arc<HistoryPage>, HistoryError>,
+    },
+    /// Who is in the channel that was asked for.
+    Presence {
+        /// From the call.
+        tag: u32,
+        /// Who.
+        members: Arc<Members>,
+    },
+    /// How many are in the channel that was asked for.
+    PresenceStats {
+        /// From the call.
+        tag: u32,
+        /// How many.
+        counted: Counted,
     },
     /// The time asked for has come.
     Wake,

@@ -16,6 +16,7 @@ use fanfare_engine::{
     memory::{
         bus::{MemoryBus, MemoryNetwork},
         log::{MemoryLog, Snapshot},
+        state::MemoryStates,
         tables::NoTables,
     },
     port::{Bus, Log, Retention, log::LANE_LOG_KEPT},
@@ -54,12 +55,13 @@ impl Cluster {
         let log = MemoryLog::new(Epoch::parse("memory").unwrap(), move || time.load(SeqCst));
         let gates = Arc::new(Gates::default());
         let network = MemoryNetwork::new();
+        let states = MemoryStates::new();
         let start = |_| {
             let lane = GatedLog {
                 log: log.open_lane(),
                 gates: Arc::clone(&gates),
             };
-            start_node(&runtime, shards, Arc::new(lane), &network)
+            start_node(&runtime, shards, Arc::new(lane), &network, &states)
         };
         let nodes = (0..nodes).map(start).collect();
         Self {
@@ -181,6 +183,7 @@ fn start_node(
     shards: usize,
     lane: Arc<dyn Log>,
     network: &MemoryNetwork,
+    states: &MemoryStates,
 ) -> (Arc<Engine>, Arc<MemoryBus>) {
     let _entered = runtime.enter();
     let bus = Arc::new(network.join());
@@ -197,6 +200,7 @@ fn start_node(
         lane,
         Arc::clone(&bus) as Arc<dyn Bus>,
         Arc::new(NoTables),
+        Arc::new(states.join()),
         vec![Box::new(LineForm)],
     );
     (engine.unwrap(), bus)
