@@ -282,6 +282,8 @@ async fn flush(engine: &Engine, bus: Option<&RedisBus>) {
             "some publishes were not committed in time; their publishers were not told that they were"
         );
     }
+    // Who was sent away is back elsewhere within this time, or is said to have left.
+    engine.presence().settle().await;
     if let Some(bus) = bus {
         // What is left over the sweep of the others finds.
         bus.flush().await;
