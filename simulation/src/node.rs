@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    memory::tables::NoTables,
+    memory::{state::MemoryState, tables::NoTables},
     port::Retention,
     simulation::{Scope, Turn},
 };
@@ -63,9 +63,10 @@ impl Place {
         };
         let log = Arc::new(world.database.join());
         let bus = Arc::new(world.network.join(&scope));
+        let state = Arc::new(MemoryState::alone());
         let form = Box::new(LineForm::new(world.plan.breach));
-        let started =
-            scope.enter(|| Engine::start(config, log, bus, Arc::new(NoTables), vec![form]));
+        let tables = Arc::new(NoTables);
+        let started = scope.enter(|| Engine::start(config, log, bus, tables, state, vec![form]));
         match started {
             Ok(engine) => {
                 let mut state = self.state();

@@ -151,7 +151,9 @@ impl Session for LineSession {
             | Event::Recheck
             | Event::Reformed { .. }
             | Event::Post(_)
-            | Event::Adopted => return,
+            | Event::Adopted
+            | Event::Presence { .. }
+            | Event::PresenceStats { .. } => return,
             Event::Stalled | Event::Drain | Event::Reset => {
                 cx.request(Request::Close);
                 "bye\n".to_owned()

@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, oneshot},
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     channels::{Attachment, Channels},
@@ -28,9 +28,11 @@ use crate::{
     pages::Pages,
     port::{
         AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange,
-        Retention, Tables, TablesError, TransactError, Transaction,
+        Retention, State, Tables, TablesError, TransactError, Transaction,
+        state::StateEvents,
         tables::{Migration, Row, Value},
     },
+    presence::Presence,
     publish::{PublishError, Published, Publisher, Reply},
     spread::Spread,
     sweep::Sweeper,
@@ -83,7 +85,9 @@ pub struct Readiness {
 struct Core {
     log: Arc<dyn Log>,
     bus: Arc<dyn Bus>,
+    state: Arc<dyn State>,
     channels: Arc<Channels>,
+    presence: Arc<Presence>,
     publisher: Publisher,
     transactor: Transactor,
     heads: Heads,
@@ -95,7 +99,8 @@ struct Core {
 }
 
 impl Engine {
-    /// Starts a node on its log and bus, and on the tables that its apps keep beside the log. `forms` are the wire forms that gateways name by their index. Must be called
+    /// Starts a node on its log and bus, on the tables that its apps keep beside the log, and on the shared state. `forms`
+    /// are the wire forms that gateways name by their index. Must be called
     /// within a tokio runtime; the node ends with it.
     ///
     /// # Errors
@@ -105,6 +110,7 @@ impl Engine {
         log: Arc<dyn Log>,
         bus: Arc<dyn Bus>,
         tables: Arc<dyn Tables>,
+        state: Arc<dyn State>,
         forms: Vec<Box<dyn Form>>,
     ) -> io::Result<Arc<Self>> {
         let EngineConfig {
@@ -138,11 +144,18 @@ impl Engine {
             Arc::clone(&epochs),
             Arc::clone(&metrics),
         );
+        let presence = Presence::start(Arc::clone(&state), Arc::clone(&metrics));
+        state.start(Arc::new(StateReports {
+            channels: Arc::clone(&channels),
+            presence: Arc::clone(&presence),
+        }));
         let core = Arc::new(Core {
             heads: Heads::start(Arc::clone(&log), Arc::clone(&metrics)),
             log,
             bus,
+            state,
             channels,
+            presence,
             publisher,
             transactor,
             pages,
@@ -246,6 +259,18 @@ impl Engine {
     pub fn tell(&self, news: News) {
         self.core.channels.tell(&news);
         self.core.bus.tell(news);
+    }
+
+    /// Who is in which channel.
+    #[must_use]
+    pub fn presence(&self) -> &Arc<Presence> {
+        &self.core.presence
+    }
+
+    /// The shared state.
+    #[must_use]
+    pub fn state(&self) -> &Arc<dyn State> {
+        &self.core.state
     }
 
     /// Reads a channel's history.
@@ -463,6 +488,28 @@ async fn head_of(log: &dyn Log, channel: &ChannelName) -> Result<Head, LogError>
         .ok_or_else(|| LogError("it returned no head".to_owned()))
 }
 
+/// What the shared state reports. Its news go to this node's own subscribers: the other nodes hear them from it too.
+struct StateReports {
+    channels: Arc<Channels>,
+    presence: Arc<Presence>,
+}
+
+impl StateEvents for StateReports {
+    fn on_news(&self, news: News) {
+        self.channels.tell(&news);
+    }
+
+    fn on_up(&self) {
+        info!("the shared state is up");
+        self.presence.up();
+    }
+
+    fn on_down(&self) {
+        warn!("the shared state is down: presence is what this node knows");
+        self.presence.down();
+    }
+}
+
 /// The engine, as the shards see it.
 struct Shards(Arc<Core>);
 
@@ -508,6 +555,20 @@ impl Upstream for Shards {
                 self.0
                     .publisher
                     .publish(draft, Reply::Session { remote: reply, tag });
+            }
+            Call::Presence { tag, channel } => {
+                let presence = Arc::clone(&self.0.presence);
+                task::spawn(async move {
+                    let members = Arc::new(presence.members(&channel).await);
+                    reply.send(Event::Presence { tag, members });
+                });
+            }
+            Call::PresenceStats { tag, channel } => {
+                let presence = Arc::clone(&self.0.presence);
+                task::spawn(async move {
+                    let counted = presence.count(&channel).await;
+                    reply.send(Event::PresenceStats { tag, counted });
+                });
             }
             Call::History { tag, query } => {
                 let core = Arc::clone(&self.0);

@@ -12,6 +12,7 @@
 //! | heal | `sweep`, `heal` | what the bus lost is found in the lane log and fetched from the log |
 //! | start anew | `epoch` | a database that was restored is another log: nothing of before is mixed with it |
 //! | follow | [`follow`] | a reader inside the node, for what every node must know |
+//! | who is here | [`presence`] | leases of the clients of all nodes in the shared state |
 //! | deliver | [`hub`] | cursors move forward over ring and log; every socket is given the same bytes |
 //!
 //! The engine names no HTTP, SQL or Redis: those stand behind the [ports](port) or in front of the [`Engine`]. Nothing
@@ -32,6 +33,7 @@ pub mod memory;
 pub mod metrics;
 mod pages;
 pub mod port;
+pub mod presence;
 pub mod publish;
 mod ring;
 #[cfg(any(test, feature = "simulation"))]
@@ -46,5 +48,6 @@ pub mod transact;
 
 pub use engine::{Engine, EngineConfig, HISTORY_LIMIT_MAX, Readiness};
 pub use metrics::Metrics;
+pub use presence::{Attendance, Attendee, Counted, Members, PRESENCE_LIST_MAX, Presence};
 pub use publish::{PublishError, Published};
 pub use transact::Done;

@@ -127,6 +127,8 @@ pub struct Metrics {
     pub news_deliveries: Counter,
     /// News that a shard had no room for, or that subscribers were not given because they lagged.
     pub news_dropped: Counter,
+    /// Subscriptions that count as presence of a client.
+    pub attendances: Gauge,
     /// Hints that arrived over the bus.
     pub hints: Counter,
     /// What was missing and fetched, in the order of [`Cause::ALL`].

@@ -32,6 +32,10 @@ pub struct ChannelOptions {
     pub publish: Access,
     /// Who may read history and subscribe with a position.
     pub history: Access,
+    /// Who may ask who is in the channel. Absent: nobody is counted, and nobody can ask, the application's servers included.
+    pub presence: Option<Access>,
+    /// Subscribers who may ask who is there, and want to, are told who joins and leaves. Only with `presence`.
+    pub join_leave: bool,
     /// How many publications a channel keeps; all if absent.
     pub history_max_count: Option<u64>,
     /// How long a channel keeps publications; for ever if absent.

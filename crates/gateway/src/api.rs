@@ -3,6 +3,8 @@
 //! Errors of the API itself are answered with status 200 and an `error` member; only requests that cannot be understood
 //! (no key, another content type, no JSON, too long) have a status of their own.
 
+mod presence;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
@@ -28,6 +30,8 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::{Gateway, sessions::Revocation, token::USER_BYTES_MAX, unix_seconds};
+
+pub(crate) use self::presence::{presence, presence_stats};
 
 /// Channels of one broadcast.
 const BROADCAST_CHANNELS_MAX: usize = 1000;

@@ -20,6 +20,7 @@ pub mod health;
 pub mod listener;
 mod metrics;
 mod origin;
+mod presence;
 pub mod sessions;
 pub mod socketio;
 pub mod sse;
@@ -40,7 +41,9 @@ use axum::{
 };
 use fanfare_engine::Engine;
 use fanfare_wire::{
-    Form, FormId, centrifuge::WebSocketJson, sse::EventStream, sse::EventStreamOfMany,
+    Form, FormId,
+    centrifuge::{WebSocketJson, WebSocketJsonJoins},
+    sse::{EventStream, EventStreamJoins, EventStreamOfMany},
 };
 
 use crate::{access::ChannelRules, door::Door, sessions::Sessions, token::TokenVerifier};
@@ -53,6 +56,10 @@ pub(crate) const WEBSOCKET_JSON: FormId = FormId(0);
 pub(crate) const EVENT_STREAM: FormId = FormId(1);
 /// The wire form of event streams of several channels.
 pub(crate) const EVENT_STREAM_OF_MANY: FormId = FormId(2);
+/// The wire form of Centrifuge clients that want to be told who joins and leaves.
+pub(crate) const WEBSOCKET_JSON_JOINS: FormId = FormId(3);
+/// The wire form of event streams that want to be told.
+pub(crate) const EVENT_STREAM_JOINS: FormId = FormId(4);
 
 /// Room in a request or a frame for what surrounds a payload, in bytes.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
@@ -60,10 +67,13 @@ const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 /// The wire forms that these gateways serve, to start the engine with.
 #[must_use]
 pub fn forms() -> Vec<Box<dyn Form>> {
+    // In the order of the numbers above.
     vec![
         Box::new(WebSocketJson),
         Box::new(EventStream),
         Box::new(EventStreamOfMany),
+        Box::new(WebSocketJsonJoins),
+        Box::new(EventStreamJoins),
     ]
 }
 
@@ -134,6 +144,8 @@ impl Gateway {
             .route("/publish", post(api::publish))
             .route("/broadcast", post(api::broadcast))
             .route("/history", post(api::history))
+            .route("/presence", post(api::presence))
+            .route("/presence_stats", post(api::presence_stats))
             .route("/info", post(api::info))
             .route("/revoke", post(api::revoke))
             .fallback(api::unknown)

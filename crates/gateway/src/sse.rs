@@ -22,20 +22,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fanfare_engine::{
+    Attendance, Attendee,
     hub::{Context, Event, Recovery, Request, Resume, Session, Sink, Start},
     port::Head,
 };
 use fanfare_wire::{
-    ChannelName, Epoch, Seq,
+    ChannelName, Epoch, FormId, Seq,
     sse::{self, Positions},
 };
+use uuid::Uuid;
 
 use self::answer::{Refusal, Wrong, come_back, stream, wants_stream};
 use crate::{
-    EVENT_STREAM, EVENT_STREAM_OF_MANY, Gateway,
+    EVENT_STREAM, EVENT_STREAM_JOINS, EVENT_STREAM_OF_MANY, Gateway,
     access::Standing,
     door::Seat,
     listener::Handle,
+    presence::client_info,
     token::{ConnectionClaims, Seconds, TokenError},
     unix_seconds,
 };
@@ -71,6 +74,8 @@ pub(crate) async fn events(
 struct Asked {
     channels: Vec<ChannelName>,
     last_event_id: Option<String>,
+    /// Tell it who joins and leaves.
+    join_leave: bool,
 }
 
 /// Where a stream begins, and what has to be said about it.
@@ -96,6 +101,7 @@ async fn open(
         may_read(gateway, claims.as_deref(), channel)?;
     }
     let seat = gateway.door.admit()?;
+    let join_leave = asked.join_leave;
     let beginning = begin(gateway, claims.as_deref(), asked).await?;
     let (pipe, body) = pipe::pipe(handle);
     let session = StreamSession {
@@ -103,6 +109,9 @@ async fn open(
         many: beginning.positions.channels().len() > 1,
         positions: beginning.positions,
         notices: beginning.notices,
+        join_leave,
+        attendee: attendee(claims.as_deref()),
+        attendances: Vec::new(),
         gateway: Arc::clone(gateway),
         claims,
     };
@@ -116,6 +125,7 @@ async fn open(
 fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
     let mut channels = Vec::new();
     let mut last_event_id = None;
+    let mut join_leave = false;
     for (name, value) in query::form_pairs(query) {
         match &*name {
             "channel" => {
@@ -123,6 +133,7 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
                 channels.push(channel.map_err(|_| (StatusCode::BAD_REQUEST, "bad channel name"))?);
             }
             "last_event_id" => last_event_id = Some(value),
+            "join_leave" => join_leave = matches!(&*value, "true" | "1"),
             _ => {}
         }
     }
@@ -143,6 +154,19 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
     Ok(Asked {
         channels,
         last_event_id,
+        join_leave,
+    })
+}
+
+/// How others see the stream's client in channels.
+fn attendee(claims: Option<&ConnectionClaims>) -> Arc<Attendee> {
+    let client = Uuid::new_v4();
+    let user = claims.map_or("", |claims| &claims.sub);
+    let info = claims.and_then(|claims| claims.info.as_ref());
+    Arc::new(Attendee {
+        client,
+        user: user.into(),
+        info: client_info(user, client, info),
     })
 }
 
@@ -313,6 +337,10 @@ struct StreamSession {
     positions: Positions,
     /// What has to be said before the first message.
     notices: Vec<u8>,
+    join_leave: bool,
+    attendee: Arc<Attendee>,
+    /// It counts as present in these.
+    attendances: Vec<Attendance>,
     gateway: Arc<Gateway>,
     /// What the token said with which it was opened.
     claims: Option<Arc<ConnectionClaims>>,
@@ -326,6 +354,17 @@ impl StreamSession {
     fn is_revoked(&self) -> bool {
         let claims = self.claims.as_ref();
         claims.is_some_and(|claims| self.gateway.sessions.is_revoked(claims))
+    }
+
+    fn form_for(&self, channel: &ChannelName) -> FormId {
+        let authenticated = !self.attendee.user.is_empty();
+        if self.join_leave && self.gateway.may_see_joins(channel, authenticated) {
+            EVENT_STREAM_JOINS
+        } else if self.many {
+            EVENT_STREAM_OF_MANY
+        } else {
+            EVENT_STREAM
+        }
     }
 
     fn wake(&self, cx: &mut Context<'_>) {
@@ -352,11 +391,6 @@ impl Session for StreamSession {
         put_retry(cx.out);
         cx.out.append(&mut self.notices);
         put_ready(&self.positions, cx.out);
-        let form = if self.many {
-            EVENT_STREAM_OF_MANY
-        } else {
-            EVENT_STREAM
-        };
         for (tag, (channel, seq)) in (0..).zip(self.positions.channels()) {
             let epoch: Option<Epoch> = Some(self.positions.epoch().clone());
             let start = Start::Resume(Resume {
@@ -368,7 +402,7 @@ impl Session for StreamSession {
                 tag,
                 channel: channel.clone(),
                 start,
-                form,
+                form: self.form_for(channel),
             });
         }
         self.wake(cx);
@@ -399,6 +433,8 @@ impl Session for StreamSession {
                     Recovery::NotAsked | Recovery::Recovered => {}
                 }
                 self.positions.set(&channel, position);
+                let attendance = self.gateway.attend(&channel, || Arc::clone(&self.attendee));
+                self.attendances.extend(attendance);
             }
             Event::Truncated { channel, oldest } => {
                 put_notice("truncated", &channel, ("oldest", oldest), cx.out);
@@ -428,6 +464,8 @@ impl Session for StreamSession {
             | Event::Reformed { .. }
             | Event::Post(_)
             | Event::Adopted
+            | Event::Presence { .. }
+            | Event::PresenceStats { .. }
             | Event::Recheck => {}
         }
     }
@@ -479,13 +517,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", HeaderValue::from_static("newer"));
         let asked = asked(
-            "channel=b&channel=a&channel=b&last_event_id=older",
+            "channel=b&channel=a&channel=b&last_event_id=older&join_leave=true",
             &headers,
         );
         let Asked {
             channels,
             last_event_id,
+            join_leave,
         } = asked.ok().unwrap();
+        assert!(join_leave);
         assert_eq!(
             channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(),
             ["a", "b"]

@@ -14,7 +14,7 @@ use fanfare_backend::{
 };
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    memory::{bus::LocalBus, tables::NoTables},
+    memory::{bus::LocalBus, state::MemoryState, tables::NoTables},
     port::{Bus, Log, Tables},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
@@ -172,7 +172,8 @@ fn start_engine(
         about: Arc::new(about),
         metrics,
     };
-    Engine::start(engine, log, bus, tables, fanfare_gateway::forms())
+    let state = Arc::new(MemoryState::alone());
+    Engine::start(engine, log, bus, tables, state, fanfare_gateway::forms())
 }
 
 /// How many threads serve connections, and how many everything else.
@@ -281,6 +282,8 @@ async fn flush(engine: &Engine, bus: Option<&RedisBus>) {
             "some publishes were not committed in time; their publishers were not told that they were"
         );
     }
+    // Who was sent away is back elsewhere within this time, or is said to have left.
+    engine.presence().settle().await;
     if let Some(bus) = bus {
         // What is left over the sweep of the others finds.
         bus.flush().await;

@@ -9,12 +9,16 @@ mod command;
 mod reply;
 
 pub use command::{
-    Command, CommandError, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest,
-    StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest, split_commands,
+    Command, CommandError, ConnectRequest, HistoryRequest, Method, PresenceRequest, PublishRequest,
+    RefreshRequest, StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest,
+    split_commands,
 };
-pub use reply::{ConnectResult, Reply, SubscribeResult, put_publication};
+pub use reply::{
+    ConnectResult, PresenceResult, Reply, SubscribeResult, put_message, put_presence,
+    put_publication,
+};
 
-use crate::{ChannelName, Epoch, Form, Publication, ws};
+use crate::{ChannelName, Epoch, Form, NewsBody, Publication, put, ws};
 
 /// An empty object: a ping from the server, a pong from the client.
 pub const PING: &[u8] = b"{}";
@@ -103,9 +107,13 @@ pub mod unsubscribes {
     pub const EXPIRED: (u32, &str) = (2501, "subscription expired");
 }
 
-/// The wire form of publications for Centrifuge clients over WebSocket: one text frame with one push each.
+/// The wire form for Centrifuge clients over WebSocket: one text frame with one push each.
 #[derive(Debug, Clone, Copy)]
 pub struct WebSocketJson;
+
+/// The same for subscribers that want to be told who joins and leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct WebSocketJsonJoins;
 
 impl Form for WebSocketJson {
     fn encode(
@@ -115,20 +123,107 @@ impl Form for WebSocketJson {
         publication: &Publication,
         out: &mut Vec<u8>,
     ) {
-        ws::text_frame_with(out, |out| {
-            out.extend_from_slice(b"{\"push\":{\"channel\":\"");
-            out.extend_from_slice(channel.as_str().as_bytes());
-            out.extend_from_slice(b"\",\"pub\":");
-            put_publication(publication, out);
-            out.extend_from_slice(b"}}");
+        put_push(channel, "pub", out, |out| put_publication(publication, out));
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        if let NewsBody::Message { data, info, tags } = news {
+            put_push(channel, "pub", out, |out| {
+                put_message(data, info.as_ref(), tags.as_ref(), out);
+            });
+        }
+    }
+}
+
+impl Form for WebSocketJsonJoins {
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        epoch: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) {
+        WebSocketJson.encode(channel, epoch, publication, out);
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        let (kind, info) = match news {
+            NewsBody::Message { .. } => return WebSocketJson.encode_news(channel, news, out),
+            NewsBody::Join { info } => ("join", info),
+            NewsBody::Leave { info } => ("leave", info),
+        };
+        put_push(channel, kind, out, |out| {
+            out.extend_from_slice(b"{\"info\":");
+            out.extend_from_slice(info.as_bytes());
+            out.push(b'}');
         });
     }
+}
+
+/// Appends a frame with one push.
+fn put_push(
+    channel: &ChannelName,
+    kind: &str,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    ws::text_frame_with(out, |out| {
+        put(
+            out,
+            format_args!("{{\"push\":{{\"channel\":\"{channel}\",\"{kind}\":"),
+        );
+        write(out);
+        out.extend_from_slice(b"}}");
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Json, run::tests::publication};
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        let text = out.get(2..).unwrap_or_default().to_vec();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn news_have_no_offset_and_joins_are_for_those_who_asked() {
+        let channel = ChannelName::parse("room:1").unwrap();
+        let json = |text: &[u8]| Json::parse(text).unwrap();
+        let message = NewsBody::Message {
+            data: json(b"[1]"),
+            info: Some(json(b"{\"user\":\"u\"}")),
+            tags: None,
+        };
+        let pushed = r#"{"push":{"channel":"room:1","pub":{"data":[1],"info":{"user":"u"}}}}"#;
+        assert_eq!(
+            text(|out| WebSocketJson.encode_news(&channel, &message, out)),
+            pushed
+        );
+        assert_eq!(
+            text(|out| WebSocketJsonJoins.encode_news(&channel, &message, out)),
+            pushed
+        );
+        let info = json(b"{\"user\":\"\",\"client\":\"c\"}");
+        for (news, kind) in [
+            (NewsBody::Join { info: info.clone() }, "join"),
+            (NewsBody::Leave { info }, "leave"),
+        ] {
+            assert_eq!(
+                text(|out| WebSocketJson.encode_news(&channel, &news, out)),
+                ""
+            );
+            assert_eq!(
+                text(|out| WebSocketJsonJoins.encode_news(&channel, &news, out)),
+                format!(
+                    r#"{{"push":{{"channel":"room:1","{kind}":{{"info":{{"user":"","client":"c"}}}}}}}}"#
+                )
+            );
+        }
+    }
 
     #[test]
     fn a_publication_is_one_frame() {

@@ -4,7 +4,7 @@
 //! any node, goes on in every channel. It reads `<epoch>-<which>-<seq>.<seq>…`, the numbers in the order of the sorted
 //! channel names; `which` is a checksum of these names, so that an id is not taken for that of another set of channels.
 
-use crate::{ChannelName, Epoch, Form, Publication, Seq, put};
+use crate::{ChannelName, Epoch, Form, NewsBody, Publication, Seq, put};
 
 /// Channels of one stream.
 pub const CHANNELS_MAX: usize = 64;
@@ -100,6 +100,10 @@ impl Form for EventStream {
         );
         put_data(channel, publication, out);
     }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        put_news(channel, news, false, out);
+    }
 }
 
 /// The wire form for streams of several channels: the id depends on the stream, and its session puts it before the
@@ -116,6 +120,34 @@ impl Form for EventStreamOfMany {
         out: &mut Vec<u8>,
     ) {
         put_data(channel, publication, out);
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        put_news(channel, news, false, out);
+    }
+
+    fn is_personal(&self) -> bool {
+        true
+    }
+}
+
+/// The wire form for streams, of one channel or several, that want to be told who joins and leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct EventStreamJoins;
+
+impl Form for EventStreamJoins {
+    fn encode(
+        &self,
+        channel: &ChannelName,
+        _: &Epoch,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) {
+        put_data(channel, publication, out);
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        put_news(channel, news, true, out);
     }
 
     fn is_personal(&self) -> bool {
@@ -160,6 +192,37 @@ pub fn put_publication(
         }
     }
     out.push(b'}');
+}
+
+/// Events without an id: a stream that is cut behind them goes on with the last publication before them.
+fn put_news(channel: &ChannelName, news: &NewsBody, joins: bool, out: &mut Vec<u8>) {
+    let (event, info) = match news {
+        NewsBody::Message { data, info, tags } => {
+            put(
+                out,
+                format_args!("data: {{\"channel\":\"{channel}\",\"data\":"),
+            );
+            out.extend_from_slice(data.as_bytes());
+            for (name, json) in [("info", info), ("tags", tags)] {
+                if let Some(json) = json {
+                    put(out, format_args!(",\"{name}\":"));
+                    out.extend_from_slice(json.as_bytes());
+                }
+            }
+            out.extend_from_slice(b"}\n\n");
+            return;
+        }
+        NewsBody::Join { info } => ("join", info),
+        NewsBody::Leave { info } => ("leave", info),
+    };
+    if joins {
+        put(
+            out,
+            format_args!("event: {event}\ndata: {{\"channel\":\"{channel}\",\"info\":"),
+        );
+        out.extend_from_slice(info.as_bytes());
+        out.extend_from_slice(b"}\n\n");
+    }
 }
 
 fn put_data(channel: &ChannelName, publication: &Publication, out: &mut Vec<u8>) {
@@ -220,6 +283,37 @@ mod tests {
         ] {
             assert_eq!(stream.parse_id(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn news_are_events_without_an_id() {
+        let room = ChannelName::parse("room").unwrap();
+        let json = |text: &str| crate::Json::parse(text.as_bytes()).unwrap();
+        let written = |form: &dyn Form, news: &NewsBody| {
+            let mut out = Vec::new();
+            form.encode_news(&room, news, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let message = NewsBody::Message {
+            data: json("1"),
+            info: None,
+            tags: Some(json(r#"{"event":"typing"}"#)),
+        };
+        let expected =
+            "data: {\"channel\":\"room\",\"data\":1,\"tags\":{\"event\":\"typing\"}}\n\n";
+        let forms: [&dyn Form; 3] = [&EventStream, &EventStreamOfMany, &EventStreamJoins];
+        for form in forms {
+            assert_eq!(written(form, &message), expected);
+        }
+        let leave = NewsBody::Leave {
+            info: json(r#"{"user":"u"}"#),
+        };
+        assert_eq!(written(&EventStream, &leave), "");
+        assert_eq!(written(&EventStreamOfMany, &leave), "");
+        assert_eq!(
+            written(&EventStreamJoins, &leave),
+            "event: leave\ndata: {\"channel\":\"room\",\"info\":{\"user\":\"u\"}}\n\n"
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) const OUT_BYTES_MAX: usize = 256 << 10;
 pub(crate) const CALLS_MAX: u32 = 256;
 /// How many calls a read of history counts for: it can bring a thousand publications.
 const HISTORY_CALLS: u32 = 32;
+/// How many calls a list of members counts for: it can bring a thousand.
+const PRESENCE_CALLS: u32 = 32;
 /// How long after its socket was full a connection counts as lagging.
 const LAGGING_SECONDS: u32 = 60;
 /// How long a connection that is to be closed may take to accept its last bytes.
@@ -148,8 +150,9 @@ impl Conn {
     /// Something was answered.
     pub(crate) fn answered(&mut self, event: &Event) {
         let weight = match event {
-            Event::Published { .. } => 1,
+            Event::Published { .. } | Event::PresenceStats { .. } => 1,
             Event::History { .. } => HISTORY_CALLS,
+            Event::Presence { .. } => PRESENCE_CALLS,
             _ => 0,
         };
         self.calls = self.calls.saturating_sub(weight);
@@ -239,7 +242,8 @@ impl Conn {
 /// What a call counts for.
 pub(super) fn weight(call: &Call) -> u32 {
     match call {
-        Call::Publish { .. } => 1,
+        Call::Publish { .. } | Call::PresenceStats { .. } => 1,
         Call::History { .. } => HISTORY_CALLS,
+        Call::Presence { .. } => PRESENCE_CALLS,
     }
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     port::{Direction, LogError},
+    presence::{Counted, Members},
     publish::{PublishError, Published},
 };
 
@@ -132,6 +133,20 @@ pub enum Call {
         tag: u32,
         /// What to read.
         query: HistoryQuery,
+    },
+    /// Who is in a channel; answered by [`Event::Presence`].
+    Presence {
+        /// Comes back in the answer.
+        tag: u32,
+        /// Which.
+        channel: ChannelName,
+    },
+    /// How many are in a channel; answered by [`Event::PresenceStats`].
+    PresenceStats {
+        /// Comes back in the answer.
+        tag: u32,
+        /// Which.
+        channel: ChannelName,
     },
 }
 
@@ -261,6 +276,20 @@ pub enum Event {
         tag: u32,
         /// Its outcome.
         result: Result<Arc<HistoryPage>, HistoryError>,
+    },
+    /// Who is in the channel that was asked for.
+    Presence {
+        /// From the call.
+        tag: u32,
+        /// Who.
+        members: Arc<Members>,
+    },
+    /// How many are in the channel that was asked for.
+    PresenceStats {
+        /// From the call.
+        tag: u32,
+        /// How many.
+        counted: Counted,
     },
     /// The time asked for has come.
     Wake,

@@ -1,6 +1,6 @@
 //! The smallest gateway there can be: lines of text over TCP. `sub <channel> <start>` and `unsub <channel>` go in;
 //! `substrict` leaves when it cannot go on;
-//! `= <channel> <position> <recovery>` and `<channel> <seq> <payload>` come out.
+//! `= <channel> <position> <recovery>`, `<channel> <seq> <payload>` and, for news, `~ <channel> <kind> <payload>` come out.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use fanfare_engine::hub::{Context, Event, Recovery, Request, Resume, Session, Start};
-use fanfare_wire::{ChannelName, Epoch, Form, FormId, Publication, Seq};
+use fanfare_wire::{ChannelName, Epoch, Form, FormId, NewsBody, Publication, Seq};
 
 use crate::PATIENCE;
 
@@ -26,6 +26,17 @@ impl Form for LineForm {
     ) {
         out.extend_from_slice(format!("{channel} {} ", publication.seq).as_bytes());
         out.extend_from_slice(publication.data.as_bytes());
+        out.push(b'\n');
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        let (kind, data) = match news {
+            NewsBody::Message { data, .. } => ("message", data),
+            NewsBody::Join { info } => ("join", info),
+            NewsBody::Leave { info } => ("leave", info),
+        };
+        out.extend_from_slice(format!("~ {channel} {kind} ").as_bytes());
+        out.extend_from_slice(data.as_bytes());
         out.push(b'\n');
     }
 }
@@ -143,6 +154,8 @@ pub(crate) struct Client {
     /// Numbers that were read while looking for something else.
     read: HashMap<String, Vec<u64>>,
     smallest_payload: usize,
+    /// News that were read, as `<kind> <payload>`.
+    news: Vec<String>,
 }
 
 impl Client {
@@ -154,6 +167,7 @@ impl Client {
             lines,
             read: HashMap::new(),
             smallest_payload: usize::MAX,
+            news: Vec::new(),
         }
     }
 
@@ -243,6 +257,20 @@ impl Client {
         self.expect(two, Seq(1), Seq(last_of_two));
     }
 
+    /// Reads until so many news have come since the last time, and gives them.
+    #[track_caller]
+    pub(crate) fn expect_news(&mut self, count: usize) -> Vec<String> {
+        while self.news.len() < count {
+            assert_eq!(self.read_line(), None);
+        }
+        std::mem::take(&mut self.news)
+    }
+
+    /// The news that were read while looking for something else.
+    pub(crate) fn take_news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
+    }
+
     fn numbers(&self, channel: &str) -> &[u64] {
         self.read.get(channel).map_or(&[], Vec::as_slice)
     }
@@ -263,6 +291,11 @@ impl Client {
         match words[0] {
             "=" => Some(words[3].to_owned()),
             "!" => panic!("{line}"),
+            "~" => {
+                assert!(line.ends_with('\n'), "cut off: {line}");
+                self.news.push(format!("{} {}", words[2], words[3]));
+                None
+            }
             channel => {
                 let payload = words[2].len() - 2;
                 self.smallest_payload = self.smallest_payload.min(payload);

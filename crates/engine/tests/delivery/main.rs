@@ -6,7 +6,9 @@ mod follower;
 mod gate;
 mod herd;
 mod line;
+mod news;
 mod nodes;
+mod presence;
 mod seams;
 
 use std::time::Duration;

@@ -16,11 +16,12 @@ use fanfare_engine::{
     memory::{
         bus::{MemoryBus, MemoryNetwork},
         log::{MemoryLog, Snapshot},
+        state::{MemoryState, MemoryStates},
         tables::NoTables,
     },
-    port::{Bus, Log, Retention, log::LANE_LOG_KEPT},
+    port::{Bus, Log, Retention, State, log::LANE_LOG_KEPT},
 };
-use fanfare_wire::{ChannelName, Draft, Epoch, Json, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, Json, News, NewsBody, Seq};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -39,7 +40,8 @@ pub(crate) struct Cluster {
     network: MemoryNetwork,
     /// What holds back the answers of the log.
     pub(crate) gates: Arc<Gates>,
-    nodes: Vec<(Arc<Engine>, Arc<MemoryBus>)>,
+    states: MemoryStates,
+    nodes: Vec<(Arc<Engine>, Arc<MemoryBus>, Arc<MemoryState>)>,
 }
 
 impl Cluster {
@@ -54,12 +56,13 @@ impl Cluster {
         let log = MemoryLog::new(Epoch::parse("memory").unwrap(), move || time.load(SeqCst));
         let gates = Arc::new(Gates::default());
         let network = MemoryNetwork::new();
+        let states = MemoryStates::new();
         let start = |_| {
             let lane = GatedLog {
                 log: log.open_lane(),
                 gates: Arc::clone(&gates),
             };
-            start_node(&runtime, shards, Arc::new(lane), &network)
+            start_node(&runtime, shards, Arc::new(lane), &network, &states)
         };
         let nodes = (0..nodes).map(start).collect();
         Self {
@@ -67,6 +70,7 @@ impl Cluster {
             log,
             clock,
             network,
+            states,
             nodes,
             gates,
         }
@@ -101,6 +105,28 @@ impl Cluster {
             .block_on(self.nodes[node].0.publish(draft(channel, bytes)))
             .unwrap()
             .seq
+    }
+
+    /// Tells the subscribers of a channel something, through a node.
+    pub(crate) fn tell(&self, node: usize, channel: &str, data: &str) {
+        self.nodes[node].0.tell(News {
+            channel: ChannelName::parse(channel).unwrap(),
+            body: NewsBody::Message {
+                data: Json::parse(data.as_bytes()).unwrap(),
+                info: None,
+                tags: None,
+            },
+        });
+    }
+
+    /// The shared state, as a node sees it.
+    pub(crate) fn state(&self, node: usize) -> &MemoryState {
+        &self.nodes[node].2
+    }
+
+    /// The shared state.
+    pub(crate) fn states(&self) -> &MemoryStates {
+        &self.states
     }
 
     /// Lets so much time pass that nothing of the lane log is kept.
@@ -168,7 +194,7 @@ fn draft(channel: &str, bytes: usize) -> Draft {
 }
 
 /// Waits for something that happens in another thread.
-pub(crate) fn wait_for(condition: impl Fn() -> bool) {
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "it did not happen");
@@ -181,9 +207,11 @@ fn start_node(
     shards: usize,
     lane: Arc<dyn Log>,
     network: &MemoryNetwork,
-) -> (Arc<Engine>, Arc<MemoryBus>) {
+    states: &MemoryStates,
+) -> (Arc<Engine>, Arc<MemoryBus>, Arc<MemoryState>) {
     let _entered = runtime.enter();
     let bus = Arc::new(network.join());
+    let state = Arc::new(states.join());
     let config = EngineConfig {
         shards,
         retention: Vec::new(),
@@ -197,7 +225,8 @@ fn start_node(
         lane,
         Arc::clone(&bus) as Arc<dyn Bus>,
         Arc::new(NoTables),
+        Arc::clone(&state) as Arc<dyn State>,
         vec![Box::new(LineForm)],
     );
-    (engine.unwrap(), bus)
+    (engine.unwrap(), bus, state)
 }

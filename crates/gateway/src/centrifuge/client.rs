@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fanfare_engine::Attendee;
 use fanfare_wire::{
     ChannelName, Json,
     centrifuge::{Disconnect, ErrorCode, disconnects, errors},
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway,
+    presence::client_info,
     token::{ConnectionClaims, Seconds, TokenError},
     unix_seconds,
 };
@@ -22,6 +24,8 @@ pub(super) struct Client {
     pub(super) id: Uuid,
     /// What its token says; `None` for an anonymous one.
     pub(super) claims: Option<Arc<ConnectionClaims>>,
+    /// How others see it in channels, made when it is first needed.
+    pub(super) attendee: Option<Arc<Attendee>>,
 }
 
 /// How a command ends that is not simply answered.
@@ -48,6 +52,7 @@ impl Gateway {
         let client = |claims| Client {
             id: Uuid::new_v4(),
             claims,
+            attendee: None,
         };
         if token.is_empty() {
             return if self.config.open {
@@ -81,16 +86,14 @@ impl Client {
         self.claims.as_ref().and_then(|claims| claims.exp)
     }
 
+    /// What its token tells others.
+    pub(super) fn conn_info(&self) -> Option<&Json> {
+        self.claims.as_ref().and_then(|claims| claims.info.as_ref())
+    }
+
     /// What is told to others about a publication's sender.
     pub(super) fn publisher_info(&self) -> Json {
-        let user = serde_json::Value::from(self.user());
-        let mut text = format!("{{\"user\":{user},\"client\":\"{}\"", self.id).into_bytes();
-        if let Some(info) = self.claims.as_ref().and_then(|claims| claims.info.as_ref()) {
-            text.extend_from_slice(b",\"conn_info\":");
-            text.extend_from_slice(info.as_bytes());
-        }
-        text.push(b'}');
-        Json::trusted(text.into())
+        client_info(self.user(), self.id, self.conn_info())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The Centrifuge client protocol over WebSocket: the handshake here, the protocol in `session`.
 
 mod client;
+mod presence;
 mod rights;
 mod session;
 

@@ -83,16 +83,19 @@ impl ClientSession {
         channel: &ChannelName,
         of: impl FnOnce(&ChannelOptions) -> Access,
     ) -> Result<(), ErrorCode> {
-        let live = |sub: &Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
-        let standing = Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: self.subs.iter().any(live),
-        };
         let access = self.access(channel, of)?;
-        if access.permits(standing) {
+        if access.permits(self.standing(channel)) {
             Ok(())
         } else {
             Err(errors::PERMISSION_DENIED)
+        }
+    }
+
+    pub(super) fn standing(&self, channel: &ChannelName) -> Standing {
+        let live = |sub: &Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
+        Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: self.subs.iter().any(live),
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use fanfare_engine::{
+    Attendance,
     hub::{
         Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start, session::Call,
         session::HistoryError,
@@ -27,10 +28,13 @@ use fanfare_wire::{
 };
 use uuid::Uuid;
 
-use super::client::{Client, EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl};
+use super::{
+    client::{Client, EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl},
+    presence::{reply_presence, reply_presence_stats},
+};
 use crate::{
-    ENVELOPE_BYTES_MAX, Gateway, WEBSOCKET_JSON, access::Standing, api::refused_publish,
-    door::Seat, token::Seconds, unix_seconds,
+    ENVELOPE_BYTES_MAX, Gateway, access::Standing, api::refused_publish, door::Seat,
+    token::Seconds, unix_seconds,
 };
 
 /// Seconds between the server's pings.
@@ -61,6 +65,8 @@ pub(super) struct Sub {
     pub(super) channel: ChannelName,
     pub(super) expires: Option<Seconds>,
     pub(super) state: SubState,
+    /// Its client counts as present, once it is live.
+    pub(super) attendance: Option<Attendance>,
 }
 
 pub(super) enum SubState {
@@ -142,6 +148,10 @@ impl ClientSession {
             }
             // Messages without a reply are for handlers that this server does not have.
             Method::Send => Ok(()),
+            Method::Presence(request) => self.on_presence(id, &request, cx).map_err(Into::into),
+            Method::PresenceStats(request) => {
+                self.on_presence_stats(id, &request, cx).map_err(Into::into)
+            }
             Method::NotServed => Err(errors::NOT_AVAILABLE.into()),
             Method::Unknown => Err(errors::METHOD_NOT_FOUND.into()),
         }
@@ -212,16 +222,18 @@ impl ClientSession {
             recovering: request.recover,
             reject_unrecovered,
         };
+        let form = self.form_for(&channel, request);
         self.subs.push(Sub {
             channel: channel.clone(),
             expires,
             state,
+            attendance: None,
         });
         cx.request(Request::Subscribe {
             tag: id,
             channel,
             start,
-            form: WEBSOCKET_JSON,
+            form,
         });
         Ok(())
     }
@@ -346,6 +358,7 @@ impl ClientSession {
             ttl,
         };
         reply(cx, |out| Reply::new(id, out).subscribe(&result));
+        self.attend(channel);
     }
 
     fn on_subscribe_failed(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
@@ -359,7 +372,8 @@ impl ClientSession {
 
     /// Retention overtook the cursor: the client subscribes again and is told that it cannot be recovered.
     fn on_truncated(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
-        self.forget(channel, cx);
+        // Dropped, its attendance lasts until the client is back.
+        drop(self.take_sub(channel, cx));
         reply(cx, |out| {
             Reply::push_unsubscribe(channel, unsubscribes::INSUFFICIENT, out)
         });
@@ -439,11 +453,18 @@ impl ClientSession {
         cx.request(Request::Wake { seconds });
     }
 
+    /// Ends a subscription for good.
     fn forget(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
-        if let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) {
-            self.subs.swap_remove(at);
-            cx.request(Request::Unsubscribe(channel.clone()));
+        let sub = self.take_sub(channel, cx);
+        if let Some(attendance) = sub.and_then(|sub| sub.attendance) {
+            attendance.leave();
         }
+    }
+
+    fn take_sub(&mut self, channel: &ChannelName, cx: &mut Context<'_>) -> Option<Sub> {
+        let at = self.subs.iter().position(|sub| sub.channel == *channel)?;
+        cx.request(Request::Unsubscribe(channel.clone()));
+        Some(self.subs.swap_remove(at))
     }
 }
 
@@ -532,6 +553,14 @@ impl Session for ClientSession {
                     }
                     Err(HistoryError::Log(_)) => Reply::new(tag, out).error(errors::INTERNAL),
                 });
+                Ok(())
+            }
+            Event::Presence { tag, members } => {
+                reply_presence(tag, &members, cx);
+                Ok(())
+            }
+            Event::PresenceStats { tag, counted } => {
+                reply_presence_stats(tag, &counted, cx);
                 Ok(())
             }
             Event::Wake => self.on_wake(cx),

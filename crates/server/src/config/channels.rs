@@ -24,6 +24,8 @@ pub(super) struct FileChannels {
     subscribe: Option<Access>,
     publish: Option<Access>,
     history: Option<Access>,
+    presence: Option<Access>,
+    join_leave: Option<bool>,
     history_max_count: Option<u64>,
     history_max_age: Option<String>,
 }
@@ -37,6 +39,8 @@ pub(super) struct FileNamespace {
     subscribe: Option<Access>,
     publish: Option<Access>,
     history: Option<Access>,
+    presence: Option<Access>,
+    join_leave: Option<bool>,
     history_max_count: Option<u64>,
     history_max_age: Option<String>,
 }
@@ -55,6 +59,8 @@ pub(super) fn resolve(
             subscribe,
             publish,
             history,
+            presence,
+            join_leave,
             history_max_count,
             history_max_age,
         } = namespace;
@@ -63,6 +69,8 @@ pub(super) fn resolve(
             subscribe,
             publish,
             history,
+            presence,
+            join_leave,
             history_max_count,
             history_max_age,
         };
@@ -110,10 +118,21 @@ fn options(place: &str, file: FileChannels, dev: bool) -> Result<ChannelOptions,
         .map(age)
         .transpose()
         .map_err(|problem| ConfigError::setting(format!("{place}, history_max_age"), problem))?;
+    let presence = file.presence.or(dev.then_some(Access::Anyone));
+    let join_leave = file.join_leave.unwrap_or(dev && presence.is_some());
+    if join_leave && presence.is_none() {
+        let problem = "needs presence: say with `presence` who may ask who is there";
+        return Err(ConfigError::setting(
+            format!("{place}, join_leave"),
+            problem,
+        ));
+    }
     Ok(ChannelOptions {
         subscribe,
         publish: file.publish.unwrap_or(unsaid),
         history: file.history.unwrap_or(unsaid),
+        presence,
+        join_leave,
         history_max_count: file.history_max_count,
         history_max_age,
     })
@@ -148,6 +167,8 @@ mod tests {
             subscribe: None,
             publish: Some(Access::Subscriber),
             history: None,
+            presence: None,
+            join_leave: None,
             history_max_count: Some(10),
             history_max_age: Some("1h".to_owned()),
         }
@@ -169,6 +190,7 @@ mod tests {
             rules.of(&channel("plain")).unwrap().subscribe,
             Access::Nobody
         );
+        assert_eq!((chat.presence, chat.join_leave), (None, false));
         assert_eq!(rules.of(&channel("other:1")), None);
         assert_eq!(rules.of(&channel(":1")), None);
     }
@@ -186,6 +208,8 @@ mod tests {
             assert_eq!(options.subscribe, Access::Anyone, "{open}");
             assert_eq!(options.publish, Access::Anyone, "{open}");
             assert_eq!(options.history, Access::Anyone, "{open}");
+            assert_eq!(options.presence, Some(Access::Anyone), "{open}");
+            assert!(options.join_leave, "{open}");
         }
     }
 
@@ -231,6 +255,13 @@ mod tests {
                 ..namespace("a")
             },
             "namespace \"a\", subscribe",
+        );
+        check(
+            FileNamespace {
+                join_leave: Some(true),
+                ..namespace("a")
+            },
+            "namespace \"a\", join_leave",
         );
         check(
             FileNamespace {

@@ -28,6 +28,10 @@ pub enum Method<'a> {
     Publish(PublishRequest<'a>),
     /// Read a channel's history.
     History(HistoryRequest<'a>),
+    /// Who is in a channel?
+    Presence(PresenceRequest<'a>),
+    /// How many are in a channel?
+    PresenceStats(PresenceRequest<'a>),
     /// Is the server there?
     Ping,
     /// A new connection token.
@@ -38,7 +42,7 @@ pub enum Method<'a> {
     Send,
     /// An empty object: the answer to the server's ping.
     Pong,
-    /// A command of the protocol that this server does not serve: presence, presence_stats, rpc.
+    /// A command of the protocol that this server does not serve: rpc.
     NotServed,
     /// A command that the protocol does not have.
     Unknown,
@@ -75,6 +79,8 @@ pub struct SubscribeRequest<'a> {
     /// The position's epoch; empty is not checked.
     #[serde(borrow)]
     pub epoch: Cow<'a, str>,
+    /// Be told who joins and leaves.
+    pub join_leave: bool,
     /// 2: refuse with error 112 rather than begin without recovery.
     pub flag: u64,
     /// The kind of subscription; 0 is the only one that is served.
@@ -117,6 +123,15 @@ pub struct HistoryRequest<'a> {
     pub since: Option<StreamPosition<'a>>,
     /// Newest first.
     pub reverse: bool,
+}
+
+/// Asks who, or how many, are in a channel.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PresenceRequest<'a> {
+    /// Which.
+    #[serde(borrow)]
+    pub channel: Cow<'a, str>,
 }
 
 /// A position on the wire.
@@ -175,9 +190,9 @@ struct Wire<'a> {
     #[serde(borrow, default)]
     send: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    presence: Option<&'a RawValue>,
+    presence: Option<PresenceRequest<'a>>,
     #[serde(borrow, default)]
-    presence_stats: Option<&'a RawValue>,
+    presence_stats: Option<PresenceRequest<'a>>,
     #[serde(borrow, default)]
     rpc: Option<&'a RawValue>,
 }
@@ -227,13 +242,14 @@ impl<'a> Command<'a> {
                 ..
             } => Method::SubRefresh(request),
             Wire {
-                presence: Some(_), ..
-            }
-            | Wire {
-                presence_stats: Some(_),
+                presence: Some(request),
                 ..
-            }
-            | Wire { rpc: Some(_), .. } => Method::NotServed,
+            } => Method::Presence(request),
+            Wire {
+                presence_stats: Some(request),
+                ..
+            } => Method::PresenceStats(request),
+            Wire { rpc: Some(_), .. } => Method::NotServed,
             _ => Method::Unknown,
         };
         // Only `send` goes without a number.

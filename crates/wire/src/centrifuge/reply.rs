@@ -1,6 +1,6 @@
 //! Replies and pushes: what the server says. Written by hand, because they are concatenations of JSON that is there.
 
-use crate::{ChannelName, Epoch, Publication, Seq, centrifuge::ErrorCode, put};
+use crate::{ChannelName, Epoch, Json, Publication, Seq, centrifuge::ErrorCode, put};
 
 /// Writes replies for one command into a buffer.
 pub struct Reply<'a> {
@@ -40,6 +40,15 @@ pub struct SubscribeResult<'a> {
     pub oldest: Option<Seq>,
     /// Seconds until the subscription expires unless it is refreshed.
     pub ttl: Option<u32>,
+}
+
+/// What is said about the members of a channel, beside who they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PresenceResult {
+    /// How many there are, if not all are listed.
+    pub total: Option<u64>,
+    /// Only what this node knows, because the shared state does not answer.
+    pub degraded: bool,
 }
 
 impl<'a> Reply<'a> {
@@ -170,6 +179,30 @@ impl<'a> Reply<'a> {
         );
     }
 
+    /// The answer to a presence command.
+    pub fn presence<'m>(
+        self,
+        members: impl Iterator<Item = (uuid::Uuid, &'m Json)>,
+        result: &PresenceResult,
+    ) {
+        put(self.out, format_args!("{{\"id\":{},\"presence\":", self.id));
+        put_presence(members, result, self.out);
+        self.out.push(b'}');
+    }
+
+    /// The answer to a presence_stats command: connections and users.
+    pub fn presence_stats(self, clients: u64, users: u64, degraded: bool) {
+        put(
+            self.out,
+            format_args!(
+                "{{\"id\":{},\"presence_stats\":{{\"num_clients\":{clients},\"num_users\":{users}",
+                self.id
+            ),
+        );
+        put_degraded(degraded, self.out);
+        self.out.extend_from_slice(b"}}");
+    }
+
     /// The answer to a refresh (`refresh` or `sub_refresh`).
     pub fn refresh(self, method: &str, client: &str, ttl: Option<u32>) {
         put(
@@ -192,6 +225,45 @@ impl<'a> Reply<'a> {
             ),
         );
     }
+}
+
+/// Appends the members of a presence result, with the braces around them.
+pub fn put_presence<'a>(
+    members: impl Iterator<Item = (uuid::Uuid, &'a Json)>,
+    result: &PresenceResult,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"presence\":{");
+    for (at, (client, info)) in members.enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        put(out, format_args!("{comma}\"{client}\":"));
+        out.extend_from_slice(info.as_bytes());
+    }
+    out.push(b'}');
+    if let Some(total) = result.total {
+        put(out, format_args!(",\"truncated\":true,\"total\":{total}"));
+    }
+    put_degraded(result.degraded, out);
+    out.push(b'}');
+}
+
+fn put_degraded(degraded: bool, out: &mut Vec<u8>) {
+    if degraded {
+        out.extend_from_slice(b",\"degraded\":true");
+    }
+}
+
+/// Appends a message that has no number, as the protocol has publications.
+pub fn put_message(data: &Json, info: Option<&Json>, tags: Option<&Json>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"data\":");
+    out.extend_from_slice(data.as_bytes());
+    for (name, json) in [("info", info), ("tags", tags)] {
+        if let Some(json) = json {
+            put(out, format_args!(",\"{name}\":"));
+            out.extend_from_slice(json.as_bytes());
+        }
+    }
+    out.push(b'}');
 }
 
 /// Appends a publication as the protocol has it.

@@ -1,0 +1,76 @@
+//! Who, and how many, are in a channel.
+
+use std::sync::Arc;
+
+use axum::{body::Bytes, extract::State, http::StatusCode, response::Response};
+use fanfare_wire::{
+    ChannelName,
+    centrifuge::{ErrorCode, errors, put_presence},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{ApiResult, answer, failure, parse_channel, to_json};
+use crate::{Gateway, presence::remarks};
+
+#[derive(Deserialize)]
+struct PresenceRequest {
+    channel: String,
+}
+
+#[derive(Serialize)]
+struct StatsResult {
+    num_clients: u64,
+    num_users: u64,
+    /// Present when the shared state does not answer, so that only this node's own clients are counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    degraded: bool,
+}
+
+/// `POST /api/presence`.
+pub(crate) async fn presence(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+    match channel_of(&gateway, &body) {
+        Some(Ok(channel)) => answer(list(&gateway, &channel).await),
+        Some(Err(error)) => answer(Err(error.into())),
+        None => failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
+    }
+}
+
+/// `POST /api/presence_stats`.
+pub(crate) async fn presence_stats(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+    match channel_of(&gateway, &body) {
+        Some(Ok(channel)) => {
+            let counted = gateway.engine.presence().count(&channel).await;
+            answer(to_json(&StatsResult {
+                num_clients: counted.count.holders,
+                num_users: counted.count.members,
+                degraded: counted.degraded,
+            }))
+        }
+        Some(Err(error)) => answer(Err(error.into())),
+        None => failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
+    }
+}
+
+/// The channel of a request, if it keeps presence; `None` if the request cannot be understood.
+fn channel_of(gateway: &Gateway, body: &[u8]) -> Option<Result<ChannelName, ErrorCode>> {
+    let request: PresenceRequest = serde_json::from_slice(body).ok()?;
+    let channel = parse_channel(gateway, &request.channel);
+    let keeps = |channel: ChannelName| {
+        let options = gateway.config.rules.of(&channel);
+        match options.is_some_and(|options| options.presence.is_some()) {
+            true => Ok(channel),
+            false => Err(errors::NOT_AVAILABLE),
+        }
+    };
+    Some(channel.and_then(keeps))
+}
+
+async fn list(gateway: &Gateway, channel: &ChannelName) -> ApiResult {
+    let members = gateway.engine.presence().members(channel).await;
+    let infos = members.holders.iter().map(|it| (it.holder, &it.info));
+    let mut out = Vec::new();
+    put_presence(infos, &remarks(&members), &mut out);
+    let out = String::from_utf8(out).map_err(|_| errors::INTERNAL)?;
+    RawValue::from_string(out).map_err(|_| errors::INTERNAL.into())
+}
