@@ -114,13 +114,18 @@ impl RedisState {
     /// [`StateError`] if Redis was not told; then the lease ends by itself.
     pub async fn retire(&self) -> Result<(), StateError> {
         let live = self.shared.live()?;
+        self.halt();
+        pulse::retire(&self.shared, &live).await
+    }
+
+    /// Ends its tasks and connections at once, as the death of the process would: leases end with this node's own, nine
+    /// seconds later. Every call fails from now on.
+    pub fn halt(&self) {
         if let Some(supervisor) = self.lock_supervisor().take() {
             supervisor.abort();
         }
-        let retired = pulse::retire(&self.shared, &live).await;
-        self.shared
-            .down(StateError::Unavailable("this node has ended".to_owned()));
-        retired
+        let ended = StateError::Unavailable("this node has ended".to_owned());
+        self.shared.down(ended);
     }
 
     fn lock_supervisor(&self) -> MutexGuard<'_, Option<AbortHandle>> {
@@ -230,9 +235,7 @@ impl State for RedisState {
 /// Ends the supervisor, and with it all tasks and connections; leases end with this node's own.
 impl Drop for RedisState {
     fn drop(&mut self) {
-        if let Some(supervisor) = self.lock_supervisor().take() {
-            supervisor.abort();
-        }
+        self.halt();
     }
 }
 

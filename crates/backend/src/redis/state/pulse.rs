@@ -47,8 +47,7 @@ const KEEP_PAUSE: Duration = Duration::from_millis(5);
 /// Takes or renews the lease of this node at the begin of a session. A node that Redis does not know any more gets another
 /// name: what it held under the old one is cleared away, and cannot be mistaken for what it takes anew.
 pub(super) async fn introduce(shared: &Shared, live: &Live) -> Result<(), StateError> {
-    let known =
-        shared.introduced.load(Relaxed) && beat_all(shared, live, shared.node(), "renew").await?;
+    let known = shared.introduced.load(Relaxed) && renew_lease(shared, live).await?;
     if !known {
         take_name(shared, live).await?;
     }
@@ -64,7 +63,7 @@ pub(super) async fn beat(shared: &Arc<Shared>, live: &Arc<Live>) -> Broken {
             _ = ticks.tick() => {}
             () = shared.lost.notified() => {}
         }
-        match beat_all(shared, live, shared.node(), "renew").await {
+        match renew_lease(shared, live).await {
             Ok(true) => {}
             Ok(false) => {
                 if let Err(error) = take_name(shared, live).await {
@@ -80,32 +79,41 @@ pub(super) async fn beat(shared: &Arc<Shared>, live: &Arc<Live>) -> Broken {
     }
 }
 
+/// Whether every partition still knew the node.
+async fn renew_lease(shared: &Shared, live: &Live) -> Result<bool, StateError> {
+    beat_all(shared, live, shared.node(), "renew", &[]).await
+}
+
 async fn take_name(shared: &Shared, live: &Live) -> Result<(), StateError> {
-    let name = Uuid::new_v4();
-    beat_all(shared, live, name, "take").await?;
+    let (name, before) = (Uuid::new_v4(), shared.node());
+    let introduced = shared.introduced.load(Relaxed);
+    let before: &[u8] = if introduced { before.as_bytes() } else { &[] };
+    beat_all(shared, live, name, "take", before).await?;
     let again = shared.introduced.swap(true, Relaxed);
     StateCounters::add(&shared.counters.rejoined, u64::from(again));
     shared.node.send_replace(name);
     Ok(())
 }
 
-/// Whether every partition knew the node, or knows it now.
 async fn beat_all(
     shared: &Shared,
     live: &Live,
     node: Uuid,
     word: &str,
+    before: &[u8],
 ) -> Result<bool, StateError> {
     let topics = &shared.topics;
     let calls: Vec<Call> = (0..topics.partitions())
         .map(|partition| {
             Call::new(Script::Beat, partition)
                 .key(&keys::nodes(topics, partition))
+                .key(&keys::dead(topics, partition))
                 .key(&keys::due(topics, partition))
                 .arg(node.as_bytes())
                 .number(millis(NODE_LEASE))
                 .number(millis(KEY_TTL))
                 .arg(word)
+                .arg(before)
         })
         .collect();
     let answers = shared.call_all(live, &calls).await?;
