@@ -57,6 +57,7 @@ use uuid::Uuid;
 pub(crate) use self::{
     access::{Access, Endpoint},
     address::{Address, Kind},
+    state::policy::Eviction,
     topology::{Topology, connect_to_sentinel},
 };
 pub use self::{

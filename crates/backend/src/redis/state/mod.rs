@@ -118,6 +118,13 @@ impl RedisState {
         pulse::retire(&self.shared, &live).await
     }
 
+    /// Ends it, and takes away what it shares with others. For a state that nobody else uses.
+    pub(crate) async fn erase(&self) -> Result<(), StateError> {
+        let live = self.shared.live()?;
+        self.halt();
+        pulse::erase(&self.shared, &live).await
+    }
+
     /// Ends its tasks and connections at once, as the death of the process would: leases end with this node's own, nine
     /// seconds later. Every call fails from now on.
     pub fn halt(&self) {

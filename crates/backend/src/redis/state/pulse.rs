@@ -134,6 +134,22 @@ pub(super) async fn retire(shared: &Shared, live: &Live) -> Result<(), StateErro
     Ok(())
 }
 
+/// Takes away the keys that nodes share. For a state that nobody else uses.
+pub(super) async fn erase(shared: &Shared, live: &Live) -> Result<(), StateError> {
+    let topics = &shared.topics;
+    for partition in 0..topics.partitions() {
+        let mut erase = cmd("DEL");
+        erase
+            .arg(keys::nodes(topics, partition))
+            .arg(keys::dead(topics, partition))
+            .arg(keys::due(topics, partition))
+            .arg(keys::swept(topics, partition))
+            .arg(keys::scopes(topics, partition, shared.node()));
+        shared.command(live, partition, erase).await?;
+    }
+    Ok(())
+}
+
 /// Ends what has ended until the session breaks.
 pub(super) async fn sweep(shared: &Arc<Shared>, live: &Arc<Live>) -> Broken {
     let mut ticks = interval(SWEEP_INTERVAL);
