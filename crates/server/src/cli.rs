@@ -1,9 +1,12 @@
 //! The command line: what can be asked of the program, and nothing of how it is done.
 
 use clap::{Args, Parser, Subcommand};
-use fanfare_bench::BenchArgs;
+use fanfare_bench::BenchCommand;
 
-use crate::config::{Secret, Settings};
+use crate::{
+    bench_leases::LeasesArgs,
+    config::{Secret, Settings},
+};
 
 /// A real-time server for applications that may not lose a message.
 #[derive(Debug, Parser)]
@@ -24,9 +27,27 @@ pub(crate) enum Command {
     /// Check a configuration against the live PostgreSQL and Redis
     Doctor(Box<Settings>),
     /// Put load on servers, and check that nothing is lost
-    Bench(Box<BenchArgs>),
+    Bench(BenchArgs),
     /// Print the version
     Version,
+}
+
+/// Load generator and checker.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What is measured.
+    #[command(subcommand)]
+    pub(crate) command: Benchmark,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Benchmark {
+    /// A server, from outside.
+    #[command(flatten)]
+    Outside(Box<BenchCommand>),
+    /// Leases of connections that one node renews in Redis in a second.
+    Leases(LeasesArgs),
 }
 
 /// What a token says.

@@ -2,6 +2,7 @@
 //!
 //! The commands, and nothing else: what `serve` is made of stands in [`wiring`].
 
+mod bench_leases;
 mod cli;
 mod config;
 mod doctor;
@@ -19,12 +20,13 @@ use std::{
 };
 
 use clap::Parser;
+use fanfare_bench::BenchArgs;
 use tracing_subscriber::{
     Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Benchmark, Cli, Command},
     config::{Config, LogConfig, LogFormat},
 };
 
@@ -53,7 +55,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             let config = Config::load(*settings)?;
             return Ok(runtime(1)?.block_on(doctor::run(&config))?);
         }
-        Command::Bench(arguments) => fanfare_bench::run(*arguments)?,
+        Command::Bench(arguments) => match arguments.command {
+            Benchmark::Outside(command) => fanfare_bench::run(BenchArgs { command: *command })?,
+            Benchmark::Leases(arguments) => {
+                runtime(2)?.block_on(bench_leases::run(arguments))?;
+            }
+        },
         Command::Version => println!("fanfare {}", env!("CARGO_PKG_VERSION")),
     }
     Ok(ExitCode::SUCCESS)

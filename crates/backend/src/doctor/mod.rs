@@ -7,6 +7,7 @@ mod folder;
 mod postgres;
 mod redis;
 mod redis_server;
+mod redis_state;
 
 use std::{
     fmt,

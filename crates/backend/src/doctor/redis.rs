@@ -12,7 +12,7 @@ use redis::{RedisError, cmd};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Finding, redis_server::examine_server};
+use super::{Finding, redis_server::examine_server, redis_state::examine_state};
 use crate::redis::{
     Access, Address, Endpoint, Kind, PREFIX_DEFAULT, RedisBus, Topology, connect_to_sentinel,
 };
@@ -27,7 +27,7 @@ const MAJOR_VERSION_MIN: u32 = 6;
 const CLUSTER_MAJOR_VERSION_MIN: u32 = 7;
 
 /// Examines the Redis behind a URL: its sentinels or its cluster, every master (reachable, recent, a master, quick), and
-/// whether all together carry a bus.
+/// whether all together carry a bus and keep state.
 pub async fn examine_redis(url: &str) -> Vec<Finding> {
     let address = match Address::parse(url) {
         Ok(address) => address,
@@ -77,6 +77,7 @@ pub async fn examine_redis(url: &str) -> Vec<Finding> {
         }
     }
     findings.push(bus(url, commands).await);
+    findings.extend(examine_state(url).await);
     findings
 }
 

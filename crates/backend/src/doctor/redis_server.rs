@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{RedisError, Value, aio::MultiplexedConnection, cmd};
 
 use super::{Finding, measure};
-use crate::redis::{Access, Endpoint};
+use crate::redis::{Access, Endpoint, Eviction};
 
 /// How long Redis may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -101,17 +101,20 @@ async fn ping(connection: &mut MultiplexedConnection, access: &Access) -> Findin
 }
 
 async fn eviction(connection: &mut MultiplexedConnection) -> Finding {
-    let policy = setting(connection, "maxmemory-policy").await;
-    let memory = setting(connection, "maxmemory").await;
-    let (Some(policy), Some(memory)) = (policy, memory) else {
+    let Ok(Some(eviction)) = Eviction::ask(connection).await else {
         return Finding::warn(
-            "maxmemory-policy is not told to this user; make sure it is noeviction or volatile-…",
+            "maxmemory-policy is not told to this user; allow it INFO, and make sure it is noeviction or volatile-ttl",
         );
     };
-    if policy.starts_with("allkeys-") && memory != "0" {
+    if let Some(objection) = eviction.objection() {
+        return Finding::fail(format!("{objection}; until then shared state is refused"));
+    }
+    let policy = &eviction.policy;
+    if eviction.evicted > 0 {
         return Finding::warn(format!(
-            "maxmemory-policy is {policy}: Redis removes any key when it is full, presence and sessions too; set \
-             maxmemory-policy noeviction"
+            "{} keys were evicted since it was started (maxmemory-policy {policy}); presence and other state may have \
+             been among them: raise maxmemory",
+            eviction.evicted
         ));
     }
     Finding::ok(format!("maxmemory-policy is {policy}"))

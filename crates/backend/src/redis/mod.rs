@@ -39,6 +39,7 @@ mod publisher;
 mod queue;
 mod registry;
 mod session;
+pub mod state;
 mod topics;
 mod topology;
 
@@ -56,6 +57,7 @@ use uuid::Uuid;
 pub(crate) use self::{
     access::{Access, Endpoint},
     address::{Address, Kind},
+    state::policy::Eviction,
     topology::{Topology, connect_to_sentinel},
 };
 pub use self::{
@@ -83,7 +85,7 @@ pub struct RedisBus {
     supervisor: Mutex<Option<AbortHandle>>,
 }
 
-/// Why a bus could not be made. That Redis cannot be reached is no reason.
+/// Why a bus, or a state, could not be made. That Redis cannot be reached is no reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RedisBusError {
     /// The URL.
@@ -111,13 +113,7 @@ impl RedisBus {
     /// # Errors
     /// [`RedisBusError`] if the URL or the prefix cannot be used; it never repeats the URL.
     pub fn connect(url: &str, origin: &Epoch, prefix: &str) -> Result<Self, RedisBusError> {
-        let address = Address::parse(url)?;
-        let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
-        // Braces would take the place of those that choose the slot in a cluster.
-        let allowed = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
-        if !fits || !prefix.bytes().all(allowed) {
-            return Err(RedisBusError::Prefix);
-        }
+        let address = check(url, prefix)?;
         let topology = Topology::new(&address.kind);
         let shared = Shared {
             topics: Topics::new(prefix, origin, Uuid::new_v4(), topology.partitions()),
@@ -238,6 +234,18 @@ impl std::fmt::Debug for RedisBus {
             .field("health", &self.health())
             .finish_non_exhaustive()
     }
+}
+
+/// Checks what a bus, or a state, is made of.
+fn check(url: &str, prefix: &str) -> Result<Address, RedisBusError> {
+    let address = Address::parse(url)?;
+    let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
+    // Braces would take the place of those that choose the slot in a cluster.
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
+    if !fits || !prefix.bytes().all(allowed) {
+        return Err(RedisBusError::Prefix);
+    }
+    Ok(address)
 }
 
 /// What the tasks of a bus share.

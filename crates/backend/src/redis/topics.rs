@@ -1,6 +1,7 @@
 //! The names under which nodes meet in Redis.
 //!
 //! `{prefix}:{origin}:c:{channel}` carries the hints and news of a channel, `{prefix}:{origin}:h:{node}` a node's own heartbeat.
+//! Keys of the state begin in the same way.
 //! The origin is the first epoch of the log: it keeps clusters on different databases apart that share a Redis, and stays
 //! when the log takes another epoch. Hints say themselves of which epoch they are. In a Redis Cluster the tag of the
 //! partition stands after the prefix, in braces, so that rules of access on `{prefix}:*` hold there too.
@@ -43,7 +44,17 @@ impl Topics {
 
     /// The partition of a channel.
     pub(super) fn partition(&self, channel: &ChannelName) -> usize {
-        partition_of(channel.as_str(), self.partitions())
+        self.partition_of(channel.as_str())
+    }
+
+    /// The partition of whatever belongs to a subject: that of the channel of this name.
+    pub(super) fn partition_of(&self, subject: &str) -> usize {
+        partition_of(subject, self.partitions())
+    }
+
+    /// A key in a partition.
+    pub(super) fn key(&self, partition: usize, kind: &str, name: &str) -> String {
+        [self.head(partition), kind, name].concat()
     }
 
     /// Where the hints and news of a channel go.

@@ -108,6 +108,7 @@ async fn redis_is_examined() {
     assert_well(&findings, 7);
     assert_found(&findings, Grade::Ok, "it is a master");
     assert_found(&findings, Grade::Ok, "a bus is up");
+    assert_found(&findings, Grade::Ok, "state works");
 
     let client = redis::Client::open(redis.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -147,6 +148,47 @@ async fn redis_is_examined() {
             "+@pubsub",
             "&fanfare:*",
         ],
+        // The least of docs/redis.md.
+        &[
+            "ACL",
+            "SETUSER",
+            "clerk",
+            "on",
+            ">hidden",
+            "~fanfare:*",
+            "&fanfare:*",
+            "+ping",
+            "+publish",
+            "+subscribe",
+            "+unsubscribe",
+            "+role",
+            "+info",
+            "+eval",
+            "+evalsha",
+            "+script",
+            "+time",
+            "+get",
+            "+set",
+            "+del",
+            "+exists",
+            "+pexpire",
+            "+hget",
+            "+hset",
+            "+hmget",
+            "+hdel",
+            "+hexists",
+            "+hincrby",
+            "+hlen",
+            "+hscan",
+            "+sadd",
+            "+srem",
+            "+sscan",
+            "+zadd",
+            "+zrem",
+            "+zrange",
+            "+zrangebyscore",
+            "+zscore",
+        ],
     ] {
         let mut command = redis::cmd(words[0]);
         let answer: String = command
@@ -158,16 +200,41 @@ async fn redis_is_examined() {
     }
     let address = redis.address();
     let guest = examine_redis(&format!("redis://guest:hidden@{address}")).await;
-    assert_found(&guest, Grade::Warn, "noeviction");
+    assert_found(&guest, Grade::Fail, "maxmemory-policy noeviction");
     assert_found(
         &guest,
         Grade::Warn,
         "client-output-buffer-limit pubsub is 1048576",
     );
     assert_found(&guest, Grade::Fail, "allow the user the channels fanfare:*");
+    let answer: String = redis::cmd("CONFIG")
+        .arg(&["SET", "maxmemory-policy", "volatile-ttl"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(answer, "OK");
     let meek = examine_redis(&format!("redis://meek:hidden@{address}")).await;
-    assert_well(&meek, 7);
     assert_found(&meek, Grade::Warn, "INFO");
+    assert_found(&meek, Grade::Ok, "a bus is up");
+    assert_found(&meek, Grade::Fail, "allow the user the keys fanfare:*");
+    let clerk = examine_redis(&format!("redis://clerk:hidden@{address}")).await;
+    assert_well(&clerk, 8);
+    assert_found(&clerk, Grade::Ok, "maxmemory-policy is volatile-ttl");
+    assert_found(&clerk, Grade::Ok, "state works");
+    // Whatever it left behind goes by itself, and soon.
+    let none_left = async {
+        loop {
+            let size = redis::cmd("DBSIZE");
+            let keys: i64 = size.query_async(&mut connection).await.unwrap();
+            if keys == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), none_left)
+        .await
+        .expect("the keys of the examinations go");
     let stranger = examine_redis(&format!("redis://stranger:hidden@{address}")).await;
     assert_found(&stranger, Grade::Fail, "WRONGPASS");
 
@@ -225,10 +292,11 @@ async fn a_cluster_is_examined() {
     let mut cluster = RedisCluster::start(3).unwrap();
     let url = cluster.url();
     let findings = examine_redis(&url).await;
-    assert_well(&findings, 3 + 1 + 3 * 6 + 1);
+    assert_well(&findings, 3 + 1 + 3 * 6 + 2);
     assert_found(&findings, Grade::Ok, "cluster_state:ok");
     assert_found(&findings, Grade::Ok, "client-output-buffer-limit pubsub");
     assert_found(&findings, Grade::Ok, "a bus is up");
+    assert_found(&findings, Grade::Ok, "state works");
 
     let alone = Redis::start().unwrap();
     let single = examine_redis(&format!("redis+cluster://:hidden@{}", alone.address())).await;

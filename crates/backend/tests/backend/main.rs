@@ -7,4 +7,5 @@ mod postgres;
 mod redis;
 mod redis_cluster;
 mod redis_sentinel;
+mod redis_state;
 mod sqlite;
