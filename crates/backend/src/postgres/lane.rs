@@ -211,6 +211,9 @@ impl Lanes {
                     slot.open = Some(lane);
                     return Err(error);
                 }
+                Sent::Before(_) if !self.database.is_current(&lane.session) => {
+                    return Err(not_committed(was_replaced()));
+                }
                 Sent::Before(firsts) => {
                     let epoch = batch.epoch;
                     slot.open = Some(lane);

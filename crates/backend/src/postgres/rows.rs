@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use fanfare_engine::port::tables::{ROWS_MAX, Row, Value};
+use fanfare_engine::port::tables::{Row, Rows, Value};
 use futures_util::{
     TryStreamExt,
     future::{MaybeDone, maybe_done},
@@ -71,15 +71,13 @@ pub(super) async fn run(
     let given = params.iter().map(Param);
     let stream = client.query_raw(statement, given).await?;
     pin_mut!(stream);
-    let mut rows = Vec::new();
+    let mut rows = Rows::default();
     while let Some(row) = stream.try_next().await? {
-        if rows.len() == ROWS_MAX {
-            let words = format!("it returns more than {ROWS_MAX} rows");
-            return Err(RunError::Malformed(words));
-        }
         let values = (0..row.len()).map(|column| value(&row, column));
-        rows.push(Row(values.collect::<Result<_, _>>()?));
+        rows.push(Row(values.collect::<Result<_, _>>()?))
+            .map_err(RunError::Malformed)?;
     }
+    let rows = rows.take();
     let count = stream.rows_affected().unwrap_or(rows.len() as u64);
     Ok(Ran { rows, count })
 }

@@ -1,6 +1,9 @@
 //! The tables of apps: each app's in a schema of its name, their transactions in lanes of their own.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use fanfare_engine::port::{
     BoxFuture, LogError, Tables, TablesError, TransactError, Transacted, Transaction,
@@ -22,6 +25,9 @@ use crate::apps;
 /// Lanes of a node for transactions of apps: so many run at once, and more wait. Each has a session, made when it is first
 /// needed.
 pub const APP_LANES: usize = 4;
+
+/// How long a transaction waits for one of them.
+const LANE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Held by the one session that migrates; any number will do that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x6661_6e66_6172_0002;
@@ -46,7 +52,15 @@ impl AppLanes {
 
     async fn commit(&self, work: &Work<'_>) -> Result<Transacted, TransactError> {
         let closed = || TransactError::Unavailable("the log is closed".to_owned());
-        let _permit = self.permits.acquire().await.map_err(|_| closed())?;
+        let waiting = tokio::time::timeout(LANE_PATIENCE, self.permits.acquire());
+        let _permit = match waiting.await {
+            Ok(permit) => permit.map_err(|_| closed())?,
+            Err(_) => {
+                return Err(TransactError::Unavailable(format!(
+                    "no lane was free within {LANE_PATIENCE:?}: other transactions take long, or wait for rows"
+                )));
+            }
+        };
         // There is one for every permit.
         let place = self.idle().pop().ok_or_else(closed)?;
         let place = Place { lanes: self, place };

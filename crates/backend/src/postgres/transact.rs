@@ -146,6 +146,9 @@ async fn commit(lane: &Lane, plan: &Plan<'_>, rows: Rows) -> Sent {
         Ok([Ok(_), Err(error)]) => match Fault::of(&error) {
             Fault::Broken => Sent::Lost(unavailable(&error), rows),
             Fault::Fenced => Sent::Fenced(unavailable(&error)),
+            Fault::Statement | Fault::Exists => {
+                Sent::Refused(TransactError::Statement(describe(&error)))
+            }
             _ => Sent::Refused(not_committed(unavailable(&error))),
         },
         Ok([Err(error), Err(_)]) => Sent::Lost(unavailable(&error), rows),
