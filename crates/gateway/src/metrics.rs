@@ -60,6 +60,7 @@ impl Collector for Snapshot {
         }
         let counters = published(metrics)
             .into_iter()
+            .chain(transacted(metrics))
             .chain(delivered(metrics))
             .chain(read(metrics))
             .chain([(
@@ -74,10 +75,22 @@ impl Collector for Snapshot {
         put_bus(&mut encoder, metrics)?;
         put_door(&mut encoder, &self.gateway)?;
         put_healed(&mut encoder, metrics)?;
-        let name = "commit_seconds";
-        let help = "Time to commit a batch";
-        let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        put_histogram(&mut encoder, &metrics.commit_seconds)
+        for (name, help, histogram) in [
+            (
+                "commit_seconds",
+                "Time to commit a batch",
+                &metrics.commit_seconds,
+            ),
+            (
+                "transaction_seconds",
+                "Time from taking an app's transaction to its outcome",
+                &metrics.transaction_seconds,
+            ),
+        ] {
+            let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            put_histogram(&mut encoder, histogram)?;
+        }
+        Ok(())
     }
 }
 
@@ -176,6 +189,41 @@ fn published(metrics: &Metrics) -> Vec<Named<u64>> {
             "batches",
             "Batches handed to the log",
             metrics.batches.value(),
+        ),
+    ]
+}
+
+fn transacted(metrics: &Metrics) -> Vec<Named<u64>> {
+    vec![
+        (
+            "transactions",
+            "Transactions of apps committed",
+            metrics.transactions.value(),
+        ),
+        (
+            "transactions_duplicate",
+            "Transactions answered with what was committed before under the same key",
+            metrics.transactions_duplicate.value(),
+        ),
+        (
+            "transactions_refused",
+            "Transactions whose guards did not hold",
+            metrics.transactions_refused.value(),
+        ),
+        (
+            "transactions_busy",
+            "Transactions refused because too many waited",
+            metrics.transactions_busy.value(),
+        ),
+        (
+            "transactions_failed",
+            "Transactions that failed with the database",
+            metrics.transactions_failed.value(),
+        ),
+        (
+            "transactions_unknown",
+            "Of these, those of which nobody knows whether they were committed",
+            metrics.transactions_unknown.value(),
         ),
     ]
 }

@@ -14,7 +14,7 @@ use fanfare_backend::{
 };
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    memory::{bus::LocalBus, state::MemoryState, tables::NoTables},
+    memory::{bus::LocalBus, state::MemoryState},
     port::{Bus, Log, Tables},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
@@ -122,8 +122,9 @@ async fn open_log(config: &Config) -> Result<OpenLog, ServeError> {
     match &config.postgres {
         Some(url) => {
             let log = PostgresLog::connect(url.reveal(), &config.node_name).await?;
+            let log = Arc::new(log);
             let origin = log.origin();
-            Ok((Arc::new(log), Arc::new(NoTables), origin))
+            Ok((Arc::clone(&log) as Arc<dyn Log>, log, origin))
         }
         None => {
             let log = Arc::new(SqliteLog::open(&config.data)?);

@@ -145,6 +145,19 @@ impl<'a> Plan<'a> {
         )
     }
 
+    /// For each draft of the batch, the publication that had its key before, from what the keys of those sent stand for.
+    pub(super) fn firsts(&self, known: &[Option<(i64, Millis)>]) -> Vec<Option<Outcome>> {
+        let first = |place: &usize| {
+            let (seq, time) = known.get(*place).copied().flatten()?;
+            Some(Outcome {
+                seq: Seq(unsigned(seq)),
+                time,
+                duplicate: true,
+            })
+        };
+        self.decided_by.iter().map(first).collect()
+    }
+
     /// Rebuilds the answer to a batch that was committed, from its entry and from what its keys stand for now. `None`
     /// if they do not fit together.
     pub(super) fn rebuild(
@@ -298,6 +311,9 @@ mod tests {
             (1, 10, true),
         ];
         assert_eq!(numbers(&plan, &answer), expected);
+        let firsts: Vec<_> = plan.firsts(&known());
+        let seqs: Vec<_> = firsts.iter().map(|it| it.map(|it| it.seq.0)).collect();
+        assert_eq!(seqs, [Some(3), None, Some(9), Some(9), Some(1)]);
         // An entry of another batch, or keys that are gone: no guess.
         assert_eq!(plan.rebuild(&entry(vec![10]), known()), None);
         let forgotten = vec![Some((3, 30)), None, None, Some((1, 10))];

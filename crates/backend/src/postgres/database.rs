@@ -5,6 +5,7 @@
 //! current epoch is of no use any more, see `epoch`.
 
 use std::{
+    collections::HashMap,
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -40,6 +41,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// Statements of apps that a session keeps prepared; beyond it they are prepared anew.
+const APP_STATEMENTS_MAX: usize = 256;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -69,6 +73,8 @@ pub(super) struct Database {
     origin: Epoch,
     memory: Mutex<Memory>,
     backoff: Mutex<Backoff>,
+    /// The apps of this node, in the order in which their tables are looked for. None ever goes.
+    apps: Mutex<Vec<&'static str>>,
 }
 
 /// A connection with its prepared statements.
@@ -79,6 +85,15 @@ pub(super) struct Session {
     /// See [`has_warned`](Self::has_warned).
     warned: Arc<AtomicBool>,
     pub(super) statements: Vec<Statement>,
+    apps: Mutex<ForApps>,
+}
+
+/// What a session has learned of apps.
+#[derive(Default)]
+struct ForApps {
+    /// How many of the node's apps the session finds the tables of.
+    found: usize,
+    statements: HashMap<&'static str, Statement>,
 }
 
 impl Session {
@@ -90,6 +105,32 @@ impl Session {
     /// Whether the server has warned since. A commit warns when its wait for a synchronous standby was broken off.
     pub(super) fn has_warned(&self) -> bool {
         self.warned.load(Ordering::Acquire)
+    }
+
+    /// A statement of an app, prepared when it is first needed.
+    pub(super) async fn prepared(
+        &self,
+        sql: &'static str,
+    ) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.apps().statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        let mut apps = self.apps();
+        if apps.statements.len() >= APP_STATEMENTS_MAX {
+            apps.statements.clear();
+        }
+        apps.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    /// The tables have changed: what was prepared for them is of no use.
+    pub(super) fn forget_statements(&self) {
+        self.apps().statements.clear();
+    }
+
+    fn apps(&self) -> MutexGuard<'_, ForApps> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +154,35 @@ impl Database {
             origin: epoch::parse(&met.origin).map_err(OpenError::Unavailable)?,
             memory: Mutex::new(met.memory),
             backoff: Mutex::default(),
+            apps: Mutex::default(),
         })
+    }
+
+    /// From now on sessions look for the tables of this app too.
+    pub(super) fn add_app(&self, app: &'static str) {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if !apps.contains(&app) {
+            apps.push(app);
+        }
+    }
+
+    /// Has a session look for the tables of all apps of this node. Names of apps were checked: they need no quotes but for
+    /// those that are words of SQL.
+    pub(super) async fn find_apps(&self, session: &Session) -> Result<(), tokio_postgres::Error> {
+        let (count, path) = {
+            let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+            if session.apps().found == apps.len() {
+                return Ok(());
+            }
+            let quoted: Vec<_> = apps.iter().map(|app| format!("\"{app}\"")).collect();
+            (apps.len(), quoted.join(", "))
+        };
+        let set = format!("SET search_path = {path}");
+        session.client.batch_execute(&set).await?;
+        let mut found = session.apps();
+        found.found = count;
+        found.statements.clear();
+        Ok(())
     }
 
     /// The epoch that the log was in when this node last made a session, or was told.
@@ -185,6 +254,7 @@ impl Database {
             epoch,
             warned,
             statements,
+            apps: Mutex::default(),
         })
     }
 

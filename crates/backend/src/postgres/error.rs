@@ -127,6 +127,67 @@ pub(super) fn is_read_only(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
+/// The SQLSTATE of a commit in a lane that was retired.
+const RETIRED: &str = "FF001";
+/// The SQLSTATE of a transaction whose draft has a key that was committed before.
+const KNOWN_KEY: &str = "FF002";
+
+/// The lane was retired, or its server takes no commits any more; another session may be let in.
+pub(super) fn is_fence(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == RETIRED) || is_read_only(error)
+}
+
+/// What an error means for a statement of an app, and for the session that it ran in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The statement's own: a mistake in the app.
+    Statement,
+    /// The statement meets a row that is there already.
+    Exists,
+    /// The key of a draft was committed before.
+    KnownKey,
+    /// It may do better the next time.
+    Again,
+    /// The statement was prepared for tables that have changed since.
+    Stale,
+    /// The server cannot do it now.
+    Unavailable,
+    /// The lane is fenced.
+    Fenced,
+    /// The session is of no use any more.
+    Broken,
+}
+
+impl Fault {
+    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
+        if is_fence(error) {
+            return Self::Fenced;
+        }
+        let Some(code) = error.code().filter(|_| was_rolled_back(error)) else {
+            return Self::Broken;
+        };
+        let again = [
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+        ];
+        let stale = "cached plan must not change result type";
+        let is_stale = || {
+            let text = error.as_db_error().map(|error| error.message());
+            text.is_some_and(|text| text == stale)
+        };
+        match code {
+            code if *code == SqlState::UNIQUE_VIOLATION => Self::Exists,
+            code if code.code() == KNOWN_KEY => Self::KnownKey,
+            code if again.contains(code) => Self::Again,
+            code if *code == SqlState::LOCK_NOT_AVAILABLE => Self::Unavailable,
+            code if *code == SqlState::FEATURE_NOT_SUPPORTED && is_stale() => Self::Stale,
+            // Too little of something, an operator, the system, the server itself.
+            code if ["53", "57", "58", "XX"].contains(&&code.code()[..2]) => Self::Unavailable,
+            _ => Self::Statement,
+        }
+    }
+}
+
 /// The statement failed, the session goes on: nothing of it was committed, and nothing ever will be.
 pub(super) fn was_rolled_back(error: &tokio_postgres::Error) -> bool {
     let severity = error

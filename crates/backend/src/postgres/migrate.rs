@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::error::{OpenError, describe, refused};
 
 /// The files: version, name, text.
-const MIGRATIONS: [(i32, &str, &str); 4] = [
+const MIGRATIONS: [(i32, &str, &str); 5] = [
     (
         1,
         "log",
@@ -29,6 +29,11 @@ const MIGRATIONS: [(i32, &str, &str); 4] = [
         4,
         "epoch",
         include_str!("../../migrations/postgres/0004_epoch.sql"),
+    ),
+    (
+        5,
+        "apps",
+        include_str!("../../migrations/postgres/0005_apps.sql"),
     ),
 ];
 

@@ -11,9 +11,14 @@ mod batch;
 mod database;
 mod epoch;
 mod error;
+mod heartbeat;
 mod lane;
 mod migrate;
+mod outcome;
 mod pool;
+mod rows;
+mod tables;
+mod transact;
 mod trim;
 
 use std::sync::Arc;
@@ -32,10 +37,11 @@ use self::{
     error::malformed,
     lane::Lanes,
     pool::{Call, Pool},
+    tables::AppLanes,
 };
 
-pub use self::error::OpenError;
 pub(crate) use self::{database::MAJOR_VERSION_MIN, error::describe};
+pub use self::{error::OpenError, tables::APP_LANES};
 
 /// Sessions that read. Reads beyond it wait for one of them.
 pub const READERS: usize = 4;
@@ -43,13 +49,14 @@ pub const READERS: usize = 4;
 /// Sessions for the sweep and the heartbeat: neither waits behind a read, nor behind the other.
 const PULSES: usize = 2;
 
-/// Sessions that a node may have at once: its lane, those that read, the pulse, and one that trims.
-pub(crate) const SESSIONS_MAX: usize = 1 + READERS + PULSES + 1;
+/// Sessions that a node may have at once: its lane, those of apps, those that read, the pulse, and one that trims.
+pub(crate) const SESSIONS_MAX: usize = 1 + APP_LANES + READERS + PULSES + 1;
 
 /// The log in a PostgreSQL database.
 pub struct PostgresLog {
     database: Arc<Database>,
     lanes: Lanes,
+    app_lanes: AppLanes,
     readers: Pool,
     pulse: Pool,
 }
@@ -67,6 +74,7 @@ impl PostgresLog {
         let readers = Pool::new(database.clone(), READERS);
         let pulse = Pool::new(database.clone(), PULSES);
         let lanes = Lanes::new(database.clone(), node_name.to_owned());
+        let app_lanes = AppLanes::new(&database, node_name);
         lanes
             .open_first()
             .await
@@ -74,6 +82,7 @@ impl PostgresLog {
         Ok(Self {
             database,
             lanes,
+            app_lanes,
             readers,
             pulse,
         })
@@ -174,7 +183,11 @@ impl Log for PostgresLog {
     }
 
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
-        Box::pin(self.lanes.heartbeat(&self.pulse, about))
+        Box::pin(async move {
+            let records = self.lanes.heartbeat(&self.pulse, about).await?;
+            self.app_lanes.keep(&self.pulse).await?;
+            Ok(records)
+        })
     }
 }
 

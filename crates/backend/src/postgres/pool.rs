@@ -5,13 +5,17 @@ use std::{
     time::Duration,
 };
 
-use fanfare_engine::port::LogError;
-use tokio::sync::Semaphore;
+use fanfare_engine::port::{
+    LogError, TablesError,
+    tables::{self, Value},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     database::{Database, Session},
-    error::{is_read_only, unavailable, was_replaced, was_rolled_back},
+    error::{Fault, describe, is_read_only, unavailable, was_replaced, was_rolled_back},
+    rows::{self, Ran, RunError},
 };
 
 /// How long the server may take to answer; longer than its own statement timeout.
@@ -32,9 +36,11 @@ pub(super) enum Call {
     Sweep,
     /// Lane, about, milliseconds of silence.
     Heartbeat,
+    /// Lanes.
+    KeepLanes,
 }
 
-const STATEMENTS: [&str; 6] = [
+const STATEMENTS: [&str; 7] = [
     "SELECT seq, id, time, data, info, tags FROM fanfare.publications
      WHERE channel = (SELECT id FROM fanfare.channels WHERE name = $1) AND seq > $2
      ORDER BY seq LIMIT $3",
@@ -59,6 +65,7 @@ const STATEMENTS: [&str; 6] = [
     // The columns behind the first two say what the log is now, as of this commit.
     "SELECT beat.lane, beat.words, (SELECT value FROM fanfare.meta WHERE key = 'epoch'), here.lsn
      FROM fanfare.heartbeat($1, $2, $3) AS beat CROSS JOIN fanfare.identity() AS here",
+    "SELECT fanfare.keep_lanes($1)",
 ];
 
 /// A few sessions, made when they are needed and kept while they work.
@@ -86,15 +93,9 @@ impl Pool {
         params: &[&(dyn ToSql + Sync)],
         read: impl FnOnce(&Session, Vec<Row>) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
-        let closed = |_| LogError("the log is closed".to_owned());
-        let _permit = self.permits.acquire().await.map_err(closed)?;
+        let _permit = self.permit().await?;
         loop {
-            let kept = self.idle().pop();
-            let was_idle = kept.is_some();
-            let session = match kept.filter(|session| self.database.is_current(session)) {
-                Some(session) => session,
-                None => self.database.session(&STATEMENTS).await?,
-            };
+            let (session, was_idle) = self.session().await?;
             let asking = session
                 .client
                 .query(&session.statements[call as usize], params);
@@ -115,6 +116,83 @@ impl Pool {
                 Err(_) => return Err(LogError(format!("no answer within {CALL_PATIENCE:?}"))),
             }
         }
+    }
+
+    /// Reads rows of an app, in the same way.
+    pub(super) async fn select(
+        &self,
+        sql: &'static str,
+        params: &[Value],
+    ) -> Result<Vec<tables::Row>, TablesError> {
+        let unavailable = |error: LogError| TablesError::Unavailable(error.0);
+        let malformed = |words| TablesError::Statement(format!("{words} (in `{sql}`)"));
+        let _permit = self.permit().await.map_err(unavailable)?;
+        loop {
+            let (session, was_idle) = self.session().await.map_err(unavailable)?;
+            let asking = self.ask(&session, sql, params);
+            let error = match tokio::time::timeout(CALL_PATIENCE, asking).await {
+                Ok(Ok(_)) if !self.database.is_current(&session) => {
+                    return Err(unavailable(was_replaced()));
+                }
+                Ok(Ok(ran)) => {
+                    self.idle().push(session);
+                    return Ok(ran.rows);
+                }
+                Ok(Err(RunError::Malformed(words))) => {
+                    self.idle().push(session);
+                    return Err(malformed(words));
+                }
+                Ok(Err(RunError::Failed(error))) => error,
+                Err(_) => {
+                    let words = format!("no answer within {CALL_PATIENCE:?}");
+                    return Err(TablesError::Unavailable(words));
+                }
+            };
+            match Fault::of(&error) {
+                Fault::Broken | Fault::Fenced if was_idle => {}
+                Fault::Broken | Fault::Fenced => {
+                    return Err(TablesError::Unavailable(describe(&error)));
+                }
+                // Prepared anew, in a session that has seen nothing else.
+                Fault::Stale if was_idle => {}
+                Fault::Statement | Fault::Exists | Fault::KnownKey | Fault::Stale => {
+                    self.idle().push(session);
+                    return Err(malformed(describe(&error)));
+                }
+                Fault::Again | Fault::Unavailable => {
+                    self.idle().push(session);
+                    return Err(TablesError::Unavailable(describe(&error)));
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        session: &Session,
+        sql: &'static str,
+        params: &[Value],
+    ) -> Result<Ran, RunError> {
+        self.database.find_apps(session).await?;
+        let statement = session.prepared(sql).await?;
+        rows::check(&statement, params).map_err(RunError::Malformed)?;
+        rows::run(&session.client, &statement, params).await
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, LogError> {
+        let closed = |_| LogError("the log is closed".to_owned());
+        self.permits.acquire().await.map_err(closed)
+    }
+
+    /// A session, and whether it has lain idle: then it may have broken without a word.
+    async fn session(&self) -> Result<(Session, bool), LogError> {
+        let kept = self.idle().pop();
+        let was_idle = kept.is_some();
+        let session = match kept.filter(|session| self.database.is_current(session)) {
+            Some(session) => session,
+            None => self.database.session(&STATEMENTS).await?,
+        };
+        Ok((session, was_idle))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Session>> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fanfare_engine::port::{
     TablesError, TransactError,
-    tables::{Migration, ROWS_MAX, Row, Step, Value},
+    tables::{Migration, Row, Rows, Step, Value},
 };
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi, params, types::ValueRef};
 
@@ -179,16 +179,14 @@ fn run(
         let changed = statement.raw_execute()?;
         return Ok((Vec::new(), changed as u64));
     }
-    let mut rows = Vec::new();
+    let mut rows = Rows::default();
     let mut found = statement.raw_query();
     while let Some(row) = found.next()? {
-        if rows.len() == ROWS_MAX {
-            let words = format!("it returns more than {ROWS_MAX} rows");
-            return Err(StatementError::Malformed(words));
-        }
         let values = (0..columns).map(|column| value(row.get_ref(column)?, column));
-        rows.push(Row(values.collect::<Result<_, _>>()?));
+        rows.push(Row(values.collect::<Result<_, _>>()?))
+            .map_err(StatementError::Malformed)?;
     }
+    let rows = rows.take();
     let count = rows.len() as u64;
     Ok((rows, count))
 }

@@ -4,6 +4,7 @@ mod epoch;
 mod faults;
 mod proxy;
 mod schema;
+mod tables;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fanfare_wire::{Draft, Epoch, Millis};
 use thiserror::Error;
 
-use super::{BoxFuture, Committed, Outcome};
+use super::{BoxFuture, Committed, KEY_BYTES_MAX, Outcome};
 
 /// Most steps of one transaction.
 pub const STEPS_MAX: usize = 64;
@@ -16,6 +16,8 @@ pub const PARAMS_MAX: usize = 100;
 pub const BYTES_MAX: usize = 1 << 20;
 /// Most rows that one statement may return; one that returns more is refused.
 pub const ROWS_MAX: usize = 10_000;
+/// What the rows that one statement returns may weigh, in bytes; one that returns more is refused.
+pub const ROWS_BYTES_MAX: usize = 8 << 20;
 
 /// An app's rows, in the database of the log.
 ///
@@ -47,7 +49,7 @@ pub trait Tables: Send + Sync + 'static {
         migrations: &'static [Migration],
     ) -> BoxFuture<'_, Result<(), TablesError>>;
 
-    /// Reads rows with a `SELECT`, as committed when the call was made or later; at most [`ROWS_MAX`].
+    /// Reads rows with a `SELECT`, as committed when the call was made or later; at most [`ROWS_MAX`] and [`ROWS_BYTES_MAX`].
     fn query(
         &self,
         sql: &'static str,
@@ -121,6 +123,37 @@ pub enum Value {
 /// One row that a statement returned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row(pub Vec<Value>);
+
+/// Rows as an implementation gathers them, within [`ROWS_MAX`] and [`ROWS_BYTES_MAX`].
+#[derive(Debug, Default)]
+pub struct Rows {
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Rows {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// If they are too many, or too large; the words say so.
+    pub fn push(&mut self, row: Row) -> Result<(), String> {
+        self.bytes += row.0.iter().map(Value::weight).sum::<usize>();
+        if self.rows.len() == ROWS_MAX {
+            return Err(format!("it returns more than {ROWS_MAX} rows"));
+        }
+        if self.bytes > ROWS_BYTES_MAX {
+            return Err(format!("it returns more than {ROWS_BYTES_MAX} bytes"));
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn take(self) -> Vec<Row> {
+        self.rows
+    }
+}
 
 /// What a transaction became.
 #[derive(Debug, Clone)]
@@ -205,6 +238,10 @@ impl Transaction {
         }
         if self.weight() > BYTES_MAX {
             return refused(format!("it is larger than {BYTES_MAX} bytes"));
+        }
+        let key = |draft: &Draft| draft.idempotency_key.as_ref().map_or(0, String::len);
+        if self.drafts.iter().any(|draft| key(draft) > KEY_BYTES_MAX) {
+            return refused(format!("a key is longer than {KEY_BYTES_MAX} bytes"));
         }
         for (at, step) in self.steps.iter().enumerate() {
             let checked = check_statement(step.sql, &step.params, STEP_VERBS);

@@ -66,7 +66,9 @@ async fn a_log_from_before_epochs_could_change_keeps_its_own() {
     let database = TestDatabase::new();
     let epoch = database.open().await.epoch();
     let client = database.client().await;
-    let before = "DROP FUNCTION fanfare.claim_epoch, fanfare.identity_text, fanfare.identity;
+    let before = "DROP FUNCTION fanfare.claim_epoch, fanfare.identity_text, fanfare.identity,
+                      fanfare.append_all, fanfare.keep_lanes;
+                  DROP TABLE fanfare.app_migrations;
                   DELETE FROM fanfare.meta WHERE key <> 'epoch';
                   DELETE FROM fanfare.migrations WHERE version >= 4";
     client.batch_execute(before).await.unwrap();

@@ -117,6 +117,16 @@ pub(super) async fn limits_are_kept(nodes: &Nodes) {
                  WHERE one.room = $1 AND other.room = $1";
     let refusal = nodes.a.tables.query(pairs, vec![room.id().into()]).await;
     assert!(matches!(refusal, Err(TablesError::Statement(_))));
+    let large = "UPDATE contract_members SET data = $2 WHERE room = $1 AND name = '7'";
+    let half = Value::from(Bytes::from(vec![7; BYTES_MAX / 2]));
+    let many = "SELECT one.data FROM contract_members one, contract_members other
+                  WHERE one.room = $1 AND other.room = $1 AND one.name = '7' AND other.name < '5'";
+    let steps = vec![
+        Step::some(large, vec![room.id().into(), half]),
+        Step::new(many, vec![room.id().into()]),
+    ];
+    let refusal = nodes.a.refusal(steps, Vec::new()).await;
+    assert!(matches!(refusal, TransactError::Statement(_)), "{refusal}");
     let step = Step::new(pairs, vec![room.id().into()]);
     let refusal = nodes.a.refusal(vec![step], Vec::new()).await;
     assert!(matches!(refusal, TransactError::Statement(_)), "{refusal}");
