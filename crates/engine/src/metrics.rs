@@ -147,6 +147,18 @@ pub struct Metrics {
     pub epoch_changes: Counter,
     /// Subscribes refused for any reason.
     pub subscribe_errors: Counter,
+    /// 1 while this node goes on with the state that it knows, because the shared one is away.
+    pub state_degraded: Gauge,
+    /// Calls of the shared state that were not answered, or not in time.
+    pub state_failures: Counter,
+    /// Leases and objects that were asserted again in a shared state that was away, or had lost them.
+    pub state_asserted: Counter,
+    /// Wishes of a limiter that were granted.
+    pub limits_granted: Counter,
+    /// Wishes that were refused.
+    pub limits_refused: Counter,
+    /// Of both, those that were decided without the shared state because it was away.
+    pub limits_degraded: Counter,
 }
 
 impl Metrics {

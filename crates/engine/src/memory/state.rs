@@ -20,7 +20,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::store::{Micros, Store};
+pub(crate) use self::store::{Micros, Store, Was};
 use crate::{
     port::{
         BoxFuture, State,
@@ -125,6 +125,22 @@ impl MemoryState {
         self.shared.step(|store, now| step(store, self.id, now))
     }
 
+    /// Forgets everything, without telling anyone, and fills itself anew. The clock goes on from `now` if that is given.
+    pub(crate) fn begin_anew(
+        &self,
+        now: Option<Micros>,
+        fill: impl FnOnce(&mut Store, Uuid, Micros),
+    ) {
+        let mut memory = self.shared.lock();
+        memory.store = Store::default();
+        if let Some(now) = now {
+            memory.clock = Clock::at(now);
+        }
+        let now = memory.clock.now();
+        memory.store.touch(self.id, now);
+        memory.store.silently(|store| fill(store, self.id, now));
+    }
+
     fn call<'a, T: Send + 'a>(
         &'a self,
         step: impl FnOnce(&mut Store, Uuid, Micros) -> T + Send + 'a,
@@ -189,7 +205,8 @@ impl State for MemoryState {
         object: &'a Object,
         ttl: Duration,
     ) -> BoxFuture<'a, Result<u64, StateError>> {
-        let version = self.call(move |store, _, now| store.assert_object(key, object, ttl, now));
+        let was = Was::from(object);
+        let version = self.call(move |store, _, now| store.put_back(key, &was, ttl, now));
         Box::pin(async { version.await? })
     }
 

@@ -41,6 +41,35 @@ pub(crate) struct Store {
     news: Vec<News>,
 }
 
+/// What was written at some time: an object, or its removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Was {
+    pub(crate) value: Option<Json>,
+    pub(crate) version: u64,
+    pub(crate) changed_at: Millis,
+}
+
+impl Was {
+    /// The object, unless it was removed.
+    pub(crate) fn object(&self) -> Option<Object> {
+        Some(Object {
+            value: self.value.clone()?,
+            version: self.version,
+            changed_at: self.changed_at,
+        })
+    }
+}
+
+impl From<&Object> for Was {
+    fn from(object: &Object) -> Self {
+        Self {
+            value: Some(object.value.clone()),
+            version: object.version,
+            changed_at: object.changed_at,
+        }
+    }
+}
+
 /// An object, or the memory of one that was removed.
 #[derive(Debug)]
 struct Kept {
@@ -110,6 +139,14 @@ impl Store {
         std::mem::take(&mut self.news)
     }
 
+    /// A step that tells nobody.
+    pub(crate) fn silently<T>(&mut self, step: impl FnOnce(&mut Self) -> T) -> T {
+        let told = self.news.len();
+        let result = step(self);
+        self.news.truncate(told);
+        result
+    }
+
     pub(crate) fn object(&self, key: &StateKey) -> Option<Object> {
         let kept = self.objects.get(key)?;
         Some(Object {
@@ -154,26 +191,27 @@ impl Store {
         Ok(Changed::Done { version, at })
     }
 
-    pub(crate) fn assert_object(
+    /// Puts back what was there, or the memory of a removal, unless something newer is there. Returns the version that is.
+    pub(crate) fn put_back(
         &mut self,
         key: &StateKey,
-        object: &Object,
+        was: &Was,
         ttl: Duration,
         now: Micros,
     ) -> Result<u64, StateError> {
         if let Some(kept) = self.objects.get(key)
-            && kept.version >= object.version
+            && kept.version >= was.version
         {
             return Ok(kept.version);
         }
         let kept = Kept {
-            value: Some(object.value.clone()),
-            version: object.version,
-            changed_at: object.changed_at,
+            value: was.value.clone(),
+            version: was.version,
+            changed_at: was.changed_at,
             ends: now.saturating_add(micros(ttl)),
         };
         self.keep(key, kept)?;
-        Ok(object.version)
+        Ok(was.version)
     }
 
     pub(crate) fn enter(&mut self, node: Uuid, lease: &Lease, now: Micros) -> Entered {

@@ -314,7 +314,7 @@ proptest! {
                     version: last.saturating_add_signed(ahead),
                     changed_at: 0,
                 };
-                let there = store.assert_object(&key, &object, ttl, now).unwrap();
+                let there = store.put_back(&key, &Was::from(&object), ttl, now).unwrap();
                 prop_assert_eq!(there, last.max(object.version));
                 last = there;
                 continue;
