@@ -29,7 +29,7 @@ use crate::{
     port::{
         AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange,
         Retention, State, Tables, TablesError, TransactError, Transaction,
-        state::StateEvents,
+        state::{StateEvents, StateHealth},
         tables::{Migration, Row, Value},
     },
     presence::Presence,
@@ -80,6 +80,8 @@ pub struct Readiness {
     pub log: bool,
     /// How the bus is. A node without its bus is ready: the sweep delivers.
     pub bus: BusHealth,
+    /// How the shared state is. A node without it is ready: it goes on with what it knows itself.
+    pub state: StateHealth,
 }
 
 struct Core {
@@ -334,6 +336,7 @@ impl Engine {
         Readiness {
             log,
             bus: self.core.bus.health(),
+            state: self.core.state.health(),
         }
     }
 

@@ -8,7 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use fanfare_engine::{Metrics, port::BusHealth};
+use fanfare_engine::{
+    Metrics,
+    port::{BusHealth, state::StateHealth},
+};
 use serde::Serialize;
 
 use crate::Gateway;
@@ -26,6 +29,11 @@ pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         BusHealth::Up => "up",
         BusHealth::Down => "down",
     };
+    let state = match readiness.state {
+        StateHealth::Local => "local",
+        StateHealth::Up => "up",
+        StateHealth::Down => "down",
+    };
     let log = if readiness.log { "up" } else { "down" };
     let draining = gateway.door.is_draining();
     let ready = readiness.log && !draining;
@@ -41,6 +49,7 @@ pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
             draining,
             log,
             bus,
+            state,
         }),
     )
         .into_response()
@@ -75,6 +84,7 @@ struct Parts {
     draining: bool,
     log: &'static str,
     bus: &'static str,
+    state: &'static str,
 }
 
 #[derive(Serialize)]

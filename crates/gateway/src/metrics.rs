@@ -13,7 +13,7 @@ use axum::{
 use fanfare_engine::{
     Metrics,
     metrics::{BUCKETS, Cause, Histogram},
-    port::BusHealth,
+    port::{BusHealth, state::StateHealth},
 };
 use prometheus_client::{
     collector::Collector,
@@ -104,6 +104,7 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
     let revocations = gateway.sessions.revocation_count();
     let uptime = gateway.started.elapsed().as_secs();
     let bus_up = gateway.engine.bus_health() != BusHealth::Down;
+    let state_up = gateway.engine.state().health() != StateHealth::Down;
     vec![
         (
             "connections",
@@ -149,6 +150,11 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
             "bus_up",
             "1 if hints travel, or need not",
             i64::from(bus_up),
+        ),
+        (
+            "state_up",
+            "1 if the shared state answers, or this node is alone",
+            i64::from(state_up),
         ),
         (
             "draining",

@@ -9,6 +9,7 @@ mod doctor;
 mod pages;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod shared;
 mod token_command;
 mod wiring;
 

@@ -3,19 +3,14 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use fanfare_backend::{
-    postgres::PostgresLog,
-    redis::{BusCounters, RedisBus},
-    sqlite::SqliteLog,
-};
+use fanfare_backend::{postgres::PostgresLog, sqlite::SqliteLog};
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    memory::{bus::LocalBus, state::MemoryState},
-    port::{Bus, Log, Tables},
+    port::{Bus, Log, State, Tables},
 };
 use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
 use fanfare_wire::Epoch;
@@ -31,10 +26,9 @@ use uuid::Uuid;
 use crate::{
     config::{Config, thread_count},
     pages,
+    shared::{OverRedis, Shared},
 };
 
-/// What separates the topics of this product from others on the same Redis.
-const REDIS_PREFIX: &str = "fanfare";
 /// How long clients that wait for answers may stay after the drain window.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the start waits for the list of revoked tokens.
@@ -66,9 +60,6 @@ pub(crate) enum ServeError {
     System(#[from] io::Error),
 }
 
-/// A bus, and the same again if it is one that leaves the process: it counts, and is flushed at the end.
-type OpenBus = (Arc<dyn Bus>, Option<Arc<RedisBus>>);
-
 /// Runs a server until it is told to stop.
 ///
 /// # Errors
@@ -85,13 +76,10 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     #[cfg(feature = "sabotage")]
     let log = crate::sabotage::apply(log)?;
     info!(epoch = %log.epoch(), "the log is open");
-    let (bus, redis) = open_bus(&config, &origin)?;
-    let engine = start_engine(&config, log, bus, tables)?;
+    let Shared { bus, state, redis } = Shared::open(&config, &origin)?;
+    let engine = start_engine(&config, log, bus, tables, state)?;
     let drain = config.drain;
-    let gateway = Gateway::new(
-        gateway_config(config, redis.as_deref().map(RedisBus::counters)),
-        Arc::clone(&engine),
-    );
+    let gateway = Gateway::new(gateway_config(config, redis.clone()), Arc::clone(&engine));
     let router = gateway.router(pages::router());
     // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
     if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
@@ -134,24 +122,12 @@ async fn open_log(config: &Config) -> Result<OpenLog, ServeError> {
     }
 }
 
-fn open_bus(config: &Config, origin: &Epoch) -> Result<OpenBus, ServeError> {
-    match (&config.postgres, &config.redis) {
-        (Some(_), Some(url)) => {
-            let bus = RedisBus::connect(url.reveal(), origin, REDIS_PREFIX)?;
-            let bus = Arc::new(bus);
-            Ok((Arc::clone(&bus) as Arc<dyn Bus>, Some(bus)))
-        }
-        // The embedded database serves one node; and a shared one without Redis is swept by its nodes.
-        (None, _) => Ok((Arc::new(LocalBus), None)),
-        (Some(_), None) => Ok((Arc::new(fanfare_engine::memory::bus::AbsentBus), None)),
-    }
-}
-
 fn start_engine(
     config: &Config,
     log: Arc<dyn Log>,
     bus: Arc<dyn Bus>,
     tables: Arc<dyn Tables>,
+    state: Arc<dyn State>,
 ) -> io::Result<Arc<Engine>> {
     let metrics = Arc::new(Metrics::default());
     let (counted, name) = (Arc::clone(&metrics), config.node_name.clone());
@@ -173,7 +149,6 @@ fn start_engine(
         about: Arc::new(about),
         metrics,
     };
-    let state = Arc::new(MemoryState::alone());
     Engine::start(engine, log, bus, tables, state, fanfare_gateway::forms())
 }
 
@@ -182,7 +157,7 @@ pub(crate) fn threads(config: &Config) -> usize {
     thread_count(config.threads)
 }
 
-fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> GatewayConfig {
+fn gateway_config(config: Config, redis: Option<Arc<OverRedis>>) -> GatewayConfig {
     GatewayConfig {
         node_name: config.node_name,
         version: env!("CARGO_PKG_VERSION"),
@@ -198,38 +173,8 @@ fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> Gateway
         connections_per_second: config.limits.connections_per_second,
         connections_burst: config.limits.connections_burst,
         subscriptions_max: config.limits.subscriptions_per_connection_max,
-        counters: Box::new(move || counters.as_deref().map_or_else(Vec::new, bus_numbers)),
+        counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
     }
-}
-
-fn bus_numbers(counters: &BusCounters) -> Vec<(&'static str, &'static str, u64)> {
-    vec![
-        (
-            "bus_published",
-            "Hints that Redis took",
-            counters.published.load(Relaxed),
-        ),
-        (
-            "bus_received",
-            "Hints that arrived from Redis",
-            counters.received.load(Relaxed),
-        ),
-        (
-            "bus_dropped",
-            "Hints given up before Redis took them",
-            counters.dropped.load(Relaxed),
-        ),
-        (
-            "bus_decode_errors",
-            "Messages that were no hint",
-            counters.decode_errors.load(Relaxed),
-        ),
-        (
-            "bus_reconnects",
-            "Connections to Redis made again",
-            counters.reconnects.load(Relaxed),
-        ),
-    ]
 }
 
 /// What tells the server to stop.
@@ -277,7 +222,7 @@ async fn drain_clients(gateway: &Gateway, engine: &Engine, window: Duration) {
 }
 
 /// Finishes what was taken.
-async fn flush(engine: &Engine, bus: Option<&RedisBus>) {
+async fn flush(engine: &Engine, redis: Option<&OverRedis>) {
     if timeout(FLUSH_TIMEOUT, engine.flushed()).await.is_err() {
         warn!(
             "some publishes were not committed in time; their publishers were not told that they were"
@@ -285,9 +230,8 @@ async fn flush(engine: &Engine, bus: Option<&RedisBus>) {
     }
     // Who was sent away is back elsewhere within this time, or is said to have left.
     engine.presence().settle().await;
-    if let Some(bus) = bus {
-        // What is left over the sweep of the others finds.
-        bus.flush().await;
+    if let Some(redis) = redis {
+        redis.end().await;
     }
     sleep(FAREWELL).await;
 }
