@@ -127,6 +127,11 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
             metrics.channels.value(),
         ),
         (
+            "attendances",
+            "Subscriptions that count as presence",
+            metrics.attendances.value(),
+        ),
+        (
             "publishes_waiting",
             "Publishes that wait for their batch",
             size(waiting),
@@ -251,6 +256,21 @@ fn delivered(metrics: &Metrics) -> Vec<Named<u64>> {
             "passes",
             "Passes over the cursors of a channel",
             metrics.passes.value(),
+        ),
+        (
+            "news",
+            "News of the moment for channels with subscribers on this node",
+            metrics.news.value(),
+        ),
+        (
+            "news_deliveries",
+            "News written to connections",
+            metrics.news_deliveries.value(),
+        ),
+        (
+            "news_dropped",
+            "News not given to a connection because it lagged, or to a shard because too many waited",
+            metrics.news_dropped.value(),
         ),
         (
             "lagging",

@@ -19,6 +19,7 @@ mod idempotency;
 mod limits;
 mod outage;
 mod position;
+mod presence;
 mod retention;
 mod revocation;
 mod slow_reader;
