@@ -173,7 +173,14 @@ fn start_engine(
         metrics,
     };
     let state = Arc::new(MemoryState::alone());
-    Engine::start(engine, log, bus, tables, state, fanfare_gateway::forms())
+    Engine::start(
+        engine,
+        log,
+        bus,
+        tables,
+        state,
+        fanfare_gateway::forms(&[], false),
+    )
 }
 
 /// How many threads serve connections, and how many everything else.
@@ -197,6 +204,7 @@ fn gateway_config(config: Config, counters: Option<Arc<BusCounters>>) -> Gateway
         connections_per_second: config.limits.connections_per_second,
         connections_burst: config.limits.connections_burst,
         subscriptions_max: config.limits.subscriptions_per_connection_max,
+        socketio: fanfare_gateway::socketio::SocketIoConfig::default(),
         counters: Box::new(move || counters.as_deref().map_or_else(Vec::new, bus_numbers)),
     }
 }
