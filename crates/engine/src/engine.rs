@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_wire::{ChannelName, Draft, Epoch, Form, News, Run, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, FORMS_MAX, Form, News, Run, Seq};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -106,7 +106,7 @@ impl Engine {
     /// within a tokio runtime; the node ends with it.
     ///
     /// # Errors
-    /// If the threads of the hub or their epoll instances cannot be made.
+    /// If the threads of the hub or their epoll instances cannot be made, or there are more than [`FORMS_MAX`] forms.
     pub fn start(
         config: EngineConfig,
         log: Arc<dyn Log>,
@@ -115,6 +115,10 @@ impl Engine {
         state: Arc<dyn State>,
         forms: Vec<Box<dyn Form>>,
     ) -> io::Result<Arc<Self>> {
+        if forms.len() > FORMS_MAX {
+            let reason = format!("{} wire forms, and {FORMS_MAX} are served", forms.len());
+            return Err(io::Error::other(reason));
+        }
         let EngineConfig {
             shards,
             retention,

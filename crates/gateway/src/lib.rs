@@ -21,10 +21,12 @@ pub mod listener;
 mod metrics;
 mod origin;
 mod presence;
+mod query;
 pub mod sessions;
 pub mod socketio;
 pub mod sse;
 pub mod token;
+mod upgrade;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -46,7 +48,13 @@ use fanfare_wire::{
     sse::{EventStream, EventStreamJoins, EventStreamOfMany},
 };
 
-use crate::{access::ChannelRules, door::Door, sessions::Sessions, token::TokenVerifier};
+use crate::{
+    access::ChannelRules,
+    door::Door,
+    sessions::Sessions,
+    socketio::{SocketIo, SocketIoConfig},
+    token::TokenVerifier,
+};
 
 pub use origin::AllowedOrigins;
 
@@ -61,20 +69,26 @@ pub(crate) const WEBSOCKET_JSON_JOINS: FormId = FormId(3);
 /// The wire form of event streams that want to be told.
 pub(crate) const EVENT_STREAM_JOINS: FormId = FormId(4);
 
+/// The first of the wire forms of Socket.IO's clients.
+const SOCKET_IO: FormId = FormId(5);
+
 /// Room in a request or a frame for what surrounds a payload, in bytes.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
-/// The wire forms that these gateways serve, to start the engine with.
+/// The wire forms that these gateways serve, to start the engine with. `namespaces` are the names of the apps behind
+/// Socket.IO, in their order; with `recovery` its clients carry how far they have read.
 #[must_use]
-pub fn forms() -> Vec<Box<dyn Form>> {
+pub fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
     // In the order of the numbers above.
-    vec![
+    let mut forms: Vec<Box<dyn Form>> = vec![
         Box::new(WebSocketJson),
         Box::new(EventStream),
         Box::new(EventStreamOfMany),
         Box::new(WebSocketJsonJoins),
         Box::new(EventStreamJoins),
-    ]
+    ];
+    forms.append(&mut socketio::forms(namespaces, recovery));
+    forms
 }
 
 /// How the gateways serve.
@@ -103,6 +117,8 @@ pub struct GatewayConfig {
     pub connections_burst: u32,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
+    /// How Socket.IO is served.
+    pub socketio: SocketIoConfig,
     /// More numbers for `/metrics`: name, help, value.
     pub counters: Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>,
 }
@@ -114,6 +130,7 @@ pub struct Gateway {
     started: Instant,
     door: Door,
     sessions: Arc<Sessions>,
+    socketio: Arc<SocketIo>,
     accept_errors: Arc<AtomicU64>,
 }
 
@@ -127,10 +144,17 @@ impl Gateway {
             config.connections_burst,
         );
         let sessions = Sessions::start(config.tokens.take(), &engine);
+        let socketio = SocketIo::new(
+            std::mem::take(&mut config.socketio),
+            Arc::clone(&engine),
+            config.subscriptions_max,
+            SOCKET_IO,
+        );
         Arc::new(Self {
             config,
             sessions,
             engine,
+            socketio,
             started: Instant::now(),
             door,
             accept_errors: Arc::default(),
@@ -160,6 +184,7 @@ impl Gateway {
             .route("/metrics", get(metrics::metrics))
             .nest("/api", api)
             .with_state(Arc::clone(self))
+            .merge(socketio::socket_io(self))
             .merge(pages)
             .layer(middleware::from_fn_with_state(Arc::clone(self), protect))
     }

@@ -10,7 +10,6 @@
 
 mod answer;
 mod pipe;
-mod query;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -39,6 +38,7 @@ use crate::{
     door::Seat,
     listener::Handle,
     presence::client_info,
+    query::form_pairs,
     token::{ConnectionClaims, Seconds, TokenError},
     unix_seconds,
 };
@@ -126,7 +126,7 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
     let mut channels = Vec::new();
     let mut last_event_id = None;
     let mut join_leave = false;
-    for (name, value) in query::form_pairs(query) {
+    for (name, value) in form_pairs(query) {
         match &*name {
             "channel" => {
                 let channel = ChannelName::parse(&value);

@@ -149,7 +149,14 @@ fn start_engine(
         about: Arc::new(about),
         metrics,
     };
-    Engine::start(engine, log, bus, tables, state, fanfare_gateway::forms())
+    Engine::start(
+        engine,
+        log,
+        bus,
+        tables,
+        state,
+        fanfare_gateway::forms(&[], false),
+    )
 }
 
 /// How many threads serve connections, and how many everything else.
@@ -173,6 +180,7 @@ fn gateway_config(config: Config, redis: Option<Arc<OverRedis>>) -> GatewayConfi
         connections_per_second: config.limits.connections_per_second,
         connections_burst: config.limits.connections_burst,
         subscriptions_max: config.limits.subscriptions_per_connection_max,
+        socketio: fanfare_gateway::socketio::SocketIoConfig::default(),
         counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
     }
 }

@@ -14,6 +14,10 @@ pub const HEADER_BYTES_MAX: usize = 10;
 
 /// Close codes of RFC 6455 section 7.4.1 that this server sends.
 pub mod close_code {
+    /// All is well.
+    pub const NORMAL: u16 = 1000;
+    /// The server goes away.
+    pub const GOING_AWAY: u16 = 1001;
     /// The peer broke the protocol.
     pub const PROTOCOL: u16 = 1002;
     /// A kind of data that is not served.

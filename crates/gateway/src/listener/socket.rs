@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsRawFd, RawFd},
     pin::Pin,
     sync::{
@@ -34,6 +35,7 @@ struct Shared {
     /// Held while it is used, so that it is never another socket's.
     descriptor: Mutex<Option<RawFd>>,
     has_seen_request: AtomicBool,
+    peer: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Socket {
         let shared = Arc::new(Shared {
             descriptor: Mutex::new(Some(stream.as_raw_fd())),
             has_seen_request: AtomicBool::new(false),
+            peer: stream.peer_addr().ok(),
         });
         let socket = Self {
             _owner: Owner(Arc::clone(&shared)),
@@ -67,6 +70,11 @@ impl Handle {
     /// Ends the socket without keeping what the peer has not taken.
     pub(crate) fn abort(&self) {
         self.with_descriptor(socket::abort);
+    }
+
+    /// Where the connection comes from.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
     }
 
     pub(super) fn note_request(&self) {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{MAIN, is_event_name, put_head, seen::put_seen};
-use crate::{ChannelName, Epoch, Form, Json, Publication, engineio, put};
+use crate::{ChannelName, Epoch, Form, Json, NewsBody, Publication, engineio, put};
 
 /// The name of events that do not say otherwise.
 pub const EVENT_DEFAULT: &str = "message";
@@ -73,12 +73,28 @@ impl Form for SharedEvent {
             out.push(b']');
         });
     }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        put_news(&self.namespace, self.trail, channel, news, out);
+    }
 }
 
-/// The wire form for clients, of any namespace, that carry how far they have read in several channels. What is encoded are
-/// the parts that [`put_personal`] puts together.
-#[derive(Debug, Clone, Copy)]
-pub struct PersonalEvent;
+/// The wire form for clients of a namespace that carry how far they have read in several channels. What is encoded of a
+/// publication are the parts that [`put_personal`] puts together.
+#[derive(Debug, Clone)]
+pub struct PersonalEvent {
+    namespace: Box<str>,
+}
+
+impl PersonalEvent {
+    /// The form of a namespace.
+    #[must_use]
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+        }
+    }
+}
 
 impl Form for PersonalEvent {
     fn encode(
@@ -95,6 +111,10 @@ impl Form for PersonalEvent {
         let length = u32::try_from(out.len() - start - LENGTH_BYTES).unwrap_or(u32::MAX);
         out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
         put_meta(channel, epoch, publication, out);
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        put_news(&self.namespace, Trail::Guard, channel, news, out);
     }
 
     fn is_personal(&self) -> bool {
@@ -131,6 +151,42 @@ pub fn put_personal(
         put_trail(out);
         if out.len() == trail {
             out.pop();
+        }
+        out.push(b']');
+    });
+}
+
+/// Appends news as an event. It is no step of a reader's way, so it never says how far the client has read.
+fn put_news(
+    namespace: &str,
+    trail: Trail,
+    channel: &ChannelName,
+    news: &NewsBody,
+    out: &mut Vec<u8>,
+) {
+    engineio::put_message(out, |out| {
+        put_head(b'2', None, namespace, out);
+        out.push(b'[');
+        let (info, tags) = match news {
+            NewsBody::Message { data, info, tags } => {
+                put_args(data, tags.as_ref(), out);
+                (info.as_ref(), tags.as_ref())
+            }
+            NewsBody::Join { info } => {
+                put_args_of("join", info, out);
+                (None, None)
+            }
+            NewsBody::Leave { info } => {
+                put_args_of("leave", info, out);
+                (None, None)
+            }
+        };
+        if namespace == MAIN {
+            put(out, format_args!(",{{\"channel\":\"{channel}\""));
+            put_about(info, tags, out);
+        }
+        if trail != Trail::Nothing {
+            put_guard(out);
         }
         out.push(b']');
     });
@@ -193,6 +249,11 @@ fn put_meta(channel: &ChannelName, epoch: &Epoch, publication: &Publication, out
             "{{\"channel\":\"{channel}\",\"offset\":{seq},\"epoch\":\"{epoch}\",\"id\":\"{id}\",\"time\":{time}"
         ),
     );
+    put_about(info.as_ref(), tags.as_ref(), out);
+}
+
+/// Appends the end of an object with these members.
+fn put_about(info: Option<&Json>, tags: Option<&Json>, out: &mut Vec<u8>) {
     for (name, json) in [("info", info), ("tags", tags)] {
         if let Some(json) = json {
             put(out, format_args!(",\"{name}\":"));
@@ -200,6 +261,11 @@ fn put_meta(channel: &ChannelName, epoch: &Epoch, publication: &Publication, out
         }
     }
     out.push(b'}');
+}
+
+fn put_args_of(event: &str, json: &Json, out: &mut Vec<u8>) {
+    put(out, format_args!("\"{event}\","));
+    out.extend_from_slice(json.as_bytes());
 }
 
 /// The tags of a publication that is to be an event of this name; `None` if no event may have it.
@@ -301,9 +367,47 @@ mod tests {
     }
 
     #[test]
+    fn news_are_events_without_a_position() {
+        let json = |text: &str| Json::parse(text.as_bytes()).unwrap();
+        let channel = ChannelName::parse("room:1").unwrap();
+        let check = |form: &dyn Form, news: &NewsBody, expected: &str| {
+            let mut out = Vec::new();
+            form.encode_news(&channel, news, &mut out);
+            assert_eq!(text(&out), expected);
+        };
+        let typing = NewsBody::Message {
+            data: json("\"ann\""),
+            info: None,
+            tags: Some(json(r#"{"event":"typing"}"#)),
+        };
+        let seen = SharedEvent::new("/a", Trail::Seen);
+        check(&seen, &typing, r#"42/a,["typing","ann",null]"#);
+        let nothing = SharedEvent::new("/a", Trail::Nothing);
+        check(&nothing, &typing, r#"42/a,["typing","ann"]"#);
+        check(
+            &PersonalEvent::new("/"),
+            &typing,
+            r#"42["typing","ann",{"channel":"room:1","tags":{"event":"typing"}}]"#,
+        );
+        let join = NewsBody::Join {
+            info: json(r#"{"user":"ann"}"#),
+        };
+        check(&seen, &join, r#"42/a,["join",{"user":"ann"}]"#);
+        let leave = NewsBody::Leave {
+            info: json(r#"{"user":"ann"}"#),
+        };
+        let main = SharedEvent::new("/", Trail::Seen);
+        check(
+            &main,
+            &leave,
+            r#"42["leave",{"user":"ann"},{"channel":"room:1"}]"#,
+        );
+    }
+
+    #[test]
     fn parts_are_put_together_for_one_client() {
         let publication = with("[1,\"s\"]", Some(r#"{"spread":"1"}"#));
-        let parts = encoded(&PersonalEvent, &publication);
+        let parts = encoded(&PersonalEvent::new("/a"), &publication);
         let mut out = Vec::new();
         put_personal(
             "/a",

@@ -1,7 +1,7 @@
 //! The query of an address.
 
 /// The pairs of an `application/x-www-form-urlencoded` text.
-pub(super) fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+pub(crate) fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
