@@ -11,6 +11,8 @@ export default defineConfig({
     assetsDir: 'assets',
     // The page runs under a policy without inline code: everything is a file of its own.
     assetsInlineLimit: 0,
+    // Only hls.js is larger, which is loaded for the sources that need it.
+    chunkSizeWarningLimit: 640,
     modulePreload: { polyfill: false },
     rolldownOptions: {
       input: { index: 'index.html', watch: 'watch/index.html' },

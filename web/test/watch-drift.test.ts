@@ -139,6 +139,27 @@ describe('DriftController', () => {
     assert.equal(media.seeks, 0);
   });
 
+  it('jumps over a break in the playing instead of wearing it down', () => {
+    const time = new VirtualTime();
+    const media = new VirtualMedia(time, 0, () => 100);
+    const controller = new DriftController();
+    const start = time.now;
+    const look = (): number => {
+      const expected = time.now - start;
+      const actual = media.position;
+      media.correct(controller.next({ now: time.now, expected, actual, rate: 1 }));
+      time.pass(250);
+      return Math.abs(media.position - (time.now - start));
+    };
+    for (let index = 0; index < 8; index += 1) {
+      assert.ok(look() < 1);
+    }
+    media.stall(450);
+    const errors = Array.from({ length: 12 }, look);
+    assert.ok(media.seeks >= 1 && media.seeks <= 2, `${media.seeks} jumps`);
+    assert.ok(Math.max(...errors.slice(4)) <= 150, `${errors}`);
+  });
+
   it('jumps less and less often where jumping does not help', () => {
     // A machine that needs two seconds more for each jump, every time another amount.
     const random = dice(6);

@@ -97,6 +97,12 @@ export class VirtualMedia {
     return this.position + this.#noise();
   }
 
+  /** Stands still for a while, as without data. */
+  stall(duration: number): void {
+    this.#position = this.position - duration * this.#rate;
+    this.#at = this.#time.now;
+  }
+
   correct(correction: Correction): void {
     if (correction.kind === 'seek') {
       this.seeks += 1;

@@ -20,13 +20,14 @@ const FLAGS = [
 
 /** A browser with a profile of its own; `close` removes both. */
 export class Browser {
-  static async launch() {
+  /** `flags` are further switches of Chromium. */
+  static async launch(flags = []) {
     const profile = await mkdtemp(join(tmpdir(), 'fanfare-browser-'));
     try {
       const context = await chromium.launchPersistentContext(profile, {
         executablePath: EXECUTABLE,
         headless: true,
-        args: FLAGS,
+        args: [...FLAGS, ...flags],
       });
       return new Browser(context, profile);
     } catch (error) {

@@ -18,6 +18,8 @@ export interface RecentRoom {
 class Identity {
   #key = read('session', KEY);
   #mayShare = false;
+  /** Lets another tab take the key that the browser keeps. */
+  release: () => void = () => undefined;
 
   /** Finds out whether this tab may use the key that the browser keeps. To be awaited before connecting. */
   async settle(): Promise<void> {
@@ -27,8 +29,8 @@ class Identity {
     this.#mayShare = await new Promise<boolean>((resolve) => {
       void navigator.locks.request(KEY, { ifAvailable: true }, (lock) => {
         resolve(lock !== null);
-        // Held until the tab goes.
-        return lock === null ? undefined : new Promise<void>(() => undefined);
+        // Held until the tab goes: a promise that nobody could resolve would be collected, and the lock with it.
+        return lock === null ? undefined : new Promise<void>((release) => (this.release = release));
       });
     });
     if (this.#key === '' && this.#mayShare) {

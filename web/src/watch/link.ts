@@ -13,7 +13,7 @@ const ANSWER_PATIENCE_MS = 6_000;
 
 /** Reconnects begin after this, and are never further apart than the second. */
 const RETRY_MS = 300;
-const RETRY_MAX_MS = 3_000;
+const RETRY_MAX_MS = 2_000;
 
 /** After the server itself has ended the connection, unless it says when to come back. */
 const SENT_AWAY_MS = 500;

@@ -10,8 +10,6 @@ import { showTab, wireTabs } from './view/tabs.js';
 
 let session: RoomSession | null = null;
 let code: string | null = null;
-/** Whether this tab came here by making the room, or has been in it before: then nothing is asked again. */
-let known = false;
 
 const door = new DoorView((ticket) => {
   if (code !== null) {
@@ -38,7 +36,7 @@ function renew(...selectors: string[]): void {
 }
 
 /** Shows what the address says. */
-function route(): void {
+function route(made?: { password: string }): void {
   session?.close();
   session = null;
   const wanted = /^\/watch\/([^/]+)\/?$/.exec(location.pathname)?.[1];
@@ -47,25 +45,24 @@ function route(): void {
     document.title = 'Watch party · Fanfare';
     renew('#lobby');
     view('lobby');
-    openLobby((chosen) => go(chosen, true));
+    openLobby(go);
     return;
   }
   code = codeOf(decodeURIComponent(wanted)) ?? wanted.toUpperCase();
   const name = identity.name;
-  if (name !== '' && (known || wasHere(code))) {
+  if (name !== '' && (made !== undefined || wasHere(code))) {
     view('room');
-    enter(code, { name, password: '' });
+    enter(code, { name, password: made?.password ?? '' });
     return;
   }
   view('door');
   void door.show(code);
 }
 
-function go(to: string, made: boolean): void {
-  known = made && identity.ownerKey(to) !== undefined;
+/** Goes to a room; who has made it is not asked at the door. */
+function go(to: string, password?: string): void {
   history.pushState(null, '', `/watch/${to}`);
-  route();
-  known = false;
+  route(password === undefined ? undefined : { password });
 }
 
 /** Whether this tab has been in the room: after a reload nobody wants to be asked again. */
@@ -145,7 +142,7 @@ function pressed(event: KeyboardEvent): void {
   }
 }
 
-addEventListener('popstate', route);
+addEventListener('popstate', () => route());
 addEventListener('keydown', pressed);
 document.addEventListener('visibilitychange', () => session?.visibility(document.hidden));
 addEventListener('pagehide', () => session?.close());
@@ -154,4 +151,4 @@ addEventListener('pageshow', (event) => {
     route();
   }
 });
-void identity.settle().then(route);
+void identity.settle().then(() => route());

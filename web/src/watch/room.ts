@@ -333,7 +333,7 @@ export class RoomSession {
     const { socket } = this.#link;
     socket.on('sync:command', ({ command, state }) => {
       this.#takeState(state, command.atServerTime);
-      this.#ready.stopCounting();
+      this.#ready.commanded(command.atServerTime);
     });
     socket.on('sync:state', ({ state }) => this.#takeState(state, state.anchorServerTimeMs));
     socket.on('sync:conflict', ({ state }) => this.#takeState(state, state.anchorServerTimeMs));

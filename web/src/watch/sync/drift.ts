@@ -15,6 +15,8 @@ export const SNAP_BEYOND_MS = 90;
 export const NUDGE_MAX = 0.05;
 /** A correction is paced as if it should take this long, within `NUDGE_MAX`. */
 const PACE_MS = 1_500;
+/** An error that changes by this much from one look to the next is a break in the playing: it may be jumped over, too. */
+export const BREAK_MS = 200;
 /** How many jumps a command may take until the element is where it should be. */
 const SNAPS_OF_A_COMMAND = 2;
 /** Jumps that do not help are tried again less and less often. */
@@ -51,6 +53,7 @@ export class DriftController {
   #soughtAt = -Infinity;
   #seekAgainMs = SEEK_AGAIN_MS;
   #landing = false;
+  #lastError: number | null = null;
 
   /** How far ahead a jump aims, learned from how jumps have landed. */
   get lead(): number {
@@ -67,6 +70,7 @@ export class DriftController {
   jumped(now: number): void {
     this.#soughtAt = now;
     this.#landing = true;
+    this.#lastError = null;
     this.#correcting = false;
   }
 
@@ -74,6 +78,7 @@ export class DriftController {
   next({ now, expected, actual, rate }: Observation): Correction {
     const error = actual - expected;
     this.#learn(error, rate);
+    this.#noticeBreak(error, now);
     if (this.#shouldSeek(Math.abs(error), now)) {
       return this.#seek(expected, rate, now);
     }
@@ -86,6 +91,16 @@ export class DriftController {
     const wanted = error / (PACE_MS * rate);
     const nudge = Math.max(-NUDGE_MAX, Math.min(NUDGE_MAX, wanted));
     return { kind: 'rate', rate: rate * (1 - nudge) };
+  }
+
+  /** Data that did not come, a device that was changed: what has been seen to break need not be mended slowly. */
+  #noticeBreak(error: number, now: number): void {
+    const last = this.#lastError;
+    this.#lastError = error;
+    const broke = last !== null && Math.abs(error - last) > BREAK_MS;
+    if (broke && this.#snaps === 0 && now - this.#soughtAt >= this.#seekAgainMs) {
+      this.#snaps = 1;
+    }
   }
 
   #shouldSeek(size: number, now: number): boolean {

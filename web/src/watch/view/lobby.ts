@@ -7,7 +7,10 @@ import { adviceFor, type Control, type Source } from '../protocol.js';
 import { probe, SAMPLE, sourceOf } from '../source.js';
 import { codeOf } from '../text.js';
 
-export function openLobby(enter: (code: string) => void): void {
+/** Goes into a room; `password` is known to those who have made it. */
+export type Enter = (code: string, password?: string) => void;
+
+export function openLobby(enter: Enter): void {
   const name = find(document, '#create-name', HTMLInputElement);
   const room = find(document, '#create-room', HTMLInputElement);
   name.value = identity.name;
@@ -45,7 +48,7 @@ function wireSource(): void {
   }
 }
 
-function wireCreate(enter: (code: string) => void): void {
+function wireCreate(enter: Enter): void {
   const form = find(document, '#create-form', HTMLFormElement);
   const submit = find(document, '#create-submit', HTMLButtonElement);
   const error = find(document, '#create-error', HTMLElement);
@@ -57,13 +60,13 @@ function wireCreate(enter: (code: string) => void): void {
     setText(error, '');
     submit.disabled = true;
     create()
-      .then(enter)
+      .then(({ code, password }) => enter(code, password))
       .catch((failure: unknown) => setText(error, failureText(failure)))
       .finally(() => (submit.disabled = false));
   });
 }
 
-async function create(): Promise<string> {
+async function create(): Promise<{ code: string; password: string }> {
   const name = need('#create-name', 'Your name comes first.');
   const roomName = need('#create-room', 'The room needs a name.');
   const password = find(document, '#create-password', HTMLInputElement).value;
@@ -84,7 +87,7 @@ async function create(): Promise<string> {
   if (made.ownerKey !== undefined) {
     identity.keepOwnerKey(made.code, made.ownerKey);
   }
-  return made.code;
+  return { code: made.code, password };
 }
 
 /** The source that is chosen, with its length if it has one. */
@@ -112,7 +115,7 @@ export async function withLength(source: Source): Promise<Source> {
   }
 }
 
-function wireFind(enter: (code: string) => void): void {
+function wireFind(enter: Enter): void {
   const form = find(document, '#find-form', HTMLFormElement);
   const input = find(document, '#find-code', HTMLInputElement);
   const error = find(document, '#find-error', HTMLElement);
@@ -129,7 +132,7 @@ function wireFind(enter: (code: string) => void): void {
   });
 }
 
-function showRecent(enter: (code: string) => void): void {
+function showRecent(enter: Enter): void {
   const rooms = identity.recent();
   const list = find(document, '#recent-list', HTMLElement);
   find(document, '#recent', HTMLElement).hidden = rooms.length === 0;

@@ -9,6 +9,8 @@ import { avatar } from './avatar.js';
 const OUTCOME_MS = 2_500;
 /** How long the last step of a countdown stays after its instant. */
 const LAST_STEP_MS = 700;
+/** The command at the end of a countdown counts from its last instant, give or take a fraction. */
+const SAME_MS = 2;
 const WORDS: Record<string, string> = {
   pending: 'waiting',
   ready: 'ready',
@@ -28,6 +30,7 @@ export class ReadyView {
   #check: ReadyCheck | null = null;
   #over: ReturnType<typeof setTimeout> | undefined;
   #ticking: ReturnType<typeof setInterval> | undefined;
+  #goAt = -Infinity;
 
   constructor(clock: ServerClock, respond: (checkId: string, ready: boolean) => void) {
     this.#clock = clock;
@@ -81,6 +84,7 @@ export class ReadyView {
   countDown({ steps, serverStartTime, goAt }: Countdown): void {
     this.hide();
     clearInterval(this.#ticking);
+    this.#goAt = goAt;
     const length = (goAt - serverStartTime) / Math.max(1, steps.length);
     const tick = (): void => {
       const now = this.#clock.now();
@@ -101,6 +105,13 @@ export class ReadyView {
     };
     this.#ticking = setInterval(tick, 30);
     tick();
+  }
+
+  /** A command that counts from `at`: any but the one at the end of the countdown takes its place. */
+  commanded(at: number): void {
+    if (Math.abs(at - this.#goAt) > SAME_MS) {
+      this.stopCounting();
+    }
   }
 
   stopCounting(): void {
