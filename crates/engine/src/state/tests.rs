@@ -328,7 +328,7 @@ async fn no_call_hangs_and_nothing_is_left_of_those_that_were_given_up() {
 #[tokio::test(start_paused = true)]
 async fn it_starts_without_the_shared_state() {
     let rig = Rig::default();
-    let (state, below, metrics) = rig.kept();
+    let (state, below, _) = rig.kept();
     below.cut();
     let a = Node::start(state);
     assert_eq!(a.state.health(), StateHealth::Down);
