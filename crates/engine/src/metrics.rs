@@ -147,8 +147,6 @@ pub struct Metrics {
     pub epoch_changes: Counter,
     /// Subscribes refused for any reason.
     pub subscribe_errors: Counter,
-    /// 1 while this node goes on with the state that it knows, because the shared one is away.
-    pub state_degraded: Gauge,
     /// Calls of the shared state that were not answered, or not in time.
     pub state_failures: Counter,
     /// Leases and objects that were asserted again in a shared state that was away, or had lost them.

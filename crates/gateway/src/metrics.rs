@@ -63,6 +63,7 @@ impl Collector for Snapshot {
             .chain(transacted(metrics))
             .chain(delivered(metrics))
             .chain(read(metrics))
+            .chain(shared(metrics))
             .chain([(
                 "tokens_known",
                 "Connection tokens that were verified before",
@@ -104,7 +105,7 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
     let revocations = gateway.sessions.revocation_count();
     let uptime = gateway.started.elapsed().as_secs();
     let bus_up = gateway.engine.bus_health() != BusHealth::Down;
-    let state_up = gateway.engine.state().health() != StateHealth::Down;
+    let state_down = gateway.engine.state().health() == StateHealth::Down;
     vec![
         (
             "connections",
@@ -157,9 +158,9 @@ fn gauges(gateway: &Gateway) -> Vec<Named<i64>> {
             i64::from(bus_up),
         ),
         (
-            "state_up",
-            "1 if the shared state answers, or this node is alone",
-            i64::from(state_up),
+            "state_degraded",
+            "1 while the node goes on with the state that it knows, because the shared one is away",
+            i64::from(state_down),
         ),
         (
             "draining",
@@ -327,6 +328,36 @@ fn read(metrics: &Metrics) -> Vec<Named<u64>> {
             "subscribe_errors",
             "Subscribes that failed",
             metrics.subscribe_errors.value(),
+        ),
+    ]
+}
+
+fn shared(metrics: &Metrics) -> Vec<Named<u64>> {
+    vec![
+        (
+            "state_failures",
+            "Calls of the shared state that were not answered, or not in time",
+            metrics.state_failures.value(),
+        ),
+        (
+            "state_asserted",
+            "Leases and objects that were asserted again in the shared state",
+            metrics.state_asserted.value(),
+        ),
+        (
+            "limits_granted",
+            "Wishes of limiters that were granted",
+            metrics.limits_granted.value(),
+        ),
+        (
+            "limits_refused",
+            "Wishes of limiters that were refused",
+            metrics.limits_refused.value(),
+        ),
+        (
+            "limits_degraded",
+            "Of both, those decided without the shared state",
+            metrics.limits_degraded.value(),
         ),
     ]
 }

@@ -7,11 +7,13 @@ use std::sync::{
 
 use fanfare_backend::redis::{RedisBus, RedisBusError, state::RedisState};
 use fanfare_engine::{
+    Metrics,
     memory::{
         bus::{AbsentBus, LocalBus},
         state::MemoryState,
     },
     port::{Bus, State},
+    state::SharedState,
 };
 use fanfare_wire::Epoch;
 use tracing::debug;
@@ -45,15 +47,20 @@ impl Shared {
     ///
     /// # Errors
     /// The address of Redis cannot be used.
-    pub(crate) fn open(config: &Config, origin: &Epoch) -> Result<Self, RedisBusError> {
+    pub(crate) fn open(
+        config: &Config,
+        origin: &Epoch,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, RedisBusError> {
         match (&config.postgres, &config.redis) {
             (Some(_), Some(url)) => {
                 let bus = RedisBus::connect(url.reveal(), origin, REDIS_PREFIX)?;
                 let state = RedisState::connect(url.reveal(), origin, REDIS_PREFIX)?;
                 let (bus, state) = (Arc::new(bus), Arc::new(state));
+                let shared = Arc::clone(&state) as Arc<dyn State>;
                 Ok(Self {
                     bus: Arc::clone(&bus) as Arc<dyn Bus>,
-                    state: Arc::clone(&state) as Arc<dyn State>,
+                    state: Arc::new(SharedState::new(shared, Arc::clone(metrics))),
                     redis: Some(Arc::new(OverRedis { bus, state })),
                 })
             }

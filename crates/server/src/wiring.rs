@@ -76,8 +76,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     #[cfg(feature = "sabotage")]
     let log = crate::sabotage::apply(log)?;
     info!(epoch = %log.epoch(), "the log is open");
-    let Shared { bus, state, redis } = Shared::open(&config, &origin)?;
-    let engine = start_engine(&config, log, bus, tables, state)?;
+    let metrics = Arc::new(Metrics::default());
+    let Shared { bus, state, redis } = Shared::open(&config, &origin, &metrics)?;
+    let engine = start_engine(&config, log, bus, tables, state, metrics)?;
     let drain = config.drain;
     let gateway = Gateway::new(gateway_config(config, redis.clone()), Arc::clone(&engine));
     let router = gateway.router(pages::router());
@@ -128,8 +129,8 @@ fn start_engine(
     bus: Arc<dyn Bus>,
     tables: Arc<dyn Tables>,
     state: Arc<dyn State>,
+    metrics: Arc<Metrics>,
 ) -> io::Result<Arc<Engine>> {
-    let metrics = Arc::new(Metrics::default());
     let (counted, name) = (Arc::clone(&metrics), config.node_name.clone());
     let (uid, started) = (Uuid::new_v4().to_string(), Instant::now());
     let about = move || {

@@ -239,7 +239,6 @@ impl Keeper {
                 let _ = store.put_back(key, was, ttl, at);
             }
         });
-        self.metrics.state_degraded.add(1);
         drop(inner);
         self.wake.notify_one();
     }
@@ -250,7 +249,6 @@ impl Keeper {
         if std::mem::replace(&mut inner.degraded, false) {
             inner.degraded_since = None;
             self.local.begin_anew(None, |_, _, _| {});
-            self.metrics.state_degraded.add(-1);
         }
     }
 

@@ -58,14 +58,20 @@ impl Known {
     /// A connection has taken a lease.
     pub(crate) fn entered(&mut self, lease: &Lease, told: bool, asked: bool, now: Instant) {
         self.gone.remove(&lease.held);
-        let before = self.leases.get(&lease.held);
-        let before = before.is_some_and(|before| before.asked);
-        let known = KnownLease {
+        let before = self.leases.remove(&lease.held);
+        let mut known = KnownLease {
             lease: lease.clone(),
             ends: lease.ttl.map(|ttl| end(now, ttl)),
             told,
-            asked: asked || before,
+            asked: asked || before.as_ref().is_some_and(|before| before.asked),
         };
+        // Who does not announce its member again still wants it announced if the others are told that it has left.
+        if let Some(before) = before.filter(|before| before.lease.member == lease.member)
+            && let (Some(now), Some(before)) = (&mut known.lease.announce, before.lease.announce)
+            && now.joined.is_none()
+        {
+            now.joined = before.joined;
+        }
         self.leases.insert(lease.held.clone(), known);
     }
 
@@ -269,4 +275,79 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 fn end(now: Instant, ttl: Duration) -> Instant {
     now + ttl.min(FOREVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_wire::Json;
+
+    use super::*;
+
+    fn was(version: u64, bytes: usize) -> Was {
+        Was {
+            value: Some(Json::trusted(vec![b'1'; bytes].into())),
+            version,
+            changed_at: 0,
+        }
+    }
+
+    fn key(number: usize) -> StateKey {
+        StateKey::parse(&format!("object/{number}")).unwrap()
+    }
+
+    #[test]
+    fn objects_are_bounded_and_those_that_end_first_go_first() {
+        let mut known = Known::default();
+        let now = Instant::now();
+        for number in 0..KNOWN_OBJECTS_MAX + 5 {
+            let ttl = Duration::from_secs(1_000_000 - number as u64);
+            known.wrote(&key(number), was(1, 1), ttl, now);
+        }
+        assert_eq!(known.objects(now).count(), KNOWN_OBJECTS_MAX);
+        assert_eq!(known.version(&key(0)), Some(1));
+        assert_eq!(known.version(&key(KNOWN_OBJECTS_MAX + 4)), None);
+        known.wrote(
+            &key(0),
+            was(2, KNOWN_OBJECTS_BYTES_MAX / 2),
+            Duration::MAX,
+            now,
+        );
+        known.wrote(
+            &key(1),
+            was(2, KNOWN_OBJECTS_BYTES_MAX / 2),
+            Duration::MAX,
+            now,
+        );
+        assert!(known.object_bytes <= KNOWN_OBJECTS_BYTES_MAX);
+        known.purge(now + FOREVER + FOREVER);
+        assert_eq!((known.objects.len(), known.object_bytes), (0, 0));
+        assert!(known.object_ends.is_empty());
+    }
+
+    #[test]
+    fn what_others_wrote_replaces_what_is_known_and_nothing_else() {
+        let mut known = Known::default();
+        let now = Instant::now();
+        let hour = Duration::from_secs(3600);
+        known.wrote(&key(1), was(5, 1), hour, now);
+        known.wrote(&key(1), was(4, 1), hour, now);
+        assert_eq!(known.version(&key(1)), Some(5), "an answer that came late");
+        let newer = was(7, 3).object();
+        known.saw(&key(1), newer.as_ref(), Some(5));
+        known.saw(&key(2), newer.as_ref(), None);
+        assert_eq!(known.version(&key(1)), Some(7));
+        assert_eq!(known.version(&key(2)), None, "it is not this node's");
+        known.saw(&key(1), None, Some(5));
+        assert_eq!(
+            known.version(&key(1)),
+            Some(7),
+            "written since it was asked"
+        );
+        known.is_superseded(&key(1), 7);
+        assert_eq!(known.version(&key(1)), Some(7));
+        known.is_superseded(&key(1), 8);
+        assert_eq!(known.version(&key(1)), None);
+        assert_eq!(known.object_bytes, 0);
+        assert_eq!(known.objects(now + hour).count(), 0);
+    }
 }
