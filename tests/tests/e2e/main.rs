@@ -22,6 +22,7 @@ mod position;
 mod presence;
 mod retention;
 mod revocation;
+mod shared_state;
 mod slow_reader;
 mod stall;
 mod start;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fanfare_backend::redis::{PREFIX_DEFAULT, RedisBus, state::RedisState};
-use fanfare_bench::local::{Redis, RedisCluster};
+use fanfare_bench::local::{Redis, RedisCluster, Sentinels};
 use fanfare_engine::{
     contract::state::{
         Node, StateNetwork, Told, change, check_all, joined, lease, left, new_key, patient, until,
@@ -451,4 +451,54 @@ async fn many_leases_are_few_calls() {
         .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="))
         .and_then(|rest| rest.split(',').next()?.parse::<usize>().ok());
     assert!(calls.is_some_and(|calls| calls < LEASES / 10), "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_use_is_kept_and_what_is_not_is_forgotten() {
+    let rig = Rig::single();
+    let state = rig.state();
+    let node = Node::start(Arc::clone(&state) as Arc<dyn State>);
+    node.await_up().await;
+    let scopes: Vec<_> = (0..200).map(|_| new_key("presence").0).collect();
+    for scope in &scopes {
+        node.enter(&lease(scope, "ann")).await;
+    }
+    let mut keys = Vec::new();
+    for kind in ["leases", "members", "scopes"] {
+        let pattern = format!("fanfare:contract:{kind}:*");
+        keys.extend(rig.ask::<Vec<String>>(&["KEYS", &pattern]).await.remove(0));
+    }
+    assert_eq!(keys.len(), 2 * scopes.len() + 1);
+    let index = keys.last().expect("the index of the node").clone();
+    for key in &keys {
+        rig.ask::<i64>(&["PEXPIRE", key, "60000"]).await;
+    }
+    // A scope that others have emptied meanwhile.
+    let (gone, _) = new_key("presence");
+    rig.ask::<i64>(&["SADD", &index, gone.as_str()]).await;
+    state.keep().await.expect("Redis answers");
+    for key in &keys {
+        let left: i64 = rig.ask(&["PTTL", key]).await[0];
+        assert!(left > 60_000, "{key} was not kept");
+    }
+    let known: i64 = rig.ask(&["SCARD", &index]).await[0];
+    assert_eq!(usize::try_from(known).ok(), Some(scopes.len()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_follows_the_sentinels() {
+    let mut set = Sentinels::start().expect("sentinels");
+    let state = RedisState::connect(&set.url(), &origin(), PREFIX_DEFAULT).expect("a usable URL");
+    let node = Node::start(Arc::new(state));
+    node.await_up().await;
+    let (key, _) = new_key("object");
+    let before = node.put(&key, "1", MINUTE).await;
+    let object = node.object(&key).await.expect("it was put");
+    let (ups, old) = (node.ups(), set.kill_master().expect("a master to kill"));
+    set.wait_for_new_master(old).expect("a new master");
+    until("on_up", || async { (node.ups() > ups).then_some(()) }).await;
+    // The new master may or may not have what was changed last: its owner puts it back.
+    let version = node.state.assert_object(&key, &object, MINUTE).await;
+    assert_eq!(version.ok(), Some(before));
+    assert!(node.put(&key, "2", MINUTE).await > before);
 }

@@ -118,6 +118,14 @@ impl RedisState {
         pulse::retire(&self.shared, &live).await
     }
 
+    /// Renews at once the time to live of all keys in which this node has leases, as is done every ten minutes.
+    ///
+    /// # Errors
+    /// [`StateError`] if Redis does not answer.
+    pub async fn keep(&self) -> Result<(), StateError> {
+        pulse::keep_all(&self.shared, &*self.shared.live()?).await
+    }
+
     /// Ends it, and takes away what it shares with others. For a state that nobody else uses.
     pub(crate) async fn erase(&self) -> Result<(), StateError> {
         let live = self.shared.live()?;
@@ -132,7 +140,7 @@ impl RedisState {
             supervisor.abort();
         }
         let ended = StateError::Unavailable("this node has ended".to_owned());
-        self.shared.down(ended);
+        self.shared.close(ended);
     }
 
     fn lock_supervisor(&self) -> MutexGuard<'_, Option<AbortHandle>> {

@@ -313,13 +313,19 @@ async fn reap(
 pub(super) async fn keep(shared: &Arc<Shared>, live: &Arc<Live>) -> Broken {
     loop {
         sleep_until(last_kept(shared) + KEEP_INTERVAL).await;
-        for partition in 0..shared.topics.partitions() {
-            if let Err(error) = keep_partition(shared, live, partition).await {
-                return error.into();
-            }
+        if let Err(error) = keep_all(shared, live).await {
+            return error.into();
         }
-        *shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
+}
+
+/// Keeps them once.
+pub(super) async fn keep_all(shared: &Shared, live: &Live) -> Result<(), StateError> {
+    for partition in 0..shared.topics.partitions() {
+        keep_partition(shared, live, partition).await?;
+    }
+    *shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    Ok(())
 }
 
 fn last_kept(shared: &Shared) -> Instant {

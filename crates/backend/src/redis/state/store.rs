@@ -123,6 +123,11 @@ impl Shared {
         news
     }
 
+    /// There will be no session any more; nobody is told.
+    pub(super) fn close(&self, why: StateError) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Err(why);
+    }
+
     /// The name under which this process holds leases now.
     pub(super) fn node(&self) -> Uuid {
         *self.node.borrow()
