@@ -1,5 +1,7 @@
 //! The log in SQLite: the contract, and what only a file can do to a log.
 
+mod tables;
+
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use fanfare_backend::sqlite::{OpenError, SqliteLog};
@@ -249,11 +251,4 @@ async fn what_is_old_goes() {
             .unwrap()
     };
     assert_eq!((count("publications"), count("idempotency_keys")), (6, 2));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn its_tables_keep_the_contract() {
-    let dir = TempDir::new().unwrap();
-    let log = Arc::new(SqliteLog::open(dir.path()).unwrap());
-    fanfare_engine::contract::tables::all(|| std::future::ready(log.clone())).await;
 }

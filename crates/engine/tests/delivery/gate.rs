@@ -58,7 +58,7 @@ impl Gate {
         self.asked.load(SeqCst)
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         let place = self.asked.fetch_add(1, SeqCst) + 1;
         self.waiting.fetch_add(1, SeqCst);
         let mut passes = self.passes.subscribe();
@@ -74,6 +74,7 @@ pub(crate) struct Gates {
     pub(crate) reads: Gate,
     pub(crate) heads: Gate,
     pub(crate) sweeps: Gate,
+    pub(crate) transactions: Gate,
     /// Heads cannot be read.
     pub(crate) fail_heads: AtomicBool,
 }

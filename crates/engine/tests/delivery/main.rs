@@ -10,6 +10,7 @@ mod news;
 mod nodes;
 mod presence;
 mod seams;
+mod transact;
 
 use std::time::Duration;
 

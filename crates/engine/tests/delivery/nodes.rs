@@ -17,7 +17,6 @@ use fanfare_engine::{
         bus::{MemoryBus, MemoryNetwork},
         log::{MemoryLog, Snapshot},
         state::{MemoryState, MemoryStates},
-        tables::NoTables,
     },
     port::{Bus, Log, Retention, State, log::LANE_LOG_KEPT},
 };
@@ -29,6 +28,7 @@ use crate::{
     PATIENCE,
     gate::{GatedLog, Gates},
     line::{Client, LineForm, LineSession},
+    transact::NoRows,
 };
 
 /// Nodes that share a log.
@@ -62,7 +62,12 @@ impl Cluster {
                 log: log.open_lane(),
                 gates: Arc::clone(&gates),
             };
-            start_node(&runtime, shards, Arc::new(lane), &network, &states)
+            let tables = NoRows {
+                log: log.open_lane(),
+                gates: Arc::clone(&gates),
+            };
+            let ports = (Arc::new(lane) as Arc<dyn Log>, Arc::new(tables));
+            start_node(&runtime, shards, ports, &network, &states)
         };
         let nodes = (0..nodes).map(start).collect();
         Self {
@@ -205,7 +210,7 @@ pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
 fn start_node(
     runtime: &Runtime,
     shards: usize,
-    lane: Arc<dyn Log>,
+    (lane, tables): (Arc<dyn Log>, Arc<NoRows>),
     network: &MemoryNetwork,
     states: &MemoryStates,
 ) -> (Arc<Engine>, Arc<MemoryBus>, Arc<MemoryState>) {
@@ -224,7 +229,7 @@ fn start_node(
         config,
         lane,
         Arc::clone(&bus) as Arc<dyn Bus>,
-        Arc::new(NoTables),
+        tables,
         Arc::clone(&state) as Arc<dyn State>,
         vec![Box::new(LineForm)],
     );
