@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::{Gateway, sessions::Revocation, token::USER_BYTES_MAX, unix_seconds};
 
-pub(crate) use self::presence::{presence, presence_stats};
+pub(crate) use self::presence::{count_of, members_of, presence, presence_stats};
 
 /// Channels of one broadcast.
 const BROADCAST_CHANNELS_MAX: usize = 1000;
@@ -250,7 +250,7 @@ pub(crate) struct ErrorBody {
     pub(crate) retry_after_ms: Option<u32>,
 }
 
-type ApiResult = Result<Box<RawValue>, ErrorBody>;
+pub(crate) type ApiResult = Result<Box<RawValue>, ErrorBody>;
 
 impl From<ErrorCode> for ErrorBody {
     fn from(error: ErrorCode) -> Self {
@@ -285,7 +285,7 @@ fn failure(status: StatusCode, error: ErrorCode) -> Response {
     (status, axum::Json(Body::of(Err(error.into())))).into_response()
 }
 
-fn to_json(result: &impl Serialize) -> ApiResult {
+pub(crate) fn to_json(result: &impl Serialize) -> ApiResult {
     to_raw_value(result).map_err(|_| errors::INTERNAL.into())
 }
 
@@ -352,7 +352,7 @@ fn parse_channel(gateway: &Gateway, channel: &str) -> Result<ChannelName, ErrorC
     Ok(channel)
 }
 
-fn published(result: Result<Published, PublishError>) -> ApiResult {
+pub(crate) fn published(result: Result<Published, PublishError>) -> ApiResult {
     match result {
         Ok(Published {
             seq,
@@ -404,13 +404,19 @@ async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
     } else {
         Direction::Forward
     };
-    let asked_from = since.as_ref().map(|(_, seq)| *seq);
     let query = HistoryQuery {
         channel,
         since,
         limit,
         direction,
     };
+    history_of(gateway, query).await
+}
+
+/// A channel's history, as clients and the application's servers are shown it.
+pub(crate) async fn history_of(gateway: &Gateway, query: HistoryQuery) -> ApiResult {
+    let direction = query.direction;
+    let asked_from = query.since.as_ref().map(|(_, seq)| *seq);
     let page = match gateway.engine.history(query).await {
         Ok(page) => page,
         Err(HistoryError::OtherEpoch(_)) => return Err(errors::UNRECOVERABLE_POSITION.into()),

@@ -22,6 +22,7 @@ mod metrics;
 mod origin;
 mod presence;
 mod query;
+mod rights;
 pub mod sessions;
 pub mod socketio;
 pub mod sse;
@@ -76,7 +77,7 @@ const SOCKET_IO: FormId = FormId(5);
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
 /// The wire forms that these gateways serve, to start the engine with. `namespaces` are the names of the apps behind
-/// Socket.IO, in their order; with `recovery` its clients carry how far they have read.
+/// Socket.IO, in the order of [`SocketIoConfig::apps`]; with `recovery` its clients carry how far they have read.
 #[must_use]
 pub fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
     // In the order of the numbers above.
@@ -144,20 +145,23 @@ impl Gateway {
             config.connections_burst,
         );
         let sessions = Sessions::start(config.tokens.take(), &engine);
-        let socketio = SocketIo::new(
-            std::mem::take(&mut config.socketio),
-            Arc::clone(&engine),
-            config.subscriptions_max,
-            SOCKET_IO,
-        );
-        Arc::new(Self {
-            config,
-            sessions,
-            engine,
-            socketio,
-            started: Instant::now(),
-            door,
-            accept_errors: Arc::default(),
+        Arc::new_cyclic(|gateway| {
+            let socketio = SocketIo::new(
+                std::mem::take(&mut config.socketio),
+                gateway,
+                Arc::clone(&engine),
+                config.subscriptions_max,
+                SOCKET_IO,
+            );
+            Self {
+                config,
+                sessions,
+                engine,
+                socketio,
+                started: Instant::now(),
+                door,
+                accept_errors: Arc::default(),
+            }
         })
     }
 

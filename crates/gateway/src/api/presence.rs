@@ -30,7 +30,7 @@ struct StatsResult {
 /// `POST /api/presence`.
 pub(crate) async fn presence(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
     match channel_of(&gateway, &body) {
-        Some(Ok(channel)) => answer(list(&gateway, &channel).await),
+        Some(Ok(channel)) => answer(members_of(&gateway, &channel).await),
         Some(Err(error)) => answer(Err(error.into())),
         None => failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
     }
@@ -39,14 +39,7 @@ pub(crate) async fn presence(State(gateway): State<Arc<Gateway>>, body: Bytes) -
 /// `POST /api/presence_stats`.
 pub(crate) async fn presence_stats(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
     match channel_of(&gateway, &body) {
-        Some(Ok(channel)) => {
-            let counted = gateway.engine.presence().count(&channel).await;
-            answer(to_json(&StatsResult {
-                num_clients: counted.count.holders,
-                num_users: counted.count.members,
-                degraded: counted.degraded,
-            }))
-        }
+        Some(Ok(channel)) => answer(count_of(&gateway, &channel).await),
         Some(Err(error)) => answer(Err(error.into())),
         None => failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
     }
@@ -66,7 +59,18 @@ fn channel_of(gateway: &Gateway, body: &[u8]) -> Option<Result<ChannelName, Erro
     Some(channel.and_then(keeps))
 }
 
-async fn list(gateway: &Gateway, channel: &ChannelName) -> ApiResult {
+/// How many are in a channel.
+pub(crate) async fn count_of(gateway: &Gateway, channel: &ChannelName) -> ApiResult {
+    let counted = gateway.engine.presence().count(channel).await;
+    to_json(&StatsResult {
+        num_clients: counted.count.holders,
+        num_users: counted.count.members,
+        degraded: counted.degraded,
+    })
+}
+
+/// Who is in a channel.
+pub(crate) async fn members_of(gateway: &Gateway, channel: &ChannelName) -> ApiResult {
     let members = gateway.engine.presence().members(channel).await;
     let infos = members.holders.iter().map(|it| (it.holder, &it.info));
     let mut out = Vec::new();

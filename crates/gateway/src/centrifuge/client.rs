@@ -76,11 +76,6 @@ impl Client {
         self.claims.as_ref().map_or("", |claims| &claims.sub)
     }
 
-    /// Channels that its token lets it subscribe to.
-    pub(super) fn channels(&self) -> &[ChannelName] {
-        self.claims.as_ref().map_or(&[], |claims| &claims.channels)
-    }
-
     /// Until when its token is valid.
     pub(super) fn expires(&self) -> Option<Seconds> {
         self.claims.as_ref().and_then(|claims| claims.exp)

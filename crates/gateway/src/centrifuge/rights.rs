@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     access::{Access, ChannelOptions, Standing},
-    token::{Seconds, TokenError},
+    token::Seconds,
 };
 
 impl ClientSession {
@@ -105,32 +105,8 @@ impl ClientSession {
         channel: &ChannelName,
         token: &str,
     ) -> Result<Option<Seconds>, ErrorCode> {
-        let access = self.access(channel, |options| options.subscribe)?;
-        let Some(client) = &self.client else {
-            return Err(errors::UNAUTHORIZED);
-        };
-        if !token.is_empty() {
-            let claims = self.gateway.sessions.subscription(token);
-            let claims = claims.and_then(|claims| {
-                claims.permit(client.user(), channel)?;
-                Ok(claims)
-            });
-            return match claims {
-                Ok(claims) => Ok(claims.exp),
-                Err(TokenError::Expired) => Err(errors::TOKEN_EXPIRED),
-                Err(TokenError::NotYet) => Err(errors::INTERNAL),
-                Err(TokenError::Invalid(_)) => Err(errors::PERMISSION_DENIED),
-            };
-        }
-        let standing = Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: false,
-        };
-        let granted = access.permits(standing) || client.channels().contains(channel);
-        if granted {
-            Ok(None)
-        } else {
-            Err(errors::PERMISSION_DENIED)
-        }
+        let client = self.client.as_ref().ok_or(errors::UNAUTHORIZED)?;
+        self.gateway
+            .may_subscribe(client.claims.as_deref(), channel, token)
     }
 }

@@ -53,7 +53,10 @@ use fanfare_wire::{
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 
 use super::events::{Answer, Args, Events};
 
@@ -312,14 +315,31 @@ impl Client {
         start: Start,
         keep: Keep,
     ) -> Result<Joined, JoinError> {
+        self.join_and_see(channel, start, keep, false).await
+    }
+
+    /// The same; in a namespace whose clients are not told by itself who joins and leaves, with `joins` this one is.
+    pub(super) async fn join_and_see(
+        &self,
+        channel: ChannelName,
+        start: Start,
+        keep: Keep,
+        joins: bool,
+    ) -> Result<Joined, JoinError> {
         let (reply, joined) = oneshot::channel();
         self.post(Op::Join {
             channel,
             start,
             keep,
+            joins,
             reply,
         });
         joined.await.unwrap_or(Err(Gone.into()))
+    }
+
+    /// Waits until something has been revoked, which may be what the client came with.
+    pub async fn rechecked(&self) {
+        self.0.recheck.notified().await;
     }
 
     /// Takes the client out of a channel.
@@ -447,6 +467,8 @@ pub(super) struct Shared {
     /// Written by the app, not yet taken by the shard.
     pub(super) waiting_bytes: AtomicUsize,
     pub(super) asks: Asks,
+    /// Something has been revoked.
+    pub(super) recheck: Notify,
 }
 
 /// Something for one stay of a connection in a namespace.
@@ -472,6 +494,7 @@ pub(super) enum Op {
         channel: ChannelName,
         start: Start,
         keep: Keep,
+        joins: bool,
         reply: oneshot::Sender<Result<Joined, JoinError>>,
     },
     Leave {

@@ -28,6 +28,8 @@ pub(super) struct Forms {
     pub(super) plain: FormId,
     /// For those that carry several.
     pub(super) personal: FormId,
+    /// For those of them that are told who joins and leaves, where the others are not.
+    pub(super) joins: Option<FormId>,
 }
 
 /// The channels of one client in a namespace.
@@ -43,8 +45,19 @@ pub(super) struct Channels {
 struct Member {
     channel: ChannelName,
     keep: Keep,
+    /// The client is told who joins and leaves.
+    joins: bool,
     form: FormId,
     state: State,
+}
+
+/// A join that is asked for.
+pub(super) struct Wish {
+    pub(super) channel: ChannelName,
+    pub(super) start: Start,
+    pub(super) keep: Keep,
+    pub(super) joins: bool,
+    pub(super) waiting: Waiting,
 }
 
 enum State {
@@ -95,14 +108,14 @@ impl Channels {
     }
 
     /// Begins to join a channel: what to ask the hub for.
-    pub(super) fn join(
-        &mut self,
-        tag: u32,
-        channel: ChannelName,
-        start: Start,
-        keep: Keep,
-        reply: Waiting,
-    ) -> Request {
+    pub(super) fn join(&mut self, tag: u32, wish: Wish) -> Request {
+        let Wish {
+            channel,
+            start,
+            keep,
+            joins,
+            waiting: reply,
+        } = wish;
         let keep = if self.recovery { keep } else { Keep::Nothing };
         let was = match (&reply, &start) {
             (Waiting::Resume, Start::Resume(resume)) => Some(resume.seq),
@@ -111,10 +124,11 @@ impl Channels {
         self.members.push(Member {
             channel: channel.clone(),
             keep,
+            joins,
             form: self.forms.plain,
             state: State::Joining { tag, reply, was },
         });
-        let form = self.form_of(keep);
+        let form = self.form_of(keep, joins);
         if let Some(member) = self.members.last_mut() {
             member.form = form;
         }
@@ -187,7 +201,7 @@ impl Channels {
         self.members.iter().any(carried)
     }
 
-    /// Notes that a publication is written, and appends how far the client has read then.
+    /// Notes that a publication is written, and appends how far the client has read then, if it carries that.
     pub(super) fn put_seen_after(
         &mut self,
         channel: &ChannelName,
@@ -198,7 +212,9 @@ impl Channels {
         if let Some(member) = self.member(channel) {
             member.state = State::Live(seq);
         }
-        self.put_seen(epoch, out);
+        if self.recovery {
+            self.put_seen(epoch, out);
+        }
     }
 
     /// Appends an event that tells how far the client has read, if it carries that.
@@ -228,7 +244,10 @@ impl Channels {
     }
 
     /// The form in which a channel that is kept in this way comes now.
-    fn form_of(&self, keep: Keep) -> FormId {
+    fn form_of(&self, keep: Keep, joins: bool) -> FormId {
+        if let Some(form) = self.forms.joins.filter(|_| joins) {
+            return form;
+        }
         let carried = self.members.iter().filter(|it| it.keep != Keep::Nothing);
         let several = carried.count() > 1 || self.members.iter().any(|it| it.keep == Keep::Name);
         match keep {
@@ -242,7 +261,8 @@ impl Channels {
     fn reform(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();
         for at in 0..self.members.len() {
-            let form = self.form_of(self.members[at].keep);
+            let Member { keep, joins, .. } = self.members[at];
+            let form = self.form_of(keep, joins);
             let member = &mut self.members[at];
             if member.form == form || matches!(member.state, State::Joining { .. }) {
                 continue;

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`app`], [`events`] | what an app behind a namespace builds on |
 //! | [`config`] | how it is served |
+//! | `main` | the namespace `/`, built in: channels for clients without an app |
 //! | `http` | requests: a new connection, a poll, a body, an upgrade |
 //! | `poll` | long-polling: between a shard and requests that come and go |
 //! | `probe` | from long-polling to a WebSocket |
@@ -20,18 +21,22 @@ pub mod config;
 pub mod connection;
 pub mod events;
 mod http;
+mod main;
 mod poll;
 mod probe;
 mod session;
 mod stay;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use fanfare_engine::Engine;
 use fanfare_wire::{
     Form, FormId,
-    socketio::form::{PersonalEvent, SharedEvent, Trail},
+    socketio::{
+        MAIN,
+        form::{PersonalEvent, SharedEvent, Trail},
+    },
 };
 
 pub use app::{
@@ -45,6 +50,7 @@ pub use http::engine_io;
 pub(crate) use http::socket_io;
 
 use self::{channels::Forms, poll::Polls};
+use crate::Gateway;
 
 /// Wire forms of each namespace.
 const FORMS_OF_NAMESPACE: usize = 3;
@@ -69,22 +75,28 @@ struct App {
 }
 
 impl SocketIo {
-    /// The apps' forms begin at `first` in the list of the engine's.
+    /// The forms begin at `first` in the list of the engine's. `gateway` is for what is built in.
     pub(crate) fn new(
         config: SocketIoConfig,
+        gateway: &Weak<Gateway>,
         engine: Arc<Engine>,
         channels_max: usize,
         first: FormId,
     ) -> Arc<Self> {
         let form = |at: usize| FormId(first.0.saturating_add(u8::try_from(at).unwrap_or(u8::MAX)));
-        let apps = config.apps.into_iter().enumerate();
-        let app = |(at, namespace)| App {
-            namespace,
+        let mut apps = config.apps;
+        if !apps.iter().any(|app| app.name() == MAIN) {
+            apps.insert(0, Arc::new(main::Main::new(Weak::clone(gateway))));
+        }
+        let apps = apps.into_iter().enumerate();
+        let app = |(at, namespace): (usize, Arc<dyn Namespace>)| App {
             forms: Forms {
-                seen: form(FORMS_OF_NAMESPACE * at),
-                plain: form(FORMS_OF_NAMESPACE * at + 1),
-                personal: form(FORMS_OF_NAMESPACE * at + 2),
+                seen: form(1 + FORMS_OF_NAMESPACE * at),
+                plain: form(1 + FORMS_OF_NAMESPACE * at + 1),
+                personal: form(1 + FORMS_OF_NAMESPACE * at + 2),
+                joins: (namespace.name() == MAIN).then_some(first),
             },
+            namespace,
         };
         Arc::new(Self {
             engine,
@@ -110,8 +122,9 @@ pub(crate) fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
     } else {
         Trail::Nothing
     };
-    let mut forms: Vec<Box<dyn Form>> = Vec::new();
-    for namespace in namespaces {
+    let mut forms: Vec<Box<dyn Form>> = vec![Box::new(PersonalEvent::telling_joins(MAIN))];
+    let main = (!namespaces.contains(&MAIN)).then_some(&MAIN);
+    for namespace in main.into_iter().chain(namespaces) {
         forms.push(Box::new(SharedEvent::new(namespace, Trail::Seen)));
         forms.push(Box::new(SharedEvent::new(namespace, guard)));
         forms.push(Box::new(PersonalEvent::new(namespace)));

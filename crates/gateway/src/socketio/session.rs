@@ -22,7 +22,7 @@ use super::{
     app::{
         Client, EMIT_BYTES_MAX, Handshake, Headers, JoinError, Joined, Keep, Op, Posted, Shared,
     },
-    channels::{Waiting, is_where_it_was},
+    channels::{Waiting, Wish, is_where_it_was},
     connection::{Broken, End, Messages},
     events::{ACKS_MAX, Ack, Answer, Events, Incoming},
     random_id,
@@ -184,6 +184,7 @@ impl Session {
             acks_owed: 0.into(),
             waiting_bytes: 0.into(),
             asks: Default::default(),
+            recheck: Default::default(),
         });
         let (sender, events) = Events::new(Arc::clone(client.shared()));
         let stay = Stay::new(
@@ -287,7 +288,14 @@ impl Session {
                         seq,
                         oldest_if_truncated: false,
                     });
-                    self.join(at, channel, start, Keep::Position, Waiting::Resume, cx)?;
+                    let wish = Wish {
+                        channel,
+                        start,
+                        keep: Keep::Position,
+                        joins: false,
+                        waiting: Waiting::Resume,
+                    };
+                    self.join(at, wish, cx)?;
                 }
                 self.settle(at, cx);
             }
@@ -311,8 +319,18 @@ impl Session {
                 channel,
                 start,
                 keep,
+                joins,
                 reply,
-            } => self.join(at, channel, start, keep, Waiting::Join(reply), cx)?,
+            } => {
+                let wish = Wish {
+                    channel,
+                    start,
+                    keep,
+                    joins,
+                    waiting: Waiting::Join(reply),
+                };
+                self.join(at, wish, cx)?;
+            }
             Op::Leave { channel } => self.leave(at, &channel, cx),
             Op::Room => {}
             Op::Disconnect => {
@@ -333,29 +351,20 @@ impl Session {
         Ok(())
     }
 
-    fn join(
-        &mut self,
-        at: usize,
-        channel: ChannelName,
-        start: Start,
-        keep: Keep,
-        waiting: Waiting,
-        cx: &mut Context<'_>,
-    ) -> Result<(), End> {
-        let already = self.stays.iter().any(|it| it.channels.has(&channel));
+    fn join(&mut self, at: usize, wish: Wish, cx: &mut Context<'_>) -> Result<(), End> {
+        let already = self.stays.iter().any(|it| it.channels.has(&wish.channel));
         let count: usize = self.stays.iter().map(|it| it.channels.len()).sum();
         let stay = &mut self.stays[at];
         let error = if already {
             JoinError::Already
-        } else if count >= self.socketio.channels_max || !stay.channels.can_carry(keep) {
+        } else if count >= self.socketio.channels_max || !stay.channels.can_carry(wish.keep) {
             JoinError::Limit
         } else {
             self.tags = self.tags.wrapping_add(1);
-            let request = stay.channels.join(self.tags, channel, start, keep, waiting);
-            cx.request(request);
+            cx.request(stay.channels.join(self.tags, wish));
             return Ok(());
         };
-        match waiting {
+        match wish.waiting {
             Waiting::Join(reply) => {
                 // The app may have stopped waiting.
                 let _ = reply.send(Err(error));
@@ -515,6 +524,12 @@ impl Messages for Session {
                 if let Some(at) = self.stay_in(&channel) {
                     self.stays[at].channels.reformed(&channel, position);
                     self.settle(at, cx);
+                }
+                Ok(())
+            }
+            Event::Recheck => {
+                for stay in &self.stays {
+                    stay.shared().recheck.notify_one();
                 }
                 Ok(())
             }

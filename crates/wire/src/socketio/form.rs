@@ -75,7 +75,9 @@ impl Form for SharedEvent {
     }
 
     fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
-        put_news(&self.namespace, self.trail, channel, news, out);
+        if tells_joins(&self.namespace) || is_message(news) {
+            put_news(&self.namespace, self.trail, channel, news, out);
+        }
     }
 }
 
@@ -84,6 +86,7 @@ impl Form for SharedEvent {
 #[derive(Debug, Clone)]
 pub struct PersonalEvent {
     namespace: Box<str>,
+    joins: bool,
 }
 
 impl PersonalEvent {
@@ -92,6 +95,16 @@ impl PersonalEvent {
     pub fn new(namespace: &str) -> Self {
         Self {
             namespace: namespace.into(),
+            joins: tells_joins(namespace),
+        }
+    }
+
+    /// The form for those who are told who joins and leaves, where the others are not.
+    #[must_use]
+    pub fn telling_joins(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            joins: true,
         }
     }
 }
@@ -114,7 +127,9 @@ impl Form for PersonalEvent {
     }
 
     fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
-        put_news(&self.namespace, Trail::Guard, channel, news, out);
+        if self.joins || is_message(news) {
+            put_news(&self.namespace, Trail::Guard, channel, news, out);
+        }
     }
 
     fn is_personal(&self) -> bool {
@@ -154,6 +169,16 @@ pub fn put_personal(
         }
         out.push(b']');
     });
+}
+
+/// Whether everybody in a namespace's channels is told who joins and leaves: in an app's, which says who may be there. In
+/// the main namespace it is a right of its own.
+fn tells_joins(namespace: &str) -> bool {
+    namespace != MAIN
+}
+
+fn is_message(news: &NewsBody) -> bool {
+    matches!(news, NewsBody::Message { .. })
 }
 
 /// Appends news as an event. It is no step of a reader's way, so it never says how far the client has read.
@@ -396,12 +421,16 @@ mod tests {
         let leave = NewsBody::Leave {
             info: json(r#"{"user":"ann"}"#),
         };
-        let main = SharedEvent::new("/", Trail::Seen);
+        let told = PersonalEvent::telling_joins("/");
         check(
-            &main,
+            &told,
             &leave,
             r#"42["leave",{"user":"ann"},{"channel":"room:1"}]"#,
         );
+        let mut out = Vec::new();
+        SharedEvent::new("/", Trail::Seen).encode_news(&channel, &leave, &mut out);
+        PersonalEvent::new("/").encode_news(&channel, &join, &mut out);
+        assert!(out.is_empty(), "who may not know is not told");
     }
 
     #[test]

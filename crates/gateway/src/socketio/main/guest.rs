@@ -1,0 +1,253 @@
+//! One client of the namespace `/`: its subscriptions, and how long it may stay.
+
+use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use fanfare_engine::{Attendance, Attendee};
+use fanfare_wire::{ChannelName, centrifuge::unsubscribes};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::super::{Args, Client, Events, Gone, Joined, Lost, Resumed};
+use crate::{
+    Gateway,
+    access::{Access, ChannelOptions, Standing},
+    presence::client_info,
+    token::{ConnectionClaims, Seconds},
+    unix_seconds,
+};
+use fanfare_engine::port::BoxFuture;
+
+/// Publishes of one client that may be under way.
+const PUBLISHES_MAX: usize = 64;
+/// The longest sleep until something expires.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// What a client is told that hoped to go on where it was, and cannot.
+const UNRECOVERED_EVENT: &str = "fanfare:unrecovered";
+/// What a client is told whose subscription ends.
+const UNSUBSCRIBED_EVENT: &str = "fanfare:unsubscribed";
+
+/// One client.
+pub(super) struct Guest {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) client: Client,
+    /// How others see it.
+    id: Uuid,
+    /// `None` for an anonymous one.
+    pub(super) claims: Option<Arc<ConnectionClaims>>,
+    attendee: Option<Arc<Attendee>>,
+    pub(super) subs: Vec<Sub>,
+    /// Publishes that are being committed.
+    pub(super) publishes: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+/// A subscription.
+pub(super) struct Sub {
+    pub(super) channel: ChannelName,
+    expires: Option<Seconds>,
+    /// It counts as there for as long as this lives.
+    _attendance: Option<Attendance>,
+}
+
+/// Why a client is not recovered, in one channel.
+#[derive(Serialize)]
+struct LostIn<'a> {
+    channel: &'a str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<u64>,
+}
+
+impl Guest {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        client: Client,
+        claims: Option<Arc<ConnectionClaims>>,
+    ) -> Self {
+        Self {
+            gateway,
+            client,
+            id: Uuid::new_v4(),
+            claims,
+            attendee: None,
+            subs: Vec::new(),
+            publishes: FuturesUnordered::new(),
+        }
+    }
+
+    /// Comes in; goes on where it was, if it may and can.
+    pub(super) async fn enter(&mut self, tokens: &HashMap<String, String>) -> Result<(), Gone> {
+        let seen = self.client.handshake().resumed.as_ref();
+        let hoped: Vec<ChannelName> = seen.map_or_else(Vec::new, |seen| {
+            seen.channels.iter().map(|(name, _)| name.clone()).collect()
+        });
+        let mut allowed = Vec::new();
+        let mut expiries = HashMap::new();
+        for channel in hoped {
+            let token = tokens.get(channel.as_str()).map_or("", String::as_str);
+            let granted = self
+                .gateway
+                .may_subscribe(self.claims.as_deref(), &channel, token);
+            if let Ok(expires) = granted
+                && self.may_look_back(&channel)
+            {
+                expiries.insert(channel.clone(), expires);
+                allowed.push(channel);
+            }
+        }
+        match self.client.resume(&allowed).await? {
+            Resumed::Recovered(joined) => {
+                for Joined { channel, .. } in joined {
+                    let expires = expiries.get(&channel).copied().flatten();
+                    self.subscribed(channel, expires);
+                }
+            }
+            Resumed::Anew(lost) if lost.is_empty() => {}
+            Resumed::Anew(lost) => {
+                let lost: Vec<LostIn<'_>> = lost.iter().map(lost_in).collect();
+                // If it is gone, the events say so.
+                let _ = self.client.emit(UNRECOVERED_EVENT, Args::one(&lost));
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves it until it is gone.
+    pub(super) async fn attend_to(&mut self, mut events: Events) {
+        let client = self.client.clone();
+        loop {
+            let expiry = self.next_expiry();
+            tokio::select! {
+                incoming = events.recv(), if self.publishes.len() < PUBLISHES_MAX => {
+                    let Some(incoming) = incoming else { return };
+                    self.on_incoming(incoming).await;
+                }
+                Some(()) = self.publishes.next() => {}
+                () = sleep(expiry.unwrap_or(SLEEP_MAX)) => self.expire(),
+                () = client.rechecked() => self.recheck(),
+            }
+        }
+    }
+
+    /// Begins something that takes its time; the order in which such things begin is kept.
+    pub(super) async fn begin(&mut self, mut work: BoxFuture<'static, ()>) {
+        let begun = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+        if begun.is_pending() {
+            self.publishes.push(work);
+        }
+    }
+
+    /// A subscription has begun.
+    pub(super) fn subscribed(&mut self, channel: ChannelName, expires: Option<Seconds>) {
+        let gateway = Arc::clone(&self.gateway);
+        let attendance = gateway.attend(&channel, || self.attendee());
+        self.subs.push(Sub {
+            channel,
+            expires,
+            _attendance: attendance,
+        });
+    }
+
+    /// A subscription ends.
+    pub(super) fn unsubscribe(&mut self, channel: &ChannelName) {
+        if let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) {
+            self.subs.swap_remove(at);
+            self.client.leave(channel.clone());
+        }
+    }
+
+    /// What counts of it when access to a channel is decided.
+    pub(super) fn standing(&self, channel: &ChannelName) -> Standing {
+        Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: self.subs.iter().any(|sub| sub.channel == *channel),
+        }
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        !self.user().is_empty()
+    }
+
+    pub(super) fn user(&self) -> &str {
+        self.claims.as_ref().map_or("", |claims| &claims.sub)
+    }
+
+    /// Whether it may subscribe to a channel with a position.
+    pub(super) fn may_look_back(&self, channel: &ChannelName) -> bool {
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: true,
+        };
+        let access = |options: &ChannelOptions| -> Access { options.history };
+        let options = self.gateway.config.rules.of(channel);
+        options.is_some_and(|options| access(options).permits(standing))
+    }
+
+    /// What is told to others about it.
+    pub(super) fn info(&self) -> fanfare_wire::Json {
+        let conn_info = self.claims.as_ref().and_then(|claims| claims.info.as_ref());
+        client_info(self.user(), self.id, conn_info)
+    }
+
+    fn attendee(&mut self) -> Arc<Attendee> {
+        if let Some(attendee) = &self.attendee {
+            return Arc::clone(attendee);
+        }
+        let attendee = Arc::new(Attendee {
+            client: self.id,
+            user: self.user().into(),
+            info: self.info(),
+        });
+        Arc::clone(self.attendee.insert(attendee))
+    }
+
+    /// How long until something of it expires.
+    fn next_expiry(&self) -> Option<Duration> {
+        let own = self.claims.as_ref().and_then(|claims| claims.exp);
+        let all = self.subs.iter().map(|sub| sub.expires).chain([own]);
+        let next = all.flatten().min()?;
+        let seconds = u64::try_from(next - unix_seconds()).unwrap_or(0);
+        Some(Duration::from_secs(seconds.max(1)).min(SLEEP_MAX))
+    }
+
+    fn expire(&mut self) {
+        let now = unix_seconds();
+        let is_over = |expires: Option<Seconds>| expires.is_some_and(|expires| expires <= now);
+        if is_over(self.claims.as_ref().and_then(|claims| claims.exp)) {
+            // It comes back by itself, and asks its application for another token.
+            return self.client.reconnect();
+        }
+        while let Some(sub) = self.subs.iter().find(|sub| is_over(sub.expires)) {
+            let channel = sub.channel.clone();
+            self.unsubscribe(&channel);
+            let (code, reason) = unsubscribes::EXPIRED;
+            let ended = json!({ "channel": channel.as_str(), "code": code, "reason": reason });
+            // If it is gone, the events say so.
+            let _ = self.client.emit(UNSUBSCRIBED_EVENT, Args::one(&ended));
+        }
+    }
+
+    /// Something was revoked: perhaps what this client came with.
+    fn recheck(&self) {
+        let claims = self.claims.as_deref();
+        if claims.is_some_and(|claims| self.gateway.sessions.is_revoked(claims)) {
+            self.client.disconnect();
+        }
+    }
+}
+
+fn lost_in((channel, lost): &(ChannelName, Lost)) -> LostIn<'_> {
+    let (reason, oldest) = match lost {
+        Lost::Refused => ("refused", None),
+        Lost::NoPosition => ("no position", None),
+        Lost::Truncated { oldest } => ("truncated", Some(oldest.0)),
+        Lost::Reset => ("reset", None),
+    };
+    LostIn {
+        channel: channel.as_str(),
+        reason,
+        oldest,
+    }
+}

@@ -1,0 +1,278 @@
+//! What clients of the namespace `/` ask for: events with an acknowledgement, which is the result or `{"error": …}`.
+
+use std::sync::Arc;
+
+use fanfare_engine::{
+    hub::{HistoryQuery, Recovery, Resume, Start},
+    port::{Direction, KEY_BYTES_MAX},
+};
+use fanfare_wire::{
+    ChannelName, Draft, Epoch, Json, Seq,
+    centrifuge::{ErrorCode, errors},
+    socketio::form::tags_of_event,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{
+    super::{Ack, Args, Incoming, JoinError, Keep, app::Gone},
+    guest::Guest,
+};
+use crate::{
+    api::{self, ApiResult, ErrorBody, to_json},
+    token::Seconds,
+    unix_seconds,
+};
+
+/// Publications that history returns when no limit is given, and at most.
+const HISTORY_LIMITS: (usize, usize) = (100, 300);
+
+/// The second argument of `subscribe`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SubscribeOptions {
+    /// Begin behind this position.
+    since: Option<Since>,
+    /// A subscription token.
+    token: String,
+    /// Be told who joins and leaves, if that is allowed.
+    join_leave: bool,
+}
+
+/// A position.
+#[derive(Deserialize)]
+struct Since {
+    offset: u64,
+    #[serde(default)]
+    epoch: String,
+}
+
+/// The third argument of `publish`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PublishOptions {
+    /// The name of the event that others see.
+    event: Option<String>,
+    /// The same key again within its time is the same publication.
+    idempotency_key: Option<String>,
+}
+
+/// The second argument of `history`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HistoryOptions {
+    limit: Option<usize>,
+    since: Option<Since>,
+    reverse: bool,
+}
+
+#[derive(Serialize)]
+struct Subscribed<'a> {
+    ok: bool,
+    epoch: &'a str,
+    offset: u64,
+    recoverable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+    /// The oldest that can be read, when retention has removed some of what follows the position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<u64>,
+    /// Seconds until the subscription expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<Seconds>,
+}
+
+impl Guest {
+    /// Does what is asked, and says what came of it to who wants to know.
+    pub(super) async fn on_incoming(&mut self, incoming: Incoming) {
+        if &*incoming.event == "publish" {
+            return self.on_publish(incoming).await;
+        }
+        let result = match &*incoming.event {
+            "subscribe" => self.on_subscribe(&incoming).await,
+            "unsubscribe" => self.on_unsubscribe(&incoming),
+            "history" => self.on_history(&incoming).await,
+            "presence" => match self.presence_of(&incoming) {
+                Ok(channel) => api::members_of(&self.gateway, &channel).await,
+                Err(error) => Err(error.into()),
+            },
+            "presence_stats" => match self.presence_of(&incoming) {
+                Ok(channel) => api::count_of(&self.gateway, &channel).await,
+                Err(error) => Err(error.into()),
+            },
+            _ => Err(errors::METHOD_NOT_FOUND.into()),
+        };
+        answer(incoming.ack, result);
+    }
+
+    async fn on_subscribe(&mut self, incoming: &Incoming) -> ApiResult {
+        let channel = channel_of(incoming)?;
+        let options: SubscribeOptions = options_of(incoming, 1)?;
+        if self.subs.iter().any(|sub| sub.channel == channel) {
+            return Err(errors::ALREADY_SUBSCRIBED.into());
+        }
+        let claims = self.claims.as_deref();
+        let expires = self
+            .gateway
+            .may_subscribe(claims, &channel, &options.token)?;
+        let recoverable = self.may_look_back(&channel);
+        let recovering = options.since.is_some();
+        let start = match options.since.filter(|_| recoverable) {
+            Some(since) => Start::Resume(Resume {
+                epoch: Epoch::named(&since.epoch),
+                seq: Seq(since.offset),
+                oldest_if_truncated: false,
+            }),
+            None => Start::Live,
+        };
+        let keep = match recoverable {
+            true => Keep::Position,
+            false => Keep::Name,
+        };
+        let authenticated = self.is_authenticated();
+        let joins = options.join_leave && self.gateway.may_see_joins(&channel, authenticated);
+        let joining = self
+            .client
+            .join_and_see(channel.clone(), start, keep, joins);
+        let joined = joining.await.map_err(refused_join)?;
+        self.subscribed(channel, expires);
+        to_json(&Subscribed {
+            ok: true,
+            epoch: joined.epoch.as_str(),
+            offset: joined.position.0,
+            recoverable,
+            recovered: recovering.then_some(joined.recovery == Recovery::Recovered),
+            oldest: match joined.recovery {
+                Recovery::Truncated { oldest } => Some(oldest.0),
+                Recovery::NotAsked | Recovery::Recovered | Recovery::Reset => None,
+            },
+            ttl: expires.map(|expires| (expires - unix_seconds()).max(0)),
+        })
+    }
+
+    fn on_unsubscribe(&mut self, incoming: &Incoming) -> ApiResult {
+        let channel = channel_of(incoming)?;
+        self.unsubscribe(&channel);
+        to_json(&serde_json::Map::new())
+    }
+
+    async fn on_publish(&mut self, incoming: Incoming) {
+        match self.draft_of(&incoming) {
+            Ok(draft) => {
+                let (gateway, ack) = (Arc::clone(&self.gateway), incoming.ack);
+                let publish = async move {
+                    let published = gateway.engine.publish(draft).await;
+                    answer(ack, api::published(published));
+                };
+                self.begin(Box::pin(publish)).await;
+            }
+            Err(error) => answer(incoming.ack, Err(error.into())),
+        }
+    }
+
+    fn draft_of(&self, incoming: &Incoming) -> Result<Draft, ErrorCode> {
+        let channel = channel_of(incoming)?;
+        let options: PublishOptions = options_of(incoming, 2)?;
+        let rules = self.gateway.config.rules.of(&channel);
+        let access = rules.ok_or(errors::UNKNOWN_CHANNEL)?.publish;
+        if !access.permits(self.standing(&channel)) {
+            return Err(errors::PERMISSION_DENIED);
+        }
+        // Publications are JSON; what is binary has no place in them.
+        let data = incoming
+            .args
+            .get(1)
+            .filter(|_| incoming.attachments.is_empty());
+        let data: &RawValue = data.ok_or(errors::BAD_REQUEST)?;
+        if data.get().len() > self.gateway.config.message_bytes_max {
+            return Err(errors::LIMIT_EXCEEDED);
+        }
+        let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
+        draft.info = Some(self.info());
+        if let Some(event) = options.event {
+            draft.tags = Some(tags_of_event(&event).ok_or(errors::BAD_REQUEST)?);
+        }
+        if let Some(key) = options.idempotency_key.filter(|key| !key.is_empty()) {
+            draft.idempotency_key = Some(self.own_key(&key)?);
+        }
+        Ok(draft)
+    }
+
+    /// A key that no other user's is the same as.
+    fn own_key(&self, key: &str) -> Result<String, ErrorCode> {
+        let key = format!("{}/{key}", self.user());
+        // PostgreSQL stores no NUL in text.
+        match key.len() > KEY_BYTES_MAX || key.contains('\0') {
+            true => Err(errors::BAD_REQUEST),
+            false => Ok(key),
+        }
+    }
+
+    async fn on_history(&mut self, incoming: &Incoming) -> ApiResult {
+        let channel = channel_of(incoming)?;
+        let options: HistoryOptions = options_of(incoming, 1)?;
+        let rules = self.gateway.config.rules.of(&channel);
+        let access = rules.ok_or(errors::UNKNOWN_CHANNEL)?.history;
+        if !access.permits(self.standing(&channel)) {
+            return Err(errors::PERMISSION_DENIED.into());
+        }
+        let (default, max) = HISTORY_LIMITS;
+        let since = options.since;
+        let query = HistoryQuery {
+            channel,
+            since: since.map(|since| (Epoch::named(&since.epoch), Seq(since.offset))),
+            limit: options.limit.unwrap_or(default).min(max),
+            direction: match options.reverse {
+                true => Direction::Backward,
+                false => Direction::Forward,
+            },
+        };
+        api::history_of(&self.gateway, query).await
+    }
+
+    /// The channel that a client asks about, if it may.
+    fn presence_of(&self, incoming: &Incoming) -> Result<ChannelName, ErrorCode> {
+        let channel = channel_of(incoming)?;
+        let standing = self.standing(&channel);
+        self.gateway.may_see_presence(&channel, standing)?;
+        Ok(channel)
+    }
+}
+
+fn channel_of(incoming: &Incoming) -> Result<ChannelName, ErrorCode> {
+    let name: String = incoming.arg(0).map_err(|_| errors::BAD_REQUEST)?;
+    ChannelName::parse(&name).map_err(|_| errors::BAD_REQUEST)
+}
+
+/// Options, which may be absent or `null`.
+fn options_of<T: DeserializeOwned + Default>(
+    incoming: &Incoming,
+    at: usize,
+) -> Result<T, ErrorCode> {
+    if at >= incoming.args.len() {
+        return Ok(T::default());
+    }
+    let options: Option<T> = incoming.arg(at).map_err(|_| errors::BAD_REQUEST)?;
+    Ok(options.unwrap_or_default())
+}
+
+fn refused_join(error: JoinError) -> ErrorBody {
+    let error = match error {
+        JoinError::Already => errors::ALREADY_SUBSCRIBED,
+        JoinError::Limit => errors::LIMIT_EXCEEDED,
+        JoinError::Gone(Gone) | JoinError::Log(_) => errors::INTERNAL,
+    };
+    error.into()
+}
+
+/// Gives an acknowledgement, if one is waited for.
+fn answer(ack: Option<Ack>, result: ApiResult) {
+    let Some(ack) = ack else { return };
+    let args = match result {
+        Ok(result) => Args::one(&result),
+        Err(error) => Args::one(&serde_json::json!({ "error": error })),
+    };
+    // If the client is gone, its events say so.
+    let _ = ack.send(args);
+}
