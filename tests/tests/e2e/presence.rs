@@ -185,7 +185,7 @@ fn who_may_ask_is_said_for_each_namespace() {
     let node = servers::start(options());
     let mut api = Api::with_key(node.address(), KEY);
     let (mut client, _) = connect(node.address(), "ann");
-    let mut check = |client: &mut Client, channel: &str, expected: Option<u64>| {
+    let check = |client: &mut Client, channel: &str, expected: Option<u64>| {
         for command in ["presence", "presence_stats"] {
             let reply = client.command(command, json!({ "channel": channel }));
             assert_eq!(error(&reply), expected, "{command} {channel}: {reply}");
