@@ -302,6 +302,36 @@ async fn a_transaction_that_is_given_up_holds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_in_the_middle_holds_rows_for_a_moment_only() {
+    let database = TestDatabase::new();
+    let (proxy, url) = Proxy::start(&database.url).await;
+    let (stops, other) = (open_at(&url).await, open(&database).await);
+    committed(stops.transact(&one(touch(), 0)).await);
+    let beside = database.client().await;
+    // It never hears what its steps came to, so it sends nothing more.
+    proxy.deafen();
+    let stopped = one(touch(), 2);
+    let (answer, ()) = tokio::join!(stops.transact(&stopped), async {
+        let idle = "SELECT count(*) FROM pg_stat_activity
+                    WHERE state = 'idle in transaction' AND datname = current_database()";
+        wait_for(&beside, idle).await;
+        committed(other.transact(&one(touch(), 1)).await);
+        proxy.cut();
+    });
+    // Its second attempt may have met the silence too; either way it is told what is so.
+    let expected = match answer {
+        Ok(Transacted::Now { .. }) => vec!["0", "1", "2"],
+        Err(TransactError::Unavailable(_)) => vec!["0", "1"],
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(version(&other).await, expected.len() as i64);
+    let read = read_all(&other, "a").await;
+    let read: Vec<_> = read.iter().map(|one| one.data.as_bytes()).collect();
+    let expected: Vec<_> = expected.into_iter().map(str::as_bytes).collect();
+    assert_eq!(read, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn publishes_do_not_wait_for_transactions() {
     let database = TestDatabase::new();
     let log = open(&database).await;
