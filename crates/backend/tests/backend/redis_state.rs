@@ -1,5 +1,7 @@
 //! The state over a real Redis: the contract on one server and on a cluster, and what only Redis can do to a state.
 
+mod kept;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,

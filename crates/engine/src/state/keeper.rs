@@ -81,7 +81,7 @@ impl State for SharedState {
         let _ = keeper.events.set(Arc::clone(&events));
         keeper.local.start(Arc::new(LocalNews(events)));
         if keeper.shared.health() == StateHealth::Down {
-            keeper.degrade("it is not there yet");
+            keeper.go_on_alone();
         }
         let relay = Relay(Arc::downgrade(keeper));
         keeper.shared.start(Arc::new(relay));
@@ -219,14 +219,20 @@ impl Keeper {
         answer
     }
 
-    /// From now on calls are answered here.
+    /// The shared state is away: says so, and from now on calls are answered here.
     fn degrade(&self, why: &str) {
+        if self.go_on_alone() {
+            warn!("this node goes on with the state that it knows: {why}");
+        }
+    }
+
+    /// From now on calls are answered here. Returns whether that is new.
+    fn go_on_alone(&self) -> bool {
         let now = Instant::now();
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.degraded, true) {
-            return;
+            return false;
         }
-        warn!("this node goes on with the state that it knows: {why}");
         inner.degraded_since = Some(now);
         inner.untold = true;
         let known = &inner.known;
@@ -241,6 +247,7 @@ impl Keeper {
         });
         drop(inner);
         self.wake.notify_one();
+        true
     }
 
     /// From now on calls go to the shared state again.
