@@ -9,6 +9,7 @@ use fanfare_backend::redis::{RedisBus, RedisBusError, state::RedisState};
 use fanfare_engine::{
     Metrics,
     memory::{
+        absent::AbsentState,
         bus::{AbsentBus, LocalBus},
         state::MemoryState,
     },
@@ -52,30 +53,31 @@ impl Shared {
         origin: &Epoch,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, RedisBusError> {
+        // While the state is away, each node goes on with what it knows itself.
+        let keep = |state: Arc<dyn State>| Arc::new(SharedState::new(state, Arc::clone(metrics)));
         match (&config.postgres, &config.redis) {
             (Some(_), Some(url)) => {
                 let bus = RedisBus::connect(url.reveal(), origin, REDIS_PREFIX)?;
                 let state = RedisState::connect(url.reveal(), origin, REDIS_PREFIX)?;
                 let (bus, state) = (Arc::new(bus), Arc::new(state));
-                let shared = Arc::clone(&state) as Arc<dyn State>;
                 Ok(Self {
                     bus: Arc::clone(&bus) as Arc<dyn Bus>,
-                    state: Arc::new(SharedState::new(shared, Arc::clone(metrics))),
+                    state: keep(Arc::clone(&state) as Arc<dyn State>),
                     redis: Some(Arc::new(OverRedis { bus, state })),
                 })
             }
             // The embedded database serves one node.
-            (None, _) => Ok(Self::alone(Arc::new(LocalBus))),
-            // A shared one without Redis is swept by its nodes.
-            (Some(_), None) => Ok(Self::alone(Arc::new(AbsentBus))),
-        }
-    }
-
-    fn alone(bus: Arc<dyn Bus>) -> Self {
-        Self {
-            bus,
-            state: Arc::new(MemoryState::alone()),
-            redis: None,
+            (None, _) => Ok(Self {
+                bus: Arc::new(LocalBus),
+                state: Arc::new(MemoryState::alone()),
+                redis: None,
+            }),
+            // A shared one without Redis is swept by its nodes, and each of them knows its own clients only.
+            (Some(_), None) => Ok(Self {
+                bus: Arc::new(AbsentBus),
+                state: keep(Arc::new(AbsentState)),
+                redis: None,
+            }),
         }
     }
 }
