@@ -1,4 +1,4 @@
-//! The bus between simulated nodes: it loses, repeats, delays and reorders hints, and cuts nodes off.
+//! The bus between simulated nodes: it loses, repeats, delays and reorders hints, loses and delays news, and cuts nodes off.
 
 use std::{
     collections::BTreeSet,
@@ -28,6 +28,8 @@ pub(crate) struct Network(Arc<Inner>);
 
 struct Inner {
     dice: Dice,
+    /// For news, so that they change nothing for hints.
+    news: Dice,
     is_mute: bool,
     state: Mutex<State>,
 }
@@ -61,9 +63,10 @@ struct EndState {
 }
 
 impl Network {
-    pub(crate) fn new(dice: Dice, plan: &Plan) -> Self {
+    pub(crate) fn new(dice: Dice, news: Dice, plan: &Plan) -> Self {
         Self(Arc::new(Inner {
             dice,
+            news,
             is_mute: plan.breach == Some(Breach::NoHints),
             state: Mutex::new(State {
                 faults: plan.bus.clone(),
@@ -172,6 +175,25 @@ impl Network {
         }
     }
 
+    /// News reach the other nodes at most once, and soon or not at all.
+    fn spread_news(&self, from: &Arc<End>, news: &News) {
+        let (ends, silent) = {
+            let state = self.state();
+            (state.ends.clone(), state.silent || self.0.is_mute)
+        };
+        let dice = &self.0.news;
+        for end in ends {
+            let wants = {
+                let state = end.state();
+                state.channels.contains(&news.channel) && !state.cut
+            };
+            if !wants || silent || Arc::ptr_eq(&end, from) || dice.chance(0.1) {
+                continue;
+            }
+            end.tell(news.clone(), dice.micros(50, 5000));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,6 +210,17 @@ impl End {
             };
             if let (Some(events), Ok(hint)) = (events, Hint::decode(hint)) {
                 events.on_event(BusEvent::Hint(hint));
+            }
+        });
+    }
+
+    fn tell(self: &Arc<Self>, news: News, delay: Duration) {
+        let end = Arc::clone(self);
+        self.scope.spawn(async move {
+            sleep(delay).await;
+            let events = end.state().events.clone();
+            if let Some(events) = events {
+                events.on_event(BusEvent::News(news));
             }
         });
     }
@@ -257,8 +290,10 @@ impl Bus for NodeBus {
         }
     }
 
-    fn tell(&self, _: News) {
-        // No promise is made about news, so there is nothing to judge.
+    fn tell(&self, news: News) {
+        if !self.end.state().cut {
+            self.network.spread_news(&self.end, &news);
+        }
     }
 
     fn subscribe(&self, channels: Vec<ChannelName>) -> BoxFuture<'_, bool> {

@@ -127,11 +127,16 @@ impl Client {
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
         match (words[0], words.get(1), number(2), words.get(3)) {
             ("pong", Some(_), None, None) => {}
-            ("m" | "t", Some(channel), Some(_), _) if !self.live.contains(*channel) => {}
+            ("m" | "n" | "t", Some(channel), Some(_), _) if !self.live.contains(*channel) => {}
             ("m", Some(channel), Some(number), Some(data)) => {
                 let key = crate::session::key(data.as_bytes());
                 judge.received(self.who, channel, number, &key);
                 self.moved(channel, number);
+            }
+            ("n", Some(_), Some(length), Some(data))
+                if *data == crate::session::news(length).trim_matches('"') =>
+            {
+                judge.heard_news();
             }
             ("=", Some(channel), Some(number), Some(recovery)) => {
                 let epoch = words.get(4).copied().unwrap_or_default();

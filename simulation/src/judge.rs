@@ -41,6 +41,8 @@ pub struct Figures {
     pub acknowledged: u64,
     /// Publications that clients received.
     pub received: u64,
+    /// News that clients received.
+    pub news: u64,
     /// Connections that clients made.
     pub connections: u64,
     /// Times that a node died or stopped.
@@ -369,6 +371,11 @@ impl Judge {
     /// What somebody saw that no rule foresees.
     pub(crate) fn strange(&self, what: String) {
         self.state().violate("protocol", || what);
+    }
+
+    /// News came, whole.
+    pub(crate) fn heard_news(&self) {
+        self.state().figures.news += 1;
     }
 
     /// Something that no rule is about.

@@ -47,6 +47,8 @@ pub struct Plan {
     pub node: NodeFaults,
     /// What clients and their connections do.
     pub client: ClientFaults,
+    /// Between two pieces of news that somebody tells, in milliseconds, if anybody does.
+    pub news_ms: Option<u64>,
     /// A promise that is broken on purpose, to see whether it is noticed.
     pub breach: Option<Breach>,
 }
@@ -192,8 +194,14 @@ impl Plan {
                 capacity: 64 << 10,
                 ..ClientFaults::default()
             },
+            news_ms: None,
             breach: None,
         }
+    }
+
+    /// News of the moment, in every second seed. They have a dice of their own for the same reason.
+    pub(crate) fn tell(&mut self, dice: &Dice) {
+        self.news_ms = dice.chance(0.5).then(|| dice.between(1, 100));
     }
 
     /// What more than half of the seeds have besides. It has a dice of its own, so that seeds of before mean what they meant.

@@ -14,6 +14,7 @@
 //! | `! CHANNEL TAG` | no subscription |
 //! | `t CHANNEL OLDEST` | retention was faster |
 //! | `m CHANNEL SEQ DATA` | a publication |
+//! | `n CHANNEL LENGTH DATA` | news of the moment |
 //! | `ok TAG SEQ EPOCH`, `no TAG` | a publish is acknowledged, or may be tried again |
 //! | `h TAG DATA`, `h TAG -`, `h TAG !` | what history has, that it has nothing, that it cannot be read |
 //! | `pong TAG`, `bye` | an answer to ping; the node goes |
@@ -24,7 +25,7 @@ use fanfare_engine::{
     hub::{Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start, session::Call},
     port::Direction,
 };
-use fanfare_wire::{ChannelName, Draft, Epoch, Form, FormId, Json, Publication, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, Form, FormId, Json, NewsBody, Publication, Seq};
 use uuid::Uuid;
 
 use crate::plan::Breach;
@@ -39,6 +40,12 @@ pub(crate) const LAST: &str = "last";
 pub(crate) fn payload(key: &str, padding: u64) -> String {
     let padding = usize::try_from(padding).unwrap_or(0);
     format!("\"{key}-{}\"", "x".repeat(padding))
+}
+
+/// News of this length, a JSON string.
+pub(crate) fn news(length: u64) -> String {
+    let length = usize::try_from(length).unwrap_or(0);
+    format!("\"{}\"", "n".repeat(length))
 }
 
 /// The key in a payload.
@@ -91,6 +98,14 @@ impl Form for LineForm {
                 out.extend_from_slice(frame.as_bytes());
                 out.append(&mut held);
             }
+        }
+    }
+
+    fn encode_news(&self, channel: &ChannelName, news: &NewsBody, out: &mut Vec<u8>) {
+        if let NewsBody::Message { data, .. } = news {
+            let data = String::from_utf8_lossy(data.as_bytes());
+            let data = data.trim_matches('"');
+            out.extend_from_slice(format!("n {channel} {} {data}\n", data.len()).as_bytes());
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare_engine::Engine;
-use fanfare_wire::{ChannelName, Draft, Json};
+use fanfare_wire::{ChannelName, Draft, Json, News, NewsBody};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -30,6 +30,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// When everything is well again, everything is everywhere within so long, or never.
 const QUIET: Duration = Duration::from_secs(120);
 
+/// The dice of news is that of another seed.
+const NEWS: u64 = 0x6e65_7773_0000_0000;
+/// Longest news in bytes.
+const NEWS_BYTES_MAX: u64 = 3000;
+
 /// What a run came to.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -48,6 +53,8 @@ type Reader = (usize, Vec<String>);
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) dice: Dice,
+    /// What happens to news is drawn from a dice of their own.
+    news: Dice,
     pub(crate) judge: Judge,
     pub(crate) database: Database,
     pub(crate) network: Network,
@@ -66,15 +73,17 @@ pub(crate) struct World {
 #[must_use]
 pub fn run(seed: u64, change: impl FnOnce(&mut Plan), trace: bool) -> Verdict {
     let dice = Dice::new(seed);
+    let news = Dice::new(seed ^ NEWS);
     let mut plan = Plan::draw(&dice);
     plan.widen(&Dice::new(!seed));
+    plan.tell(&news);
     change(&mut plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime needs memory only");
-    let (violations, figures) = runtime.block_on(live(dice, plan.clone(), trace));
+    let (violations, figures) = runtime.block_on(live((dice, news), plan.clone(), trace));
     Verdict {
         plan,
         violations,
@@ -82,7 +91,7 @@ pub fn run(seed: u64, change: impl FnOnce(&mut Plan), trace: bool) -> Verdict {
     }
 }
 
-async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) {
+async fn live(dice: (Dice, Dice), plan: Plan, trace: bool) -> (Vec<Violation>, Figures) {
     let world = World::new(dice, plan, trace);
     for (number, place) in world.places.iter().enumerate() {
         place.start(number, &world);
@@ -101,6 +110,9 @@ async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) 
         tokio::spawn(Client::new(who, Arc::clone(&world), &channels).run());
         readers.push((who, channels));
     }
+    if let Some(pause_ms) = world.plan.news_ms {
+        tokio::spawn(Arc::clone(&world).tell_news(pause_ms));
+    }
     for round in 0..world.plan.rounds {
         if !world.play(round, &readers).await {
             break;
@@ -114,7 +126,7 @@ async fn live(dice: Dice, plan: Plan, trace: bool) -> (Vec<Violation>, Figures) 
 }
 
 impl World {
-    fn new(dice: Dice, plan: Plan, trace: bool) -> Arc<Self> {
+    fn new((dice, news): (Dice, Dice), plan: Plan, trace: bool) -> Arc<Self> {
         let judge = Judge::new(plan.bound(), trace);
         let channels: Vec<String> = (1..=plan.channels).map(|at| format!("c{at}")).collect();
         let names = channels
@@ -123,11 +135,12 @@ impl World {
             .collect();
         Arc::new(Self {
             database: Database::new(dice.clone(), judge.clone(), names, &plan),
-            network: Network::new(dice.clone(), &plan),
+            network: Network::new(dice.clone(), news.clone(), &plan),
             places: (0..plan.nodes).map(|_| Arc::default()).collect(),
             channels,
             judge,
             dice,
+            news,
             plan,
             healed: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -138,6 +151,24 @@ impl World {
     /// A node that a client happens to find; it may be paused.
     pub(crate) fn some_node(&self) -> Option<Arc<Engine>> {
         self.places[self.dice.index(self.places.len())].engine()
+    }
+
+    /// Somebody tells something of no consequence, again and again, through any node.
+    async fn tell_news(self: Arc<Self>, pause_ms: u64) {
+        while !self.is_over() {
+            sleep(self.news.millis(0, pause_ms)).await;
+            let channel = &self.channels[self.news.index(self.channels.len())];
+            let length = self.news.between(0, NEWS_BYTES_MAX);
+            let engine = self.places[self.news.index(self.places.len())].engine();
+            let data = Json::parse(crate::session::news(length).as_bytes());
+            if let (Some(engine), Ok(channel), Ok(data)) =
+                (engine, ChannelName::parse(channel), data)
+            {
+                let (info, tags) = (None, None);
+                let body = NewsBody::Message { data, info, tags };
+                engine.tell(News { channel, body });
+            }
+        }
     }
 
     /// A number that was not given out before.

@@ -46,6 +46,7 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn every_fault_happens() {
     let (mut interruptions, mut restores, mut connections) = (0, 0, 0);
+    let (mut news, mut news_beside_publications) = (0, 0);
     let (mut rounds, mut rewinds, mut absences, mut naps) = (0, 0, 0, 0);
     for seed in 0..200 {
         let Verdict { plan, figures, .. } = run(seed, |_| {}, false);
@@ -53,6 +54,8 @@ fn every_fault_happens() {
         rewinds += u64::from(plan.client.rewind > 0.0);
         absences += u64::from(plan.client.away_ms > 30_000);
         naps += u64::from(plan.lane_log_kept < Duration::from_millis(plan.node.pause_ms));
+        news += figures.news;
+        news_beside_publications += figures.news.min(figures.received);
         interruptions += figures.interruptions;
         restores += figures.restores;
         connections += figures.connections;
@@ -60,6 +63,11 @@ fn every_fault_happens() {
     assert!(interruptions > 150, "{interruptions} deaths and pauses");
     assert!(restores > 20, "{restores} restores");
     assert!(connections > 2_000, "{connections} connections");
+    assert!(news > 10_000, "{news} news");
+    assert!(
+        news_beside_publications > 5_000,
+        "{news_beside_publications} beside"
+    );
     let special = [rounds, rewinds, absences, naps];
     assert!(special.iter().all(|seeds| *seeds >= 3), "{special:?}");
 }

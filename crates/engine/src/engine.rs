@@ -150,7 +150,11 @@ impl Engine {
             Arc::clone(&epochs),
             Arc::clone(&metrics),
         );
-        let presence = Presence::start(Arc::clone(&state), Arc::clone(&metrics));
+        let presence = Presence::start(
+            Arc::clone(&state),
+            bus.health() == BusHealth::Local,
+            Arc::clone(&metrics),
+        );
         state.start(Arc::new(StateReports {
             channels: Arc::clone(&channels),
             presence: Arc::clone(&presence),

@@ -9,6 +9,8 @@
 
 mod book;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -78,7 +80,7 @@ pub struct Members {
     pub holders: Vec<Holder>,
     /// How many there are, if not all are listed.
     pub total: Option<u64>,
-    /// This is only what this node knows, because the shared state does not answer.
+    /// This is only what this node knows, because the shared state does not answer, or there is none.
     pub degraded: bool,
 }
 
@@ -87,7 +89,7 @@ pub struct Members {
 pub struct Counted {
     /// How many.
     pub count: Count,
-    /// This is only what this node knows, because the shared state does not answer.
+    /// This is only what this node knows, because the shared state does not answer, or there is none.
     pub degraded: bool,
 }
 
@@ -102,6 +104,8 @@ pub struct Presence {
     /// Since when the state is away.
     down_since: Mutex<Option<Instant>>,
     reads: Reads,
+    /// There may be other nodes, and the state is not shared with them.
+    is_partial: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -114,9 +118,11 @@ pub struct Attendance {
 }
 
 impl Presence {
-    /// Starts the task. Reports of the state come by [`up`](Self::up) and [`down`](Self::down).
-    pub(crate) fn start(state: Arc<dyn State>, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Starts the task. Reports of the state come by [`up`](Self::up) and [`down`](Self::down). `is_alone`: there are no
+    /// other nodes.
+    pub(crate) fn start(state: Arc<dyn State>, is_alone: bool, metrics: Arc<Metrics>) -> Arc<Self> {
         let presence = Arc::new(Self {
+            is_partial: !is_alone && state.health() == StateHealth::Local,
             reads: Reads::new(Arc::clone(&state)),
             state,
             book: Mutex::default(),
@@ -155,6 +161,10 @@ impl Presence {
             StateHealth::Down => Err(away()),
             StateHealth::Local | StateHealth::Up => self.reads.members(channel).await,
         };
+        let answer = answer.map(|members| Members {
+            degraded: self.is_partial,
+            ..members
+        });
         answer.unwrap_or_else(|_| {
             let book = self.book();
             let holders = book.holders(channel, PRESENCE_LIST_MAX);
@@ -177,7 +187,7 @@ impl Presence {
         match answer {
             Ok(count) => Counted {
                 count,
-                degraded: false,
+                degraded: self.is_partial,
             },
             Err(_) => Counted {
                 count: self.book().count(channel),
