@@ -15,7 +15,7 @@ use fanfare_engine::{
     port::BoxFuture,
 };
 use fanfare_gateway::{
-    AllowedOrigins, Gateway, GatewayConfig,
+    AllowedOrigins, Gateway, GatewayConfig, NodeIdentity,
     access::{Access, ChannelOptions, ChannelRules},
     forms, listener,
     socketio::{
@@ -24,6 +24,7 @@ use fanfare_gateway::{
 };
 use fanfare_wire::{Epoch, engineio};
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 /// Where the suites look for it.
 const ADDRESS: &str = "127.0.0.1:3000";
@@ -117,8 +118,12 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
         history_max_age: None,
     };
     GatewayConfig {
-        node_name: "echo".to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
+        node: NodeIdentity {
+            name: "echo".to_owned(),
+            uid: Uuid::new_v4(),
+            version: env!("CARGO_PKG_VERSION"),
+            address: None,
+        },
         api_key: None,
         tokens: None,
         open: true,

@@ -13,6 +13,7 @@ use fanfare_engine::{
     port::{BusHealth, state::StateHealth},
 };
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::Gateway;
 
@@ -58,17 +59,12 @@ pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 impl Gateway {
     /// What this node tells about itself to the others and in `info`.
     #[must_use]
-    pub fn about(
-        metrics: &Metrics,
-        node_name: &str,
-        uid: &str,
-        version: &str,
-        uptime_seconds: u64,
-    ) -> Bytes {
+    pub fn about(metrics: &Metrics, node: &NodeIdentity, uptime_seconds: u64) -> Bytes {
         let about = About {
-            uid,
-            name: node_name,
-            version,
+            uid: &node.uid.to_string(),
+            name: &node.name,
+            version: node.version,
+            address: node.address.as_deref(),
             uptime: uptime_seconds,
             num_clients: metrics.connections.value(),
             num_subs: metrics.subscriptions.value(),
@@ -87,11 +83,26 @@ struct Parts {
     state: &'static str,
 }
 
+/// Which node this is.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// Its name, shown to clients and in `info`.
+    pub name: String,
+    /// Another one each time that it starts.
+    pub uid: Uuid,
+    /// The version of the server.
+    pub version: &'static str,
+    /// Where other nodes reach it, as `http://host:port`.
+    pub address: Option<String>,
+}
+
 #[derive(Serialize)]
 struct About<'a> {
     uid: &'a str,
     name: &'a str,
     version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<&'a str>,
     uptime: u64,
     num_clients: i64,
     num_subs: i64,

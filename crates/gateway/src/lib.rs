@@ -57,6 +57,7 @@ use crate::{
     token::TokenVerifier,
 };
 
+pub use health::NodeIdentity;
 pub use origin::AllowedOrigins;
 
 /// The wire form of Centrifuge clients in the list of [`forms`].
@@ -94,10 +95,8 @@ pub fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
 
 /// How the gateways serve.
 pub struct GatewayConfig {
-    /// The node's name, shown to clients and in `info`.
-    pub node_name: String,
-    /// The version of the server.
-    pub version: &'static str,
+    /// Which node this is.
+    pub node: NodeIdentity,
     /// The key of the server API. Without one only `open` lets anybody in.
     pub api_key: Option<String>,
     /// What verifies client tokens. Without it no token is valid.
@@ -150,6 +149,7 @@ impl Gateway {
                 std::mem::take(&mut config.socketio),
                 gateway,
                 Arc::clone(&engine),
+                config.node.uid,
                 config.subscriptions_max,
                 SOCKET_IO,
             );

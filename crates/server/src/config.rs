@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod flags;
 mod secret;
+mod socketio;
 
 use std::{
     net::SocketAddr,
@@ -25,7 +26,7 @@ use self::{
     check::{Bounds, bounded, size},
     file::FileSettings,
 };
-pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret};
+pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret, socketio::SocketIo};
 
 /// Shortest `api_key` and `token_secret`, in bytes.
 pub(crate) const SECRET_BYTES_MIN: usize = 16;
@@ -51,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// The folder of the embedded database.
     pub(crate) data: PathBuf,
+    /// Where other servers reach this one; absent: at `listen`, if that is one address.
+    pub(crate) advertise: Option<String>,
     /// The URL of the shared database; absent: the embedded one.
     pub(crate) postgres: Option<Secret>,
     /// The URL of Redis; absent: no bus.
@@ -75,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) retention_interval: Duration,
     /// Bounds of what clients may use.
     pub(crate) limits: Limits,
+    /// How Socket.IO is served.
+    pub(crate) socketio: SocketIo,
     /// What clients may do in which channels.
     pub(crate) channels: ChannelRules,
 }
@@ -177,6 +182,8 @@ impl Config {
         )?;
         Ok(Self {
             listen,
+            advertise: socketio::advertise(text(flags.advertise, file.advertise))?,
+            socketio: socketio::resolve(&file.socketio)?,
             data: data.into(),
             postgres: check::postgres_url(secret(flags.postgres, file.postgres))?,
             redis: check::redis_url(secret(flags.redis, file.redis))?,

@@ -12,7 +12,11 @@ use fanfare_engine::{
     Engine, EngineConfig, Metrics,
     port::{Bus, Log, State, Tables},
 };
-use fanfare_gateway::{Gateway, GatewayConfig, listener, token::TokenVerifier};
+use fanfare_gateway::{
+    Gateway, GatewayConfig, NodeIdentity, listener,
+    socketio::{Namespace, SocketIoConfig},
+    token::TokenVerifier,
+};
 use fanfare_wire::Epoch;
 use thiserror::Error;
 use tokio::{
@@ -29,6 +33,8 @@ use crate::{
     shared::{OverRedis, Shared},
 };
 
+/// The namespaces of the apps behind Socket.IO.
+const NAMESPACES: [&str; 0] = [];
 /// How long clients that wait for answers may stay after the drain window.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the start waits for the list of revoked tokens.
@@ -78,9 +84,13 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     info!(epoch = %log.epoch(), "the log is open");
     let metrics = Arc::new(Metrics::default());
     let Shared { bus, state, redis } = Shared::open(&config, &origin, &metrics)?;
-    let engine = start_engine(&config, log, bus, tables, state, metrics)?;
+    let node = identity(&config, address);
+    let engine = start_engine(&config, &node, (log, bus, tables, state), metrics)?;
     let drain = config.drain;
-    let gateway = Gateway::new(gateway_config(config, redis.clone()), Arc::clone(&engine));
+    // The apps behind Socket.IO, in the order of their names above.
+    let apps: Vec<Arc<dyn Namespace>> = Vec::new();
+    let gateway = gateway_config(config, node, apps, redis.clone());
+    let gateway = Gateway::new(gateway, Arc::clone(&engine));
     let router = gateway.router(pages::router());
     // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
     if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
@@ -104,6 +114,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// What an engine stands on.
+type Ports = (Arc<dyn Log>, Arc<dyn Bus>, Arc<dyn Tables>, Arc<dyn State>);
+
 /// The log, the tables beside it, and the log's first epoch, which stays for as long as the log does.
 type OpenLog = (Arc<dyn Log>, Arc<dyn Tables>, Epoch);
 
@@ -123,25 +136,26 @@ async fn open_log(config: &Config) -> Result<OpenLog, ServeError> {
     }
 }
 
+/// Which node this is, and where the others reach it.
+fn identity(config: &Config, listening_at: SocketAddr) -> NodeIdentity {
+    let own = (!listening_at.ip().is_unspecified()).then(|| format!("http://{listening_at}"));
+    NodeIdentity {
+        name: config.node_name.clone(),
+        uid: Uuid::new_v4(),
+        version: env!("CARGO_PKG_VERSION"),
+        address: config.advertise.clone().or(own),
+    }
+}
+
 fn start_engine(
     config: &Config,
-    log: Arc<dyn Log>,
-    bus: Arc<dyn Bus>,
-    tables: Arc<dyn Tables>,
-    state: Arc<dyn State>,
+    node: &NodeIdentity,
+    (log, bus, tables, state): Ports,
     metrics: Arc<Metrics>,
 ) -> io::Result<Arc<Engine>> {
-    let (counted, name) = (Arc::clone(&metrics), config.node_name.clone());
-    let (uid, started) = (Uuid::new_v4().to_string(), Instant::now());
-    let about = move || {
-        Gateway::about(
-            &counted,
-            &name,
-            &uid,
-            env!("CARGO_PKG_VERSION"),
-            started.elapsed().as_secs(),
-        )
-    };
+    let (counted, node) = (Arc::clone(&metrics), node.clone());
+    let started = Instant::now();
+    let about = move || Gateway::about(&counted, &node, started.elapsed().as_secs());
     let engine = EngineConfig {
         shards: threads(config),
         retention: config.channels.retention(),
@@ -156,7 +170,7 @@ fn start_engine(
         bus,
         tables,
         state,
-        fanfare_gateway::forms(&[], false),
+        fanfare_gateway::forms(&NAMESPACES, config.socketio.recovery),
     )
 }
 
@@ -165,10 +179,14 @@ pub(crate) fn threads(config: &Config) -> usize {
     thread_count(config.threads)
 }
 
-fn gateway_config(config: Config, redis: Option<Arc<OverRedis>>) -> GatewayConfig {
+fn gateway_config(
+    config: Config,
+    node: NodeIdentity,
+    apps: Vec<Arc<dyn Namespace>>,
+    redis: Option<Arc<OverRedis>>,
+) -> GatewayConfig {
     GatewayConfig {
-        node_name: config.node_name,
-        version: env!("CARGO_PKG_VERSION"),
+        node,
         api_key: config.api_key.map(|key| key.reveal().to_owned()),
         tokens: config
             .token_secret
@@ -181,7 +199,11 @@ fn gateway_config(config: Config, redis: Option<Arc<OverRedis>>) -> GatewayConfi
         connections_per_second: config.limits.connections_per_second,
         connections_burst: config.limits.connections_burst,
         subscriptions_max: config.limits.subscriptions_per_connection_max,
-        socketio: fanfare_gateway::socketio::SocketIoConfig::default(),
+        socketio: SocketIoConfig {
+            heartbeat: config.socketio.heartbeat,
+            recovery: config.socketio.recovery,
+            apps,
+        },
         counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fanfare_engine::Attendee;
 use fanfare_wire::{
-    ChannelName, Json,
+    Json,
     centrifuge::{Disconnect, ErrorCode, disconnects, errors},
 };
 use uuid::Uuid;

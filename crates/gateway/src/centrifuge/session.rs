@@ -171,11 +171,11 @@ impl ClientSession {
         let config = &self.gateway.config;
         let result = ConnectResult {
             client: &name,
-            version: config.version,
+            version: config.node.version,
             ttl,
             ping: PING_SECONDS,
             time: unix_seconds() * 1000,
-            node: &config.node_name,
+            node: &config.node.name,
         };
         reply(cx, |out| Reply::new(id, out).connect(&result));
         // Clients that come together do not answer pings together.

@@ -22,9 +22,9 @@ use super::{
     app::Headers,
     config::Heartbeat,
     connection::{self, Connection, Messages},
+    forward::NotForwarded,
     poll::{Poll, PollPipe, Refused},
     probe::{probe, say_good_bye},
-    random_id,
     session::{Requested, Session},
 };
 use crate::{Gateway, listener::Handle, query::form_pairs, upgrade};
@@ -45,6 +45,7 @@ const BAD_REQUEST: Refusal = Refusal(StatusCode::BAD_REQUEST, 3, "Bad request");
 const FORBIDDEN: Refusal = Refusal(StatusCode::FORBIDDEN, 4, "Forbidden");
 const UNSUPPORTED_VERSION: Refusal =
     Refusal(StatusCode::BAD_REQUEST, 5, "Unsupported protocol version");
+const BUSY: Refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, 3, "Too many requests");
 const TOO_BIG: Refusal = Refusal(StatusCode::PAYLOAD_TOO_LARGE, 3, "Payload too large");
 
 impl IntoResponse for Refusal {
@@ -60,6 +61,15 @@ impl From<Refused> for Refusal {
         match refused {
             Refused::Over => UNKNOWN_SID,
             Refused::Unfit => BAD_REQUEST,
+        }
+    }
+}
+
+impl From<NotForwarded> for Refusal {
+    fn from(error: NotForwarded) -> Self {
+        match error {
+            NotForwarded::Unknown => UNKNOWN_SID,
+            NotForwarded::Busy => BUSY,
         }
     }
 }
@@ -167,7 +177,16 @@ async fn answer(endpoint: Endpoint, request: Request) -> Result<Response, Respon
     let Some(sid) = &query.sid else {
         return open(endpoint, &query, request).await;
     };
-    let poll = gateway.socketio.polls.get(sid);
+    let socketio = &gateway.socketio;
+    if socketio.peers.is_foreign(sid) {
+        // A tunnel would keep a socket on two nodes for as long as the client stays; it goes on with long-polling.
+        if query.is_websocket() {
+            return Err(refused(BAD_REQUEST));
+        }
+        let forwarded = socketio.peers.forward(sid, request).await;
+        return forwarded.map_err(|error| refused(error.into()));
+    }
+    let poll = socketio.polls.get(sid);
     let poll = poll.ok_or_else(|| refused(UNKNOWN_SID))?;
     if query.is_websocket() {
         return go_over(&poll, request).map_err(refused);
@@ -177,7 +196,7 @@ async fn answer(endpoint: Endpoint, request: Request) -> Result<Response, Respon
             poll.poll().await.map_err(Refusal::from).map_err(refused)?,
         )),
         Method::POST => {
-            let max_payload = gateway.socketio.heartbeat.max_payload;
+            let max_payload = socketio.heartbeat.max_payload;
             take_body(&poll, request, max_payload)
                 .await
                 .map_err(refused)
@@ -217,7 +236,7 @@ async fn open(endpoint: Endpoint, query: &Query, request: Request) -> Result<Res
     let Heartbeat {
         interval, timeout, ..
     } = socketio.heartbeat;
-    let sid = random_id();
+    let sid = socketio.peers.new_sid();
     let poll = Poll::new(Instant::now() + interval + timeout);
     let listed = socketio.polls.add(&sid, &poll);
     let messages = speaks(requested(&request));
@@ -247,7 +266,8 @@ fn open_websocket(endpoint: Endpoint, mut request: Request) -> Result<Response, 
             let sink = Sink::socket(socket.into_std()?)?;
             let heartbeat = gateway.socketio.heartbeat;
             let messages = speaks(requested);
-            let connection = Connection::new(&random_id(), heartbeat, messages, None, seat);
+            let sid = gateway.socketio.peers.new_sid();
+            let connection = Connection::new(&sid, heartbeat, messages, None, seat);
             gateway.engine.hub().open(sink, Box::new(connection), input);
             Ok::<_, io::Error>(())
         };

@@ -9,6 +9,7 @@
 //! | [`config`] | how it is served |
 //! | `main` | the namespace `/`, built in: channels for clients without an app |
 //! | `http` | requests: a new connection, a poll, a body, an upgrade |
+//! | `forward` | requests for sessions of other nodes |
 //! | `poll` | long-polling: between a shard and requests that come and go |
 //! | `probe` | from long-polling to a WebSocket |
 //! | [`connection`] | one Engine.IO connection: transport, heartbeat, end |
@@ -20,6 +21,7 @@ mod channels;
 pub mod config;
 pub mod connection;
 pub mod events;
+mod forward;
 mod http;
 mod main;
 mod poll;
@@ -39,6 +41,8 @@ use fanfare_wire::{
     },
 };
 
+use uuid::Uuid;
+
 pub use app::{
     AskError, Client, EmitError, Gone, Handshake, Headers, JoinError, Joined, Keep, Lost,
     Namespace, Resumed,
@@ -49,7 +53,7 @@ pub use events::{Ack, Answer, ArgError, Args, Events, Incoming};
 pub use http::engine_io;
 pub(crate) use http::socket_io;
 
-use self::{channels::Forms, poll::Polls};
+use self::{channels::Forms, forward::Peers, poll::Polls};
 use crate::Gateway;
 
 /// Wire forms of each namespace.
@@ -66,6 +70,7 @@ pub(crate) struct SocketIo {
     channels_max: usize,
     apps: Vec<App>,
     polls: Arc<Polls>,
+    peers: Peers,
 }
 
 /// An app, and the wire forms of its namespace.
@@ -80,6 +85,7 @@ impl SocketIo {
         config: SocketIoConfig,
         gateway: &Weak<Gateway>,
         engine: Arc<Engine>,
+        node: Uuid,
         channels_max: usize,
         first: FormId,
     ) -> Arc<Self> {
@@ -98,6 +104,10 @@ impl SocketIo {
             },
             namespace,
         };
+        let Heartbeat {
+            interval, timeout, ..
+        } = config.heartbeat;
+        let peers = Peers::new(Arc::clone(&engine), node, interval + timeout);
         Arc::new(Self {
             engine,
             heartbeat: config.heartbeat,
@@ -105,6 +115,7 @@ impl SocketIo {
             channels_max,
             apps: apps.map(app).collect(),
             polls: Arc::default(),
+            peers,
         })
     }
 

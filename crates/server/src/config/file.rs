@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, Secret,
     channels::{FileChannels, FileNamespace},
+    socketio::FileSocketIo,
 };
 
 /// The file read when none is named, if it is there.
@@ -17,6 +18,7 @@ const FILE_DEFAULT: &str = "fanfare.toml";
 #[serde(deny_unknown_fields)]
 pub(super) struct FileSettings {
     pub(super) listen: Option<String>,
+    pub(super) advertise: Option<String>,
     pub(super) data: Option<String>,
     pub(super) postgres: Option<Secret>,
     pub(super) redis: Option<Secret>,
@@ -36,6 +38,8 @@ pub(super) struct FileSettings {
     pub(super) connections_burst: Option<u64>,
     pub(super) stall_seconds: Option<u64>,
     pub(super) subscriptions_per_connection_max: Option<u64>,
+    #[serde(default)]
+    pub(super) socketio: FileSocketIo,
     #[serde(default)]
     pub(super) channels: FileChannels,
     #[serde(default)]
@@ -142,6 +146,7 @@ mod tests {
         let all = parse(path, &uncommented.join("\n")).expect("the example with all settings on");
         let FileSettings {
             listen: Some(_),
+            advertise: Some(_),
             data: Some(_),
             postgres: Some(_),
             redis: Some(_),
@@ -161,6 +166,13 @@ mod tests {
             connections_burst: Some(_),
             stall_seconds: Some(_),
             subscriptions_per_connection_max: Some(_),
+            socketio:
+                FileSocketIo {
+                    ping_interval_ms: Some(_),
+                    ping_timeout_ms: Some(_),
+                    max_payload: Some(_),
+                    recovery: Some(_),
+                },
             channels: _,
             namespaces,
         } = all

@@ -12,6 +12,9 @@ pub(crate) struct Settings {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS:PORT", env = "FANFARE_LISTEN")]
     pub(crate) listen: Option<String>,
+    /// Where other servers reach this one [default: http:// and the address it listens on]
+    #[arg(long, value_name = "URL", env = "FANFARE_ADVERTISE")]
+    pub(crate) advertise: Option<String>,
     /// Folder of the embedded database [default: fanfare-data]
     #[arg(long, value_name = "DIR", env = "FANFARE_DATA")]
     pub(crate) data: Option<String>,

@@ -264,3 +264,34 @@ fn the_pace_of_newcomers_follows_the_threads() {
     refused(&[], "connections_burst = 0", &["connections_burst"]);
     refused(&["--stall-seconds", "0"], "", &["stall_seconds", "1 to"]);
 }
+
+#[test]
+fn socket_io_is_as_its_own_server_unless_told_otherwise() {
+    let plain = config(&[], "").unwrap();
+    assert!(plain.socketio.recovery);
+    assert_eq!(
+        plain.socketio.heartbeat,
+        fanfare_gateway::socketio::Heartbeat::default()
+    );
+    assert_eq!(plain.advertise, None);
+    let file =
+        "advertise = \"http://10.0.0.1:80/\"\n[socketio]\nping_interval_ms = 300\nrecovery = false";
+    let told = config(&[], file).unwrap();
+    assert!(!told.socketio.recovery);
+    assert_eq!(told.socketio.heartbeat.interval, Duration::from_millis(300));
+    assert_eq!(told.advertise.as_deref(), Some("http://10.0.0.1:80"));
+    refused(
+        &[],
+        "[socketio]\nping_timeout_ms = 1",
+        &["socketio.ping_timeout_ms", "100"],
+    );
+    for wrong in [
+        "10.0.0.1:80",
+        "https://a:1",
+        "http://a",
+        "http://a:1/b",
+        "http://a@b:1",
+    ] {
+        refused(&["--advertise", wrong], "", &["advertise", wrong]);
+    }
+}
