@@ -16,7 +16,8 @@ const SEEDS: [Range<u64>; 2] = [1_000..3_000, 3_000..5_000];
 
 #[test]
 fn the_corpus_holds() {
-    hold(CORPUS);
+    // They failed before there were news.
+    hold_changed(CORPUS, |plan| plan.news_ms = None);
 }
 
 #[test]
@@ -129,9 +130,14 @@ fn given() -> Option<Range<u64>> {
 
 #[track_caller]
 fn hold(seeds: impl IntoIterator<Item = u64>) {
+    hold_changed(seeds, |_| {});
+}
+
+#[track_caller]
+fn hold_changed(seeds: impl IntoIterator<Item = u64>, change: impl Fn(&mut Plan)) {
     let mut failed = Vec::new();
     for seed in seeds {
-        let verdict = run(seed, |_| {}, false);
+        let verdict = run(seed, &change, false);
         if let Some(first) = verdict.violations.first() {
             failed.push(format!("seed {seed}: {first}"));
         }

@@ -7,6 +7,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 use fanfare_engine::hub::{Context, Event, Recovery, Request, Resume, Session, Start};
@@ -156,6 +157,8 @@ pub(crate) struct Client {
     smallest_payload: usize,
     /// News that were read, as `<kind> <payload>`.
     news: Vec<String>,
+    /// How long it rests after each line.
+    rest: Duration,
 }
 
 impl Client {
@@ -168,6 +171,7 @@ impl Client {
             read: HashMap::new(),
             smallest_payload: usize::MAX,
             news: Vec::new(),
+            rest: Duration::ZERO,
         }
     }
 
@@ -257,6 +261,11 @@ impl Client {
         self.expect(two, Seq(1), Seq(last_of_two));
     }
 
+    /// Reads slowly from now on.
+    pub(crate) fn slow_down(&mut self, rest: Duration) {
+        self.rest = rest;
+    }
+
     /// Reads until so many news have come since the last time, and gives them.
     #[track_caller]
     pub(crate) fn expect_news(&mut self, count: usize) -> Vec<String> {
@@ -282,6 +291,7 @@ impl Client {
             .lines
             .read_line(&mut line)
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.read));
+        std::thread::sleep(self.rest);
         assert!(
             length > 0,
             "the node closed the connection; read {:?}",

@@ -1,5 +1,7 @@
 //! News of the moment: told on all nodes once, never in the way of publications, and not to those who lag.
 
+use std::time::Duration;
+
 use fanfare_wire::Seq;
 
 use crate::{
@@ -132,6 +134,32 @@ fn who_lags_misses_news_and_no_publication_and_no_frame_is_torn() {
         slow.expect("room", number, number);
         slow.take_news().contains(&"message 1".to_owned())
     });
+}
+
+#[test]
+fn a_reader_that_is_always_behind_sees_whole_frames_only() {
+    let cluster = Cluster::start(1);
+    let mut slow = cluster.client(0);
+    slow.subscribe("room", From::Live);
+    slow.slow_down(Duration::from_micros(300));
+    let news = format!("\"{}\"", "x".repeat(29_000));
+    let last = 1_500;
+    let reader = std::thread::spawn(move || {
+        slow.expect("room", Seq(1), Seq(last));
+        slow.take_news()
+    });
+    // Its socket is full, or has little room, most of the time: what is written ends anywhere in a frame.
+    for _ in 0..last {
+        cluster.tell(0, "room", &news);
+        cluster.publish(0, "room", 7_000);
+        cluster.tell(0, "room", &news);
+    }
+    let heard = reader.join().unwrap();
+    assert!(cluster.engine(0).metrics().news_dropped.value() > 0);
+    assert!(!heard.is_empty());
+    for text in heard {
+        assert_eq!(text, format!("message {news}"), "a torn frame");
+    }
 }
 
 #[test]
