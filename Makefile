@@ -68,6 +68,14 @@ faults: web ## Break each part of a cluster under load, and check that nothing i
 	cargo build --release --locked -p fanfare-server
 	target/release/fanfare bench faults $(ARGS)
 
+# ARGS goes to the script, for example ARGS="--rest 20 --commands 8".
+.PHONY: watch-sync
+watch-sync: web ## Measure how far two browsers are apart that watch together
+	@./scripts/install.sh build test
+	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix tests/browser --no-audit --no-fund
+	cargo build --release --locked -p fanfare-server
+	FANFARE_BIN=$(CURDIR)/target/release/fanfare cargo run --release --locked -p fanfare-tests --example watch-sync -- $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept
 	cargo clean

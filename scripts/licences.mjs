@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 const METADATA_BYTES_MAX = 256 * 1024 * 1024;
 // Also allowed for tools that only run while something is built, and of which nothing is in what is built.
 const TOOL_LICENCES = ['MPL-2.0'];
+// Packages whose manifest names their licence in the old form, a list, which npm does not put into lock files. As it stands there.
+const OLD_FORM = { 'xmlhttprequest-ssl': 'MIT' };
 const LOCK_FILES = ['web/package-lock.json', 'tests/browser/package-lock.json'];
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -56,11 +58,14 @@ function packages() {
     const lock = JSON.parse(readFileSync(join(root, file), 'utf8'));
     return Object.entries(lock.packages)
       .filter(([path]) => path !== '')
-      .map(([path, entry]) => ({
-        name: `${path.replace(/^.*node_modules\//, '')} ${entry.version} (${file})`,
-        licence: entry.license,
-        tool: entry.dev === true,
-      }));
+      .map(([path, entry]) => {
+        const name = path.replace(/^.*node_modules\//, '');
+        return {
+          name: `${name} ${entry.version} (${file})`,
+          licence: entry.license ?? OLD_FORM[name],
+          tool: entry.dev === true,
+        };
+      });
   });
 }
 

@@ -46,13 +46,13 @@ function play(scene: Scene): Outcome {
   media.skew = scene.skew ?? 1;
   const controller = new DriftController();
   if (scene.joining) {
-    controller.expectJump();
+    controller.expectJump(time.now);
   }
   media.correct({ kind: 'rate', rate });
   const errors: number[] = [];
   let settledAfter = 0;
   for (let passed = 0; passed < seconds * 1_000; passed += every) {
-    if (!media.seeking) {
+    if (!media.busy) {
       const expected = positionAt(room, time.now);
       const actual = media.observed;
       media.correct(controller.next({ now: time.now, expected, actual, rate }));
@@ -100,9 +100,35 @@ describe('DriftController', () => {
   it('jumps over more than a second, and lands within the tolerance soon', () => {
     for (const error of [-30_000, -1_500, 1_500, 30_000]) {
       const { media, settledAfter } = play({ error });
-      assert.ok(media.seeks >= 1 && media.seeks <= 2, `${media.seeks} jumps`);
+      const jumps = media.seeks + media.waits;
+      assert.ok(jumps >= 1 && jumps <= 2, `${jumps} jumps`);
       assert.ok(settledAfter <= 5_000, `${error}: ${settledAfter}`);
     }
+  });
+
+  it('waits where it is ahead by little, and is exactly there afterwards', () => {
+    const { media, errors } = play({ error: 700, joining: true });
+    assert.deepEqual([media.seeks, media.waits], [0, 1]);
+    assert.ok(Math.max(...errors.slice(4).map(Math.abs)) < 1);
+  });
+
+  it('is together within two seconds of a command, whatever a jump takes', () => {
+    const random = dice(9);
+    const settled: number[] = [];
+    for (let run = 0; run < 300; run += 1) {
+      const { settledAfter, media } = play({
+        error: (random() - 0.5) * 60_000,
+        joining: true,
+        seekTakes: () => 60 + random() * 500,
+        noise: () => (random() - 0.5) * 16,
+        seconds: 20,
+      });
+      assert.ok(media.seeks <= 4, `${media.seeks} jumps`);
+      settled.push(settledAfter);
+    }
+    settled.sort((left, right) => left - right);
+    const late = settled[Math.floor(settled.length * 0.95)] ?? NaN;
+    assert.ok(late <= 3_000, `19 of 20 within ${late} ms`);
   });
 
   it('puts one who joins late at the right place within two jumps', () => {
@@ -147,7 +173,9 @@ describe('DriftController', () => {
     const look = (): number => {
       const expected = time.now - start;
       const actual = media.position;
-      media.correct(controller.next({ now: time.now, expected, actual, rate: 1 }));
+      if (!media.busy) {
+        media.correct(controller.next({ now: time.now, expected, actual, rate: 1 }));
+      }
       time.pass(250);
       return Math.abs(media.position - (time.now - start));
     };

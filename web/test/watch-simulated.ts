@@ -62,6 +62,7 @@ export class VirtualMedia {
   /** What the element's clock makes of a second. */
   skew = 1;
   seeks = 0;
+  waits = 0;
   rateChanges = 0;
 
   constructor(
@@ -77,8 +78,9 @@ export class VirtualMedia {
     this.#noise = noise;
   }
 
-  get seeking(): boolean {
-    return this.#time.now < this.#seekingUntil;
+  /** Whether it jumps, or waits. */
+  get busy(): boolean {
+    return this.#time.now < this.#seekingUntil || this.#time.now < this.#at;
   }
 
   get rate(): number {
@@ -104,7 +106,11 @@ export class VirtualMedia {
   }
 
   correct(correction: Correction): void {
-    if (correction.kind === 'seek') {
+    if (correction.kind === 'wait') {
+      this.waits += 1;
+      this.#position = this.position;
+      this.#at = this.#time.now + correction.for;
+    } else if (correction.kind === 'seek') {
       this.seeks += 1;
       this.#position = correction.to;
       this.#at = this.#time.now;

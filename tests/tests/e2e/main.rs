@@ -27,3 +27,4 @@ mod slow_reader;
 mod stall;
 mod start;
 mod tokens;
+mod watch_page;

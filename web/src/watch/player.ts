@@ -15,6 +15,8 @@ const HAS_ENOUGH = HTMLMediaElement.HAVE_FUTURE_DATA;
 const NOW_MS = 2;
 /** A timer may be late: the last part of the way to an instant is waited for in steps of this. */
 const FINE_MS = 8;
+/** What an element says about its place right after a jump or a start is not to be relied on. */
+const SETTLING_MS = 150;
 /** How much of a new observation goes into what starting takes; the most that is believed. */
 const START_GAIN = 0.5;
 const START_MAX_MS = 250;
@@ -51,6 +53,8 @@ export class Player {
   /** What it takes from `play()` until the picture moves, learned. */
   #startTakes = 0;
   #startedAt: number | null = null;
+  #settlesAt = -Infinity;
+  #waiting: ReturnType<typeof setTimeout> | undefined;
   #lastDrift: number | null = null;
 
   /** `changed` is called when there is something new to show. */
@@ -65,6 +69,9 @@ export class Player {
     this.#schedule = schedule;
     this.#changed = changed;
     video.preservesPitch = true;
+    for (const event of ['seeked', 'playing']) {
+      video.addEventListener(event, () => this.#settle());
+    }
     for (const event of ['loadedmetadata', 'canplay', 'seeked', 'ended', 'playing']) {
       video.addEventListener(event, () => this.look());
     }
@@ -86,6 +93,7 @@ export class Player {
   stop(): void {
     clearInterval(this.#look);
     clearTimeout(this.#instant);
+    this.#waitNoMore();
     this.video.pause();
   }
 
@@ -93,7 +101,7 @@ export class Player {
   sourceChanged(): void {
     this.#failed = false;
     this.#lastDrift = null;
-    this.#drift.expectJump();
+    this.#drift.expectJump(performance.now());
   }
 
   /** The source cannot be played, as whoever feeds the element has found out. */
@@ -105,7 +113,7 @@ export class Player {
   /** The schedule or the clock has news: carry out what is due now, and wait for what is due later. */
   reschedule(jump = false): void {
     if (jump) {
-      this.#drift.expectJump();
+      this.#drift.expectJump(performance.now());
     }
     clearTimeout(this.#instant);
     const next = this.#schedule.nextAt;
@@ -126,7 +134,8 @@ export class Player {
   look(): void {
     const { playback, changed } = this.#schedule.at(this.#clock.now());
     if (changed) {
-      this.#drift.expectJump();
+      this.#waitNoMore();
+      this.#drift.expectJump(performance.now());
     }
     if (playback !== null && this.#clock.synced && !this.#failed && this.#hasPicture()) {
       if (playback.playing && !isOver(playback, this.#clock.now(), this.#duration())) {
@@ -186,7 +195,8 @@ export class Player {
   #execute(at: number): void {
     // A start is made early by what it takes; the schedule is asked as of the instant itself.
     this.#schedule.at(Math.max(at, this.#clock.now()));
-    this.#drift.expectJump();
+    this.#waitNoMore();
+    this.#drift.expectJump(performance.now());
     this.reschedule();
   }
 
@@ -196,6 +206,9 @@ export class Player {
 
   #follow(playback: Playback): void {
     const { video } = this;
+    if (this.#waiting !== undefined) {
+      return;
+    }
     if (video.paused && !this.#starting) {
       this.#begin(playback);
       return;
@@ -204,6 +217,9 @@ export class Player {
       return;
     }
     const now = performance.now();
+    if (now < this.#settlesAt) {
+      return;
+    }
     const expected = positionAt(playback, this.#clock.now(), this.#duration());
     const actual = video.currentTime * 1_000;
     this.#learnStart(actual - expected, now);
@@ -211,9 +227,33 @@ export class Player {
     if (correction.kind === 'seek') {
       setRate(video, playback.rate);
       video.currentTime = Math.min(correction.to, this.#duration()) / 1_000;
+    } else if (correction.kind === 'wait') {
+      this.#wait(correction.for, playback.rate);
     } else {
       setRate(video, correction.rate);
     }
+  }
+
+  /** Stands still until the room has come to where this element is. */
+  #wait(duration: number, rate: number): void {
+    const { video } = this;
+    setRate(video, rate);
+    video.pause();
+    const finished = (): void => {
+      this.#waiting = undefined;
+      this.look();
+    };
+    this.#waiting = setTimeout(finished, Math.max(0, duration - this.#startTakes));
+  }
+
+  #waitNoMore(): void {
+    clearTimeout(this.#waiting);
+    this.#waiting = undefined;
+  }
+
+  #settle(): void {
+    this.#settlesAt = performance.now() + SETTLING_MS;
+    setTimeout(() => this.look(), SETTLING_MS + 1);
   }
 
   /** Starts the element, from the right place. */
@@ -259,6 +299,7 @@ export class Player {
   /** Holds a picture still, the same for everybody. */
   #hold(playback: Playback): void {
     const { video } = this;
+    this.#waitNoMore();
     if (!video.paused) {
       video.pause();
     }

@@ -1,8 +1,8 @@
 /** One room: what the server says goes to the parts that show it, what the person does goes to the server. */
 
-import { find, setText } from '../dom.js';
-import { ChatLog } from './chat-log.js';
-import { Commands, randomKey, type Wish } from './commands.js';
+import { find } from '../dom.js';
+import { Commands, type Wish } from './commands.js';
+import { bannerOf, curtainOf, noteOf } from './curtain.js';
 import { identity } from './identity.js';
 import { Link, type LinkState } from './link.js';
 import { Members } from './members.js';
@@ -12,35 +12,34 @@ import {
   millisecondsOf,
   playbackOf,
   type Answer,
-  type ChatMessage,
   type Failure,
   type PlaybackState,
   type Room,
   type RoomState,
 } from './protocol.js';
 import { MediaSource } from './source.js';
+import { openVoice } from './speech.js';
 import { isOver } from './sync/anchor.js';
 import { ServerClock } from './sync/clock.js';
 import { PingRounds } from './sync/rounds.js';
 import { Schedule } from './sync/schedule.js';
-import { clockText, colourOf } from './text.js';
-import { ChatView } from './view/chat.js';
+import { Talk } from './talk.js';
+import { colourOf } from './text.js';
+import { BarView } from './view/bar.js';
+import type { ChatView } from './view/chat.js';
 import type { Refusal, Ticket } from './view/door.js';
 import { PeopleView, placeOf } from './view/people.js';
 import { ReactionsView } from './view/reactions.js';
 import { ReadyView } from './view/ready.js';
 import { SettingsView, type Changes } from './view/settings.js';
-import { StageView, type Curtain } from './view/stage.js';
+import { StageView } from './view/stage.js';
 import { toast } from './view/toast.js';
-import { VoiceView } from './view/voice.js';
-import { Voice } from './voice.js';
+import type { Voice } from './voice.js';
 
 /** How often the own position is told. */
 const REPORT_EVERY_MS = 1_000;
 /** How often the page is drawn, beside what happens. */
 const DRAW_EVERY_MS = 100;
-/** How many older messages are fetched at once. */
-const OLDER = 50;
 /** A connection that is away for less than this is not worth a word. */
 const LOST_QUIETLY_MS = 1_200;
 /** Colours of members. */
@@ -68,24 +67,23 @@ export class RoomSession {
   readonly #clock = new ServerClock(() => performance.now());
   readonly #schedule = new Schedule();
   readonly #members = new Members();
-  readonly #chatLog = new ChatLog();
   readonly #link: Link;
   readonly #pings: PingRounds;
   readonly #commands: Commands;
+  readonly #bar: BarView;
+  readonly #startReady = find(document, '#start-ready', HTMLButtonElement);
   readonly #stage: StageView;
   readonly #player: Player;
   readonly #source: MediaSource;
-  readonly #chat: ChatView;
+  readonly #talk: Talk;
   readonly #people: PeopleView;
   readonly #reactions: ReactionsView;
   readonly #ready: ReadyView;
   readonly #settings: SettingsView;
   readonly #voice: Voice;
-  readonly #voiceView: VoiceView;
   #room: Room | null = null;
   #linkState: LinkState = 'connecting';
   #lostAt: number | null = null;
-  #lastChatId: string | undefined;
   #degraded = false;
   #ownerAwayUntil: number | null = null;
   #timers: ReturnType<typeof setInterval>[] = [];
@@ -115,17 +113,11 @@ export class RoomSession {
     });
     this.#player = new Player(this.#stage.video, this.#clock, this.#schedule, () => undefined);
     this.#source = new MediaSource(this.#stage.video, () => this.#player.fail());
-    this.#chat = new ChatView(this.#chatLog, {
-      send: (text) => void this.#say(text, randomKey()),
-      retry: (key) => this.#sayAgain(key),
-      withdraw: (key) => {
-        this.#chatLog.withdraw(key);
-        this.#chat.show();
-      },
-      typing: (isTyping) => void this.#link.ask('chat:typing', { isTyping }),
-      older: () => void this.#loadOlder(),
-      unread: (count) => showUnread(count),
-    });
+    this.#talk = new Talk(
+      this.#link,
+      () => ({ oderId: this.#members.me, name: this.#members.mine?.username ?? ticket.name }),
+      () => (this.#clock.synced ? this.#clock.now() : Date.now()),
+    );
     this.#people = new PeopleView({
       mayControl: (oderId, may) => void this.#grant(oderId, may),
     });
@@ -134,14 +126,13 @@ export class RoomSession {
       void this.#ask('ready:respond', { checkId, status: ready ? 'ready' : 'not_ready' });
     });
     this.#settings = new SettingsView((changes) => this.#change(changes));
-    this.#voice = new Voice({
-      ask: (event, data) => this.#link.ask(event, data),
-      changed: () => this.#voiceChanged(),
-      problem: (text) => toast(text),
-    });
-    this.#voiceView = new VoiceView(this.#voice);
+    this.#voice = openVoice(this.#link, this.#members);
     this.#listen();
-    this.#wireTools();
+    this.#bar = new BarView(code, {
+      leave: () => void this.leave(),
+      settings: () => this.#openSettings(),
+    });
+    this.#startReady.addEventListener('click', () => void this.#ask('ready:initiate', {}));
   }
 
   open(): void {
@@ -188,7 +179,7 @@ export class RoomSession {
   }
 
   get chat(): ChatView {
-    return this.#chat;
+    return this.#talk.view;
   }
 
   get voice(): Voice {
@@ -231,11 +222,11 @@ export class RoomSession {
       ...(password === '' ? {} : { password }),
       ...(ownerKey === undefined ? {} : { ownerKey }),
       ...(this.#room === null || version < 0 ? {} : { lastSeenSequence: version }),
-      ...(this.#lastChatId === undefined ? {} : { lastMessageId: this.#lastChatId }),
+      ...(this.#talk.lastId === undefined ? {} : { lastMessageId: this.#talk.lastId }),
     });
     if (answer.ok) {
       this.#members.me = answer.oderId;
-      this.#chat.me = answer.oderId;
+      this.#talk.view.me = answer.oderId;
       const first = this.#lostAt === null;
       this.#backIn();
       if (first) {
@@ -259,9 +250,7 @@ export class RoomSession {
     this.#player.reschedule(true);
     this.#report();
     void this.#voice.rejoin();
-    for (const line of [...this.#chatLog.lines].filter(({ sending }) => sending === 'pending')) {
-      void this.#deliver(line.key ?? '', line.text);
-    }
+    this.#talk.deliverWaiting();
   }
 
   async #askTime(patienceMs: number): Promise<number> {
@@ -295,6 +284,9 @@ export class RoomSession {
     });
     socket.on('presence:update', ({ oderId, status }) => this.#members.status(oderId, status));
     socket.on('participant:position', (position) => {
+      if (position.oderId === this.#members.me) {
+        return;
+      }
       const age = this.#clock.synced ? Math.max(0, this.#clock.now() - position.serverTimeMs) : 0;
       this.#members.at(position, this.#schedule.newest?.rate ?? 1, Math.min(age, 5_000));
     });
@@ -302,8 +294,6 @@ export class RoomSession {
     socket.on('room:error', (failure) => this.#told(failure));
     this.#listenForOwners();
     this.#listenForPlayback();
-    this.#listenForChat();
-    this.#listenForVoice();
   }
 
   #listenForOwners(): void {
@@ -347,56 +337,6 @@ export class RoomSession {
     socket.on('countdown:start', ({ config }) => this.#ready.countDown(config));
   }
 
-  #listenForChat(): void {
-    const { socket } = this.#link;
-    socket.on('chat:message', (message) => this.#heard([message], true));
-    socket.on('chat:history', ({ messages, hasMore }) => {
-      this.#heard(messages, false);
-      this.#chat.hasMore(hasMore ?? false);
-    });
-    socket.on('chat:catchup', ({ messages, truncated }) => {
-      if (truncated) {
-        // There is a hole between what is shown and what came: begin anew from what came.
-        this.#chatLog.clear();
-        this.#chat.hasMore(true);
-      }
-      this.#heard(messages, true);
-    });
-    socket.on('chat:typing', ({ oderId, username, isTyping }) => {
-      this.#chat.someoneTypes(oderId, username, isTyping);
-    });
-  }
-
-  #listenForVoice(): void {
-    const { socket } = this.#link;
-    socket.on('voice:ice:servers', ({ iceServers }) => this.#voice.servers(iceServers));
-    socket.on('voice:peers', ({ peers }) => {
-      const ids = peers.map((peer) => (typeof peer === 'string' ? peer : peer.oderId));
-      this.#members.voices(ids);
-      this.#voice.peers(ids);
-    });
-    socket.on('voice:peer:joined', ({ oderId }) => {
-      if (oderId !== this.#members.me) {
-        this.#voice.left(oderId);
-        this.#members.voice(oderId, 'in');
-      }
-    });
-    socket.on('voice:peer:left', ({ oderId }) => {
-      this.#voice.left(oderId);
-      this.#members.voice(oderId, 'none');
-    });
-    socket.on('voice:speaking', ({ oderId, isSpeaking }) => {
-      this.#members.voice(oderId, isSpeaking ? 'speaking' : 'in');
-    });
-    socket.on('voice:signal', ({ fromId, signal }) => void this.#voice.signal(fromId, signal));
-    socket.on('voice:replaced', ({ sessionId }) => {
-      if (sessionId !== this.#link.sessionId && this.#voice.state !== 'off') {
-        this.#voice.stop();
-        toast('You are talking in another tab now');
-      }
-    });
-  }
-
   // The room.
 
   #entered({ room, participants, playback }: RoomState): void {
@@ -410,9 +350,7 @@ export class RoomSession {
 
   #roomIs(room: Room): void {
     this.#room = room;
-    document.title = `${room.name} · Watch party`;
-    setText(find(document, '#room-name', HTMLElement), room.name);
-    setText(find(document, '#room-code', HTMLElement), room.code);
+    this.#bar.room(room.name);
     this.#members.owned(room.ownerId);
     if (this.#source.show(room.source)) {
       this.#player.sourceChanged();
@@ -501,69 +439,6 @@ export class RoomSession {
     }
   }
 
-  // Chat and reactions.
-
-  #heard(messages: ChatMessage[], live: boolean): void {
-    const added = this.#chatLog.take(messages, this.#members.me);
-    this.#lastChatId = this.#chatLog.lastId;
-    this.#chat.show(live ? added : 0);
-    for (const { oderId, username } of messages) {
-      if (oderId !== undefined) {
-        this.#chat.someoneTypes(oderId, username ?? '', false);
-      }
-    }
-  }
-
-  async #say(text: string, key: string): Promise<void> {
-    const name = this.#members.mine?.username ?? this.#ticket.name;
-    const at = this.#clock.synced ? this.#clock.now() : Date.now();
-    this.#chatLog.sending(key, this.#members.me, name, text, at);
-    this.#chat.show();
-    await this.#deliver(key, text);
-  }
-
-  #sayAgain(key: string): void {
-    const line = this.#chatLog.lines.find((known) => known.key === key);
-    if (line !== undefined) {
-      line.sending = 'pending';
-      this.#chat.show();
-      void this.#deliver(key, line.text);
-    }
-  }
-
-  /** Sends a message; while the connection is away it waits, and goes with the same key. */
-  async #deliver(key: string, content: string): Promise<void> {
-    const answer = await this.#link.ask<{ id: string; offset?: number }>('chat:message', {
-      content,
-      idempotencyKey: key,
-    });
-    if (answer.ok) {
-      this.#chatLog.sent(key, answer.id, answer.offset ?? null);
-      this.#lastChatId = this.#chatLog.lastId;
-    } else if (answer.code !== 'OFFLINE' && !(answer.code === 'TIMEOUT' && !this.#link.connected)) {
-      this.#chatLog.failed(key);
-      this.#chat.problem(adviceFor(answer));
-    }
-    this.#chat.show();
-  }
-
-  async #loadOlder(): Promise<void> {
-    const oldest = this.#chatLog.oldest;
-    if (oldest === null) {
-      this.#chat.hasMore(false);
-      return;
-    }
-    // The answer also comes as an event, with the same messages: whatever comes first is shown.
-    const answer = await this.#link.ask<{ messages: ChatMessage[]; hasMore: boolean }>(
-      'chat:load-history',
-      { ...oldest, limit: OLDER },
-    );
-    if (answer.ok) {
-      this.#heard(answer.messages, false);
-    }
-    this.#chat.hasMore(answer.ok && answer.hasMore);
-  }
-
   async #react(emoji: string): Promise<void> {
     const mediaTimeMs = Math.round(this.#player.facts().mediaTime);
     await this.#ask('reaction:send', { emoji, mediaTimeMs, animation: 'float' });
@@ -586,38 +461,10 @@ export class RoomSession {
     }
   }
 
-  #wireTools(): void {
-    const on = (selector: string, act: () => void): void => {
-      find(document, selector, HTMLButtonElement).onclick = act;
-    };
-    on('#leave', () => void this.leave());
-    on('#invite', () => void this.#invite());
-    on('#open-settings', () => this.#openSettings());
-    on('#start-ready', () => void this.#ask('ready:initiate', {}));
-  }
-
   #openSettings(): void {
     if (this.#room !== null) {
       this.#settings.show(this.#room, this.#owns, this.#members.nameOf(this.#room.ownerId));
     }
-  }
-
-  async #invite(): Promise<void> {
-    const link = `${location.origin}/watch/${this.#code}`;
-    try {
-      await navigator.clipboard.writeText(link);
-      toast('The link is copied. Send it to your friends.');
-    } catch {
-      toast(`Send this to your friends: ${link}`);
-    }
-  }
-
-  #voiceChanged(): void {
-    const { state, speaking } = this.#voice;
-    if (this.#members.me !== '') {
-      this.#members.voice(this.#members.me, state !== 'on' ? 'none' : speaking ? 'speaking' : 'in');
-    }
-    this.#voiceView.show();
   }
 
   // Drawing.
@@ -638,13 +485,24 @@ export class RoomSession {
       0,
     );
     this.#stage.show(facts);
-    this.#stage.cover(this.#curtain(facts.trouble));
-    this.#stage.allow(this.#mayControl && connected && this.#room?.source !== null, this.#controlNote());
+    this.#stage.cover(
+      curtainOf({
+        room: this.#room,
+        trouble: facts.trouble,
+        playback: this.#schedule.newest,
+        owns: this.#owns,
+        mayControl: this.#mayControl,
+        alone: this.#members.count === 1,
+      }),
+    );
+    const host = this.#members.nameOf(this.#room?.ownerId);
+    const allowed = this.#mayControl && connected && this.#room?.source !== null;
+    this.#stage.allow(allowed, noteOf(this.#room, this.#mayControl, host));
     this.#showLink(connected);
-    this.#chat.enabled = this.#room !== null;
+    this.#talk.view.enabled = this.#room !== null;
     this.#reactions.enabled = connected;
     this.#reactions.duration(facts.duration);
-    find(document, '#start-ready', HTMLButtonElement).disabled = !(this.#mayControl && connected);
+    this.#startReady.disabled = !(this.#mayControl && connected);
     this.#showPeople(facts.duration);
     if (this.#settings.open) {
       this.#settings.facts(this.#figures(facts.drift));
@@ -668,86 +526,17 @@ export class RoomSession {
     );
   }
 
-  #curtain(trouble: string): Curtain | null {
-    if (this.#room === null) {
-      return { kind: 'wait', title: 'Opening the room …' };
-    }
-    if (this.#room.source === null) {
-      const text = this.#owns ? 'Choose a video for everybody.' : 'The host has not chosen a video yet.';
-      return {
-        kind: 'invite',
-        title: 'Nothing on yet',
-        text,
-        ...(this.#owns ? { action: 'Choose a video' } : {}),
-      };
-    }
-    switch (trouble) {
-      case 'unplayable':
-        return {
-          kind: 'problem',
-          title: 'This video cannot be played here',
-          text: 'Its address may be wrong, or this browser may not know the format.',
-          action: 'Try again',
-        };
-      case 'loading':
-        return { kind: 'wait', title: 'Loading the video …' };
-      case 'buffering':
-        return { kind: 'wait', title: 'Waiting for data …' };
-      case 'over':
-        return {
-          kind: 'invite',
-          title: 'The end',
-          ...(this.#mayControl ? { action: 'Watch it again' } : {}),
-        };
-      default:
-        return this.#beginning();
-    }
-  }
-
-  /** Before the first command: an invitation to press play. */
-  #beginning(): Curtain | null {
-    const newest = this.#schedule.newest;
-    if (newest === null || newest.playing || newest.mediaTime > 0) {
-      return null;
-    }
-    const alone = this.#members.count === 1;
-    return {
-      kind: 'invite',
-      title: alone ? 'You are the first one here' : 'Ready when you are',
-      text: alone
-        ? 'Send the link to your friends. Whoever comes late lands at the same frame.'
-        : 'It starts for everybody at the same moment.',
-      ...(this.#mayControl ? { action: 'Play' } : {}),
-    };
-  }
-
-  #controlNote(): string {
-    if (this.#room === null || this.#mayControl) {
-      return '';
-    }
-    const host = this.#members.nameOf(this.#room.ownerId) ?? 'the host';
-    return this.#room.playbackControl === 'owner_only'
-      ? `Only ${host} controls playback in this room.`
-      : `${host} chooses who controls playback.`;
-  }
-
   #showLink(connected: boolean): void {
-    const place = find(document, '#link-state', HTMLElement);
-    const lost = this.#lostAt === null ? 0 : performance.now() - this.#lostAt;
-    const shown = connected ? 'live' : lost > LOST_QUIETLY_MS || this.#room === null ? 'connecting' : 'live';
-    place.dataset['state'] = shown;
-    setText(place, shown === 'live' ? 'live' : navigator.onLine ? 'reconnecting' : 'offline');
-    if (!connected && this.#room !== null && lost > LOST_QUIETLY_MS) {
-      const offline = navigator.onLine ? 'The connection is gone. Trying again …' : 'You are offline.';
-      this.#stage.banner(`${offline} The video goes on by itself.`, 'bad');
-    } else if (this.#ownerAwayUntil !== null) {
-      const left = Math.max(0, this.#ownerAwayUntil - this.#clock.now());
-      this.#stage.banner(`The host is away. The room is handed over in ${clockText(left)}.`);
-    } else if (this.#degraded) {
-      this.#stage.banner('The list of people may be incomplete for the moment.');
-    } else {
-      this.#stage.banner('');
-    }
+    const lostFor = connected || this.#lostAt === null ? 0 : performance.now() - this.#lostAt;
+    const lost = this.#room !== null && lostFor > LOST_QUIETLY_MS;
+    this.#bar.link(connected || (this.#room !== null && !lost));
+    const { text, tone } = bannerOf({
+      lostFor: lost ? lostFor : null,
+      online: navigator.onLine,
+      handoverIn: this.#ownerAwayUntil === null ? null : this.#ownerAwayUntil - this.#clock.now(),
+      degraded: this.#degraded,
+    });
+    this.#stage.banner(text, tone);
   }
 
   #figures(drift: number | null): [string, string][] {
@@ -761,10 +550,4 @@ export class RoomSession {
       ['Connection', this.#link.socket.io.engine?.transport?.name ?? '–'],
     ];
   }
-}
-
-function showUnread(count: number): void {
-  const badge = find(document, '#chat-badge', HTMLElement);
-  badge.hidden = count === 0;
-  setText(badge, count > 99 ? '99+' : String(count));
 }

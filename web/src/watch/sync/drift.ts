@@ -17,15 +17,19 @@ export const NUDGE_MAX = 0.05;
 const PACE_MS = 1_500;
 /** An error that changes by this much from one look to the next is a break in the playing: it may be jumped over, too. */
 export const BREAK_MS = 200;
-/** How many jumps a command may take until the element is where it should be. */
-const SNAPS_OF_A_COMMAND = 2;
+/** For so long after a command or a break, and so often, errors may be jumped over. */
+const JUMP_WINDOW_MS = 4_000;
+const JUMPS_MAX = 4;
+/** Who is ahead by less than this waits for the others instead of jumping back: a wait ends where it should. */
+export const WAIT_MAX_MS = 1_500;
 /** Jumps that do not help are tried again less and less often. */
 const SEEK_AGAIN_MS = 1_500;
 const SEEK_AGAIN_MAX_MS = 12_000;
 /** The most that a jump aims ahead to make up for the time that it takes. */
 const LEAD_MAX_MS = 1_500;
-/** How much of a new observation goes into the lead; the first one goes in whole. */
-const LEAD_GAIN = 0.5;
+/** A jump that fell short makes the next ones aim further by what was missing and a little more; one that went too far is held against few. */
+const LEAD_MARGIN = 1.25;
+const LEAD_DECAY = 0.2;
 
 /** What there is to go by. All times in milliseconds. */
 export interface Observation {
@@ -42,14 +46,17 @@ export interface Observation {
 /** What is to be done. */
 export type Correction =
   /** Play at `rate`: the room's own, or a little beside it. */
-  { kind: 'rate'; rate: number } | { kind: 'seek'; to: number };
+  | { kind: 'rate'; rate: number }
+  | { kind: 'seek'; to: number }
+  /** Stand still for so many milliseconds. */
+  | { kind: 'wait'; for: number };
 
 /** Decides on corrections while the media plays. */
 export class DriftController {
   #correcting = false;
-  #snaps = 0;
+  #jumps = 0;
+  #jumpUntil = -Infinity;
   #lead = 0;
-  #landings = 0;
   #soughtAt = -Infinity;
   #seekAgainMs = SEEK_AGAIN_MS;
   #landing = false;
@@ -61,9 +68,13 @@ export class DriftController {
   }
 
   /** A command has been executed, or the connection is back: the next errors may be jumped over. */
-  expectJump(): void {
-    this.#snaps = SNAPS_OF_A_COMMAND;
+  expectJump(now: number): void {
+    this.#jumps = JUMPS_MAX;
+    this.#jumpUntil = now + JUMP_WINDOW_MS;
     this.#seekAgainMs = SEEK_AGAIN_MS;
+    this.#lastError = null;
+    // What a command leaves over is worn down to nothing, however small: two who rest within the tolerance may be twice as far apart.
+    this.#correcting = true;
   }
 
   /** A jump was made from elsewhere, with the lead in it: its landing is to be learned from. */
@@ -71,7 +82,7 @@ export class DriftController {
     this.#soughtAt = now;
     this.#landing = true;
     this.#lastError = null;
-    this.#correcting = false;
+    this.#correcting = true;
   }
 
   /** Decides. To be asked only while the element plays and has data: a stalled one cannot be nudged. */
@@ -79,8 +90,8 @@ export class DriftController {
     const error = actual - expected;
     this.#learn(error, rate);
     this.#noticeBreak(error, now);
-    if (this.#shouldSeek(Math.abs(error), now)) {
-      return this.#seek(expected, rate, now);
+    if (this.#mayJump(Math.abs(error), now)) {
+      return this.#jump(expected, error, rate, now);
     }
     const limit = this.#correcting ? SETTLED_MS : TOLERANCE_MS;
     this.#correcting = Math.abs(error) >= limit;
@@ -98,23 +109,26 @@ export class DriftController {
     const last = this.#lastError;
     this.#lastError = error;
     const broke = last !== null && Math.abs(error - last) > BREAK_MS;
-    if (broke && this.#snaps === 0 && now - this.#soughtAt >= this.#seekAgainMs) {
-      this.#snaps = 1;
+    if (broke && now >= this.#jumpUntil && now - this.#soughtAt >= this.#seekAgainMs) {
+      this.#jumps = 2;
+      this.#jumpUntil = now + JUMP_WINDOW_MS;
     }
   }
 
-  #shouldSeek(size: number, now: number): boolean {
-    if (this.#snaps > 0 && size > SNAP_BEYOND_MS) {
-      this.#snaps -= 1;
+  #mayJump(size: number, now: number): boolean {
+    if (size > SNAP_BEYOND_MS && this.#jumps > 0 && now < this.#jumpUntil) {
+      this.#jumps -= 1;
       return true;
-    }
-    if (size <= TOLERANCE_MS) {
-      this.#snaps = 0;
     }
     return size > SEEK_BEYOND_MS && now - this.#soughtAt >= this.#seekAgainMs;
   }
 
-  #seek(expected: number, rate: number, now: number): Correction {
+  #jump(expected: number, error: number, rate: number, now: number): Correction {
+    if (error > 0 && error <= WAIT_MAX_MS * rate) {
+      this.#lastError = null;
+      this.#correcting = true;
+      return { kind: 'wait', for: error / rate };
+    }
     this.#seekAgainMs = Math.min(SEEK_AGAIN_MAX_MS, this.#seekAgainMs * 2);
     this.jumped(now);
     return { kind: 'seek', to: expected + this.#lead * rate };
@@ -128,9 +142,8 @@ export class DriftController {
     this.#landing = false;
     const missing = -error / rate;
     if (Math.abs(missing) <= LEAD_MAX_MS) {
-      const lead = this.#lead + (this.#landings === 0 ? 1 : LEAD_GAIN) * missing;
-      this.#landings += 1;
-      this.#lead = Math.max(0, Math.min(LEAD_MAX_MS, lead));
+      const step = missing > 0 ? missing * LEAD_MARGIN : missing * LEAD_DECAY;
+      this.#lead = Math.max(0, Math.min(LEAD_MAX_MS, this.#lead + step));
     }
   }
 }
