@@ -5,7 +5,7 @@ mod kept;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -35,7 +35,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Some Redis, its nodes, and somebody who listens beside them.
 struct Rig {
     servers: Mutex<Servers>,
-    nodes: Mutex<Vec<Arc<RedisState>>>,
+    /// Whoever has ended is gone.
+    nodes: Mutex<Vec<Weak<RedisState>>>,
     bus: Arc<RedisBus>,
     ear: Arc<Ear>,
 }
@@ -71,7 +72,7 @@ impl Rig {
         let url = lock(&self.servers).url();
         let state = RedisState::connect(&url, &origin(), PREFIX_DEFAULT).expect("a usable URL");
         let state = Arc::new(state);
-        lock(&self.nodes).push(Arc::clone(&state));
+        lock(&self.nodes).push(Arc::downgrade(&state));
         state
     }
 
@@ -126,8 +127,8 @@ impl StateNetwork for Rig {
 
     fn kill<'a>(&'a self, node: &'a Arc<dyn State>) -> BoxFuture<'a, ()> {
         let dead = Arc::as_ptr(node).cast::<()>();
-        for state in &*lock(&self.nodes) {
-            if Arc::as_ptr(state).cast::<()>() == dead {
+        for state in lock(&self.nodes).iter().filter_map(Weak::upgrade) {
+            if Arc::as_ptr(&state).cast::<()>() == dead {
                 state.halt();
             }
         }

@@ -23,7 +23,7 @@ const LEASES_PER_CALL_MAX: usize = 500;
 const CALL_BYTES_MAX: usize = 256 << 10;
 
 /// Most calls in one write: their answers must come within the time for one.
-const CALLS_PER_WRITE: usize = 16;
+const CALLS_PER_WRITE: usize = 4;
 
 /// What a script answers when the node has no lease of its own.
 const DEAD: &[u8] = b"dead";

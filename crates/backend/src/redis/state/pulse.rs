@@ -26,6 +26,9 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// How often it looks for what has ended.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// When another node has looked within this time, it need not.
+const SWEPT: Duration = Duration::from_millis(500);
+
 /// When no node has looked for so long, all were kept from it: then every node has [`NODE_LEASE`] again to be heard of.
 const ABSENCE: Duration = Duration::from_secs(3);
 
@@ -177,6 +180,7 @@ async fn sweep_once(shared: &Shared, live: &Live) -> Result<(), StateError> {
                 .number(millis(CLEANING_TIME))
                 .number(millis(KEY_TTL))
                 .number(FINDINGS_MAX)
+                .number(millis(SWEPT))
         })
         .collect();
     let answers = shared.call_all(live, &calls).await?;
