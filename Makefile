@@ -12,7 +12,7 @@ WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: tools web ## Build what is missing and serve at 127.0.0.1:8000, open to everybody on this machine
@@ -75,6 +75,11 @@ watch-sync: web ## Measure how far two browsers are apart that watch together
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix tests/browser --no-audit --no-fund
 	cargo build --release --locked -p fanfare-server
 	FANFARE_BIN=$(CURDIR)/target/release/fanfare cargo run --release --locked -p fanfare-tests --example watch-sync -- $(ARGS)
+
+# CHECKOUT is a working copy of github.com/socketio/socket.io; its suites talk to localhost:3000.
+.PHONY: socketio-suites
+socketio-suites: ## Run the official protocol suites of Socket.IO (CHECKOUT=path)
+	@CHECKOUT="$(CHECKOUT)" ./scripts/socketio-suites.sh
 
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept

@@ -283,6 +283,12 @@ impl Channel {
         self.lock().intake.as_ref().map(Intake::head)
     }
 
+    /// Whether a reader at `seq` can go on from memory.
+    pub(crate) fn reaches(&self, seq: Seq) -> bool {
+        let state = self.lock();
+        state.intake.as_ref().is_some_and(|it| it.reaches(seq))
+    }
+
     /// What the ring has after `seq`.
     pub(crate) fn recent(&self, seq: Seq, bytes_max: usize) -> Recent {
         self.lock()
@@ -420,11 +426,7 @@ impl Attachment {
 
     /// Whether the ring reaches a reader at `seq`, or it has seen everything.
     pub(crate) fn reaches(&self, seq: Seq) -> bool {
-        self.channel
-            .lock()
-            .intake
-            .as_ref()
-            .is_some_and(|intake| intake.reaches(seq))
+        self.channel.reaches(seq)
     }
 }
 

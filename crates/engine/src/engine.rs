@@ -440,7 +440,8 @@ impl Core {
         let known = |(name, seq): &(ChannelName, Option<Seq>)| {
             let channel = self.channels.get(name).filter(|it| it.epoch() == epoch)?;
             let head = channel.head()?;
-            let suffices = seq.is_none_or(|seq| seq <= head.seq && seq >= head.trimmed);
+            // What retention has removed lately only the log knows.
+            let suffices = seq.is_none_or(|seq| channel.reaches(seq));
             suffices.then_some(head)
         };
         let mut heads: Vec<Option<Head>> = readers.iter().map(known).collect();

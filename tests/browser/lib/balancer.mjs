@@ -31,30 +31,43 @@ export class Balancer {
     return new Promise((resolve) => this.server.close(resolve));
   }
 
+  /** As balancers do: who refuses a connection is asked no more. */
+  #forget(error, url) {
+    if (error.code === 'ECONNREFUSED') {
+      this.urls = this.urls.filter((known) => known !== url);
+    }
+  }
+
   #next(asked) {
     const at = this.turn % this.urls.length;
     this.turn += 1;
     this.counts[at] += 1;
-    const { hostname, port } = new URL(this.urls[at]);
+    const url = this.urls[at];
+    const { hostname, port } = new URL(url);
     const { method, url: path, headers } = asked;
-    return { hostname, port, method, path, headers, agent: false };
+    return { url, hostname, port, method, path, headers, agent: false };
   }
 
   #forward(asked, answer) {
-    const passed = request(this.#next(asked), (answered) => {
+    const next = this.#next(asked);
+    const passed = request(next, (answered) => {
       const headers = { ...answered.headers };
       HOP_HEADERS.forEach((name) => delete headers[name]);
       answer.writeHead(answered.statusCode, headers);
       answered.pipe(answer);
       answered.on('error', () => answer.destroy());
     });
-    passed.on('error', () => answer.destroy());
+    passed.on('error', (error) => {
+      this.#forget(error, next.url);
+      answer.destroy();
+    });
     answer.on('close', () => passed.destroy());
     asked.pipe(passed);
   }
 
   #upgrade(asked, socket, head) {
-    const passed = request(this.#next(asked));
+    const next = this.#next(asked);
+    const passed = request(next);
     const end = () => {
       socket.destroy();
       passed.destroy();
@@ -69,7 +82,10 @@ export class Balancer {
       far.on('close', end);
     });
     passed.on('response', end);
-    passed.on('error', end);
+    passed.on('error', (error) => {
+      this.#forget(error, next.url);
+      end();
+    });
     socket.on('error', end);
     socket.on('close', end);
     passed.end();

@@ -4,8 +4,8 @@
 
 use std::process::{Command, Stdio};
 
-use fanfare_bench::local::NodeOptions;
-use fanfare_tests::{repository, servers};
+use fanfare_bench::local::{Node, NodeOptions};
+use fanfare_tests::{repository, servers, wait::patience};
 
 #[test]
 fn the_official_client() {
@@ -39,15 +39,22 @@ fn run(script: &str) {
 
 #[track_caller]
 fn run_at(script: &str, options: NodeOptions) {
+    let node = servers::start(options);
+    run_script(script, &["--url", &node.url()], &[&node]);
+}
+
+/// Runs a script; what it and the nodes said is told if it fails.
+#[track_caller]
+pub(crate) fn run_script(script: &str, arguments: &[&str], nodes: &[&Node]) {
     let folder = repository().join("tests/browser");
     assert!(
         folder.join("node_modules").is_dir(),
         "the packages of tests/browser are not installed: run `npm ci` there"
     );
-    let node = servers::start(options);
     let output = Command::new("node")
         .arg(script)
-        .args(["--url", &node.url()])
+        .args(arguments)
+        .args(["--patience", &patience().as_secs().to_string()])
         .current_dir(&folder)
         .stdin(Stdio::null())
         .output();
@@ -55,12 +62,13 @@ fn run_at(script: &str, options: NodeOptions) {
         Ok(output) => output,
         Err(error) => panic!("`node` could not be started (install nodejs): {error}"),
     };
+    let said: Vec<String> = nodes.iter().map(|node| node.stderr()).collect();
     assert!(
         output.status.success(),
-        "{script} ended with {}\n{}\n{}\nthe server said:\n{}",
+        "{script} ended with {}\n{}\n{}\nthe servers said:\n{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
-        node.stderr()
+        said.join("\n")
     );
 }

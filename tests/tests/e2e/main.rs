@@ -24,6 +24,7 @@ mod retention;
 mod revocation;
 mod shared_state;
 mod slow_reader;
+mod socketio;
 mod stall;
 mod start;
 mod tokens;
