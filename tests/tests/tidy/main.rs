@@ -10,14 +10,15 @@ use fanfare_tests::repository;
 const LINES_MAX: usize = 600;
 
 /// Which crates of this workspace each may name: floors below its own only.
-const FLOORS: [(&str, &[&str]); 8] = [
+const FLOORS: [(&str, &[&str]); 9] = [
     ("crates/wire", &[]),
     ("crates/engine", &["wire"]),
     ("crates/backend", &["wire", "engine"]),
     ("crates/gateway", &["wire", "engine"]),
+    ("crates/watch", &["wire", "engine", "gateway"]),
     (
         "crates/server",
-        &["wire", "engine", "backend", "gateway", "bench"],
+        &["wire", "engine", "backend", "gateway", "watch", "bench"],
     ),
     ("simulation", &["wire", "engine"]),
     ("bench", &[]),

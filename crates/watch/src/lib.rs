@@ -1,0 +1,4 @@
+//! The watch party.
+mod instant;
+pub mod playback;
+pub mod turn;
