@@ -169,7 +169,10 @@ impl Playback {
     }
 
     fn within(&self, media: Millis) -> Millis {
-        media.clamp(0, self.duration.unwrap_or(MEDIA_TIME_MAX).min(MEDIA_TIME_MAX))
+        media.clamp(
+            0,
+            self.duration.unwrap_or(MEDIA_TIME_MAX).min(MEDIA_TIME_MAX),
+        )
     }
 }
 
@@ -222,8 +225,17 @@ mod tests {
         assert_eq!(still.instant(NOW, 200, None), Ok(NOW + 200));
         assert_eq!(still.instant(NOW, 200, Some(NOW - 9000)), Ok(NOW + 200));
         assert_eq!(still.instant(NOW, 200, Some(NOW + 900)), Ok(NOW + 900));
-        assert_eq!(still.instant(NOW, 200, Some(NOW + 9000)), Ok(NOW + WISH_MAX));
-        for far in [0, NOW - SKEW_MAX - 1, NOW + SKEW_MAX + 1, Millis::MAX, Millis::MIN] {
+        assert_eq!(
+            still.instant(NOW, 200, Some(NOW + 9000)),
+            Ok(NOW + WISH_MAX)
+        );
+        for far in [
+            0,
+            NOW - SKEW_MAX - 1,
+            NOW + SKEW_MAX + 1,
+            Millis::MAX,
+            Millis::MIN,
+        ] {
             assert_eq!(still.instant(NOW, 200, Some(far)), Err(ClockSkew));
         }
         assert_eq!(lead_for(0), LEAD_MIN);
