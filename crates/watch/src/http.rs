@@ -1,16 +1,16 @@
 //! The HTTP side: making rooms, looking at them, and users for whoever asks a server that is open.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State},
+    extract::{DefaultBodyLimit, Path, Request, State},
     http::{Extensions, HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use fanfare_gateway::token::ConnectionClaims;
+use fanfare_gateway::{listener, token::ConnectionClaims};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -163,8 +163,7 @@ async fn body(request: Request) -> Result<Bytes, Failure> {
 }
 
 fn address(extensions: &Extensions) -> String {
-    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
-    peer.map_or_else(String::new, |ConnectInfo(peer)| peer.ip().to_string())
+    listener::peer(extensions).map_or_else(String::new, |peer| peer.ip().to_string())
 }
 
 fn answer(status: StatusCode, result: Result<Value, Failure>) -> Response {

@@ -45,7 +45,7 @@ pub mod turn;
 mod voice;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
@@ -63,6 +63,9 @@ use uuid::Uuid;
 use self::{
     clock::RoomClock, failure::Failure, limits::Limits, password::Passwords, registry::Rooms,
 };
+
+/// The Socket.IO namespace of the app.
+pub const NAMESPACE: &str = "/sync";
 
 /// The namespaces of channels that are the app's: no client reads or writes them but through it.
 pub const CHANNEL_NAMESPACES: [&str; 2] = ["watch", "watch.member"];
@@ -83,8 +86,6 @@ pub struct WatchConfig {
     pub open: bool,
     /// Rooms that one user, or one address, may make in an hour.
     pub rooms_per_hour: u32,
-    /// What verifies tokens, and knows which are revoked.
-    pub sessions: Arc<Sessions>,
     /// What signs the tokens of users for whoever asks; used when open.
     pub signer: Option<TokenSigner>,
     /// Through which servers browsers find each other.
@@ -100,6 +101,8 @@ pub struct Watch {
     clock: RoomClock,
     passwords: Passwords,
     rooms: Rooms,
+    /// What judges tokens.
+    sessions: OnceLock<Arc<Sessions>>,
     /// The tables are there.
     ready: AtomicBool,
 }
@@ -121,10 +124,17 @@ impl Watch {
             clock: RoomClock::new(),
             passwords: Passwords::new(),
             rooms: Rooms::default(),
+            sessions: OnceLock::new(),
             ready: AtomicBool::new(false),
         });
         keeper::start(&watch);
         watch
+    }
+
+    /// Says what judges tokens, once; until then none is accepted.
+    pub fn trust(&self, sessions: Arc<Sessions>) {
+        // Another one than the first would be a mistake of the caller, and changes nothing.
+        let _ = self.sessions.set(sessions);
     }
 
     /// The HTTP routes, all below `/watch/`.
@@ -159,7 +169,7 @@ impl Watch {
 
 impl Namespace for Watch {
     fn name(&self) -> &str {
-        "/sync"
+        NAMESPACE
     }
 
     fn serve(

@@ -247,7 +247,8 @@ async fn token_ends(watch: Arc<Watch>, client: Client, user: Option<User>) {
         let has_expired = claims
             .exp
             .is_some_and(|exp| exp * 1000 <= watch.clock.now());
-        if has_expired || watch.config.sessions.is_revoked(&claims) {
+        let sessions = watch.sessions.get();
+        if has_expired || sessions.is_some_and(|sessions| sessions.is_revoked(&claims)) {
             let failure = Failure::new(Code::InvalidToken, "the token is not valid any more");
             // Who is gone does not want to know.
             let _ = client.emit("room:error", Args::one(&failure.fields()));
@@ -290,7 +291,7 @@ fn greet(watch: &Watch, client: &Client) -> Result<(Visitor, Option<Code>), Fail
 impl Watch {
     /// The user of a token; `None` if the token is not accepted. A token without a user is a guest's.
     pub(crate) fn user_of(&self, token: &str) -> Option<Option<User>> {
-        let claims = self.config.sessions.connection(token).ok()?;
+        let claims = self.sessions.get()?.connection(token).ok()?;
         if claims.sub.is_empty() {
             return Some(None);
         }

@@ -8,8 +8,6 @@ use fanfare_engine::{
     Engine, EngineConfig, Metrics,
     memory::{bus::LocalBus, state::MemoryStates},
 };
-use fanfare_gateway::access::{Access, ChannelOptions};
-use fanfare_gateway::{AllowedOrigins, Gateway, GatewayConfig, access::ChannelRules};
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
 use uuid::Uuid;
@@ -50,15 +48,13 @@ impl House {
             };
             let state = Arc::new(states.join());
             let (tables, log) = (Arc::clone(&log), Arc::clone(&log));
-            let forms = fanfare_gateway::forms();
+            let forms = fanfare_gateway::forms(&[crate::NAMESPACE], true);
             let engine =
                 Engine::start(config, log, Arc::new(LocalBus), tables, state, forms).unwrap();
-            let gateway = gateway(&engine);
             let config = WatchConfig {
                 anonymous_rooms: true,
                 open: false,
                 rooms_per_hour: 5,
-                sessions: Arc::clone(gateway.sessions()),
                 signer: None,
                 ice: IceConfig::default(),
             };
@@ -92,38 +88,6 @@ impl House {
     fn node(&self, number: usize) -> Arc<Watch> {
         Arc::clone(&self.nodes[number % 2])
     }
-}
-
-fn gateway(engine: &Arc<Engine>) -> Arc<Gateway> {
-    let closed = ChannelOptions {
-        subscribe: Access::Nobody,
-        publish: Access::Nobody,
-        history: Access::Nobody,
-        presence: None,
-        join_leave: false,
-        history_max_count: None,
-        history_max_age: None,
-    };
-    let config = GatewayConfig {
-        node_name: "n".to_owned(),
-        version: "0",
-        api_key: None,
-        tokens: None,
-        open: false,
-        rules: ChannelRules {
-            outside: closed,
-            namespaces: std::collections::BTreeMap::new(),
-            unknown: None,
-        },
-        origins: AllowedOrigins::These(Vec::new()),
-        message_bytes_max: 1024,
-        connections_max: 1,
-        connections_per_second: 1,
-        connections_burst: 1,
-        subscriptions_max: 1,
-        counters: Box::new(Vec::new),
-    };
-    Gateway::new(config, Arc::clone(engine))
 }
 
 fn ann(code: RoomCode) -> MemberId {
