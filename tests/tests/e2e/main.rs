@@ -27,4 +27,5 @@ mod slow_reader;
 mod stall;
 mod start;
 mod tokens;
+mod watch;
 mod watch_page;
