@@ -4,14 +4,19 @@ import { readArgs } from './lib/args.mjs';
 import { ensure, ensureEqual, ensureSequence, run, until } from './lib/check.mjs';
 import { House, Member, endAll, pause } from './lib/party.mjs';
 
-const USAGE = `node watch.mjs --url URL [--other URL] [--victim PID] [--patience SECONDS]
+const USAGE = `node watch.mjs --url URL [--other URL] [--redis PID] [--victim PID] [--patience SECONDS]
 
   --url URL           a server in development mode
   --other URL         another node of it
+  --redis PID         the Redis of the nodes, which hangs for a while
   --victim PID        the process of the other node, which is killed in the end
   --patience SECONDS  how long to wait for what must come (20)`;
 
-const args = readArgs(USAGE, { other: { type: 'string' }, victim: { type: 'string' } });
+const args = readArgs(USAGE, {
+  other: { type: 'string' },
+  redis: { type: 'string' },
+  victim: { type: 'string' },
+});
 const other = (args.other ?? args.url).replace(/\/+$/, '');
 const house = new House(args.url);
 const connect = (auth, url = args.url, options = {}) =>
@@ -29,6 +34,10 @@ async function checks(done) {
   await voice(done);
   await readiness(done);
   await channelsAreClosed(done);
+  await revoked(done);
+  if (args.redis) {
+    await stateAway(done);
+  }
   if (args.victim) {
     await killed(done);
   }
@@ -350,6 +359,57 @@ async function channelsAreClosed(done) {
   }
   member.end();
   done('nobody reads a room by another way');
+}
+
+async function revoked(done) {
+  const { token, userId } = await house.user('Dan');
+  const { code } = await house.room();
+  const dan = await connect({ token }, other);
+  await dan.join(code);
+  const ended = new Promise((resolve) => dan.socket.once('disconnect', resolve));
+  const answer = await house.ask('POST', '/api/revoke', { user: userId });
+  ensureEqual(answer.status, 200, 'POST /api/revoke');
+  await dan.told('room:error', (error) => error.code === 'INVALID_TOKEN');
+  ensureEqual(await Promise.race([ended, pause(args.patience)]), 'io server disconnect', 'the end');
+  const again = await connect({ token });
+  ensureEqual([again.ready.guest, again.ready.tokenError], [true, 'INVALID_TOKEN'], 'the token');
+  again.end();
+  done('a revoked token ends its connections');
+}
+
+async function stateAway(done) {
+  const { token } = await house.user('Ann');
+  const { code } = await house.room({}, token);
+  const [ann, bob] = [await connect({ token }), await connect({}, other)];
+  await ann.join(code);
+  await bob.join(code);
+  process.kill(Number(args.redis), 'SIGSTOP');
+  try {
+    for (const member of [ann, bob]) {
+      await member.told('room:degraded', ({ degraded }) => degraded);
+    }
+    await ann.do('sync:play');
+    await bob.do('chat:message', { content: 'still here' });
+    await bob.told('sync:command');
+    await ann.told('chat:message');
+    await bob.do('room:join', { roomCode: code });
+  } finally {
+    process.kill(Number(args.redis), 'SIGCONT');
+  }
+  for (const member of [ann, bob]) {
+    await member.told('room:degraded', ({ degraded }) => !degraded);
+    await until(args.patience, 'both are shown again', async () => {
+      const { room } = (await house.ask('GET', `/watch/rooms/${code}`)).body;
+      return room.participantCount === 2;
+    });
+    const { participants } = await member.join(code);
+    ensureEqual(participants.map((one) => one.oderId).sort(), [ann.id, bob.id].sort(), 'who is there');
+  }
+  const left = [ann, bob].flatMap((member) => member.all('room:participant:left'));
+  ensureEqual(left, [], 'who left');
+  ann.end();
+  bob.end();
+  done('without the shared state playback and chat go on, and nobody is lost');
 }
 
 async function killed(done) {

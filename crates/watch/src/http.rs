@@ -78,9 +78,7 @@ impl Watch {
             Some(user) => format!("user {}", user.id),
             None => format!("address {address}"),
         };
-        self.limits
-            .take(&*self.state, Limit::CreateRoom, &subject)
-            .await?;
+        self.limits.take(Limit::CreateRoom, &subject).await?;
         let owner = user.as_ref().map(|user| user.id.as_str());
         let (room, owner_key) = self.create(wish, owner).await?;
         Ok(json!({ "code": room.code.as_str(), "room": room.view(), "ownerKey": owner_key }))
@@ -88,9 +86,7 @@ impl Watch {
 
     async fn look_at(&self, code: &str, extensions: &Extensions) -> Result<Value, Failure> {
         let address = address(extensions);
-        self.limits
-            .take(&*self.state, Limit::LookUp, &address)
-            .await?;
+        self.limits.take(Limit::LookUp, &address).await?;
         let code = RoomCode::parse(code).ok_or_else(Failure::no_such_room)?;
         let room = self.load(code).await?;
         // Nobody can say while the shared state is away.

@@ -95,27 +95,24 @@ impl Session {
         join: &Join,
     ) -> Result<(Room, Option<Known>), Failure> {
         let watch = &self.watch;
-        let (state, address) = (&*watch.state, &self.visitor.address);
-        watch.limits.take(state, Limit::LookUp, address).await?;
+        let address = &self.visitor.address;
+        watch.limits.take(Limit::LookUp, address).await?;
         let pair = format!("{code} {}", member.as_str());
-        watch.limits.take(state, Limit::Join, &pair).await?;
+        watch.limits.take(Limit::Join, &pair).await?;
         let room = watch.load(code).await?;
         let known = watch.known(code, member).await?;
         if known.is_some() || room.is_owner(member) {
             return Ok((room, known));
         }
         let place = format!("{code} {address}");
-        watch
-            .limits
-            .take(state, Limit::JoinStranger, &place)
-            .await?;
+        watch.limits.take(Limit::JoinStranger, &place).await?;
         if let Some(kept) = &room.password {
             let wrong = |words: &str| Failure::new(Code::InvalidPassword, words);
             let password = join.password()?;
             let password = password.ok_or_else(|| wrong("this room has a password"))?;
-            watch.limits.take(state, Limit::Password, &place).await?;
-            let of_room = Limit::PasswordOfRoom;
-            watch.limits.take(state, of_room, code.as_str()).await?;
+            watch.limits.take(Limit::Password, &place).await?;
+            let of_room = watch.limits.take(Limit::PasswordOfRoom, code.as_str());
+            of_room.await?;
             if !watch.passwords.verify(password, kept).await? {
                 return Err(wrong("the password is wrong"));
             }

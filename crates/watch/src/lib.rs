@@ -61,7 +61,11 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::{
-    clock::RoomClock, failure::Failure, limits::Limits, password::Passwords, registry::Rooms,
+    clock::RoomClock,
+    failure::Failure,
+    limits::{Limiter, Limits},
+    password::Passwords,
+    registry::Rooms,
 };
 
 /// The Socket.IO namespace of the app.
@@ -97,7 +101,7 @@ pub struct Watch {
     engine: Arc<Engine>,
     state: Arc<dyn State>,
     config: WatchConfig,
-    limits: Limits,
+    limits: Limiter,
     clock: RoomClock,
     passwords: Passwords,
     rooms: Rooms,
@@ -116,8 +120,11 @@ impl Watch {
             rooms_per_hour: config.rooms_per_hour,
             ease: if config.open { EASE_WHEN_OPEN } else { 1 },
         };
+        let (state, counted) = (Arc::clone(engine.state()), Arc::clone(&engine));
+        let nodes = Box::new(move || counted.nodes().len());
+        let limits = Limiter::new(limits, Arc::clone(&state), nodes);
         let watch = Arc::new(Self {
-            state: Arc::clone(engine.state()),
+            state,
             engine,
             config,
             limits,

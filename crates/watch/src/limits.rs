@@ -1,9 +1,11 @@
 //! How often something may be done. The buckets are in the shared state, so that they hold over all nodes together.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use fanfare_engine::port::state::{Bucket, State, StateKey, Taken};
-use tracing::debug;
+use fanfare_engine::{
+    memory::state::MemoryState,
+    port::state::{Bucket, State, StateKey, Taken},
+};
 
 use crate::{
     failure::{Code, Failure},
@@ -43,6 +45,18 @@ pub(crate) struct Limits {
     /// Those that are not of a member are so many times as high.
     pub(crate) ease: u32,
 }
+
+/// Takes from buckets that hold over all nodes.
+pub(crate) struct Limiter {
+    limits: Limits,
+    state: Arc<dyn State>,
+    /// Used while the shared state is away.
+    alone: MemoryState,
+    nodes: Nodes,
+}
+
+/// How many nodes are alive.
+pub(crate) type Nodes = Box<dyn Fn() -> usize + Send + Sync>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -87,32 +101,43 @@ impl Limit {
             period,
         }
     }
-
-    /// Whether it is refused while nobody can say how often it was done.
-    fn fails_closed(self) -> bool {
-        matches!(self, Self::Password | Self::PasswordOfRoom)
-    }
 }
 
-impl Limits {
+impl Limiter {
+    /// Buckets in the shared state; `nodes` says how many nodes are alive.
+    pub(crate) fn new(limits: Limits, state: Arc<dyn State>, nodes: Nodes) -> Self {
+        Self {
+            limits,
+            state,
+            alone: MemoryState::alone(),
+            nodes,
+        }
+    }
+
     /// Takes one, or says when there is one again. `subject` is whatever is limited.
-    pub(crate) async fn take(
-        self,
-        state: &dyn State,
-        limit: Limit,
-        subject: &str,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn take(&self, limit: Limit, subject: &str) -> Result<(), Failure> {
         // Subjects may hold users' names: any text, and nobody else's business.
         let key = format!("rate.watch.{}/{}", limit.name(), fingerprint(subject));
         let key = StateKey::parse(&key).map_err(Failure::internal)?;
-        match state.take(&key, limit.bucket(self), 1).await {
-            Ok(Taken::Granted { .. }) => Ok(()),
-            Ok(Taken::Refused { retry_after }) => Err(too_often(retry_after)),
-            Err(error) if limit.fails_closed() => Err(error.into()),
-            Err(error) => {
-                debug!(%error, "a limit could not be asked for, and was not applied");
-                Ok(())
-            }
+        let bucket = limit.bucket(self.limits);
+        let taken = match self.state.take(&key, bucket, 1).await {
+            Ok(taken) => taken,
+            // While it is away each node has its share.
+            Err(_) => self.alone.take(&key, self.share(bucket), 1).await?,
+        };
+        match taken {
+            Taken::Granted { .. } => Ok(()),
+            Taken::Refused { retry_after } => Err(too_often(retry_after)),
+        }
+    }
+
+    fn share(&self, bucket: Bucket) -> Bucket {
+        let nodes = u32::try_from((self.nodes)()).unwrap_or(u32::MAX).max(1);
+        let share = |whole: u32| (whole / nodes).max(1);
+        Bucket {
+            capacity: share(bucket.capacity),
+            refill: share(bucket.refill),
+            period: bucket.period,
         }
     }
 }
@@ -130,6 +155,8 @@ pub(crate) fn too_often(retry_after: Duration) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use fanfare_engine::memory::state::MemoryStates;
+
     use super::*;
 
     #[test]
@@ -146,5 +173,28 @@ mod tests {
         assert_eq!(Limit::CreateRoom.bucket(easy).capacity, 500);
         assert_eq!(Limit::Chat.bucket(easy), Limit::Chat.bucket(strict));
         assert_eq!(Limit::Sync.bucket(strict).capacity, 10);
+    }
+
+    #[tokio::test]
+    async fn without_the_shared_state_a_node_has_its_share() {
+        let states = MemoryStates::new();
+        let shared = Arc::new(states.join());
+        let limits = Limits {
+            rooms_per_hour: 6,
+            ease: 1,
+        };
+        let state = Arc::clone(&shared) as Arc<dyn State>;
+        let limiter = Limiter::new(limits, state, Box::new(|| 2));
+        shared.cut();
+        for _ in 0..3 {
+            limiter.take(Limit::CreateRoom, "ann").await.unwrap();
+        }
+        let refused = limiter.take(Limit::CreateRoom, "ann").await.unwrap_err();
+        assert_eq!(refused.code, Code::RateLimitExceeded);
+        shared.mend();
+        for _ in 0..6 {
+            limiter.take(Limit::CreateRoom, "ann").await.unwrap();
+        }
+        assert!(limiter.take(Limit::CreateRoom, "ann").await.is_err());
     }
 }

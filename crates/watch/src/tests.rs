@@ -16,7 +16,7 @@ use crate::{
     Watch, WatchConfig,
     failure::{Code, Failure},
     identity::{MemberId, RoomCode, Visitor},
-    limits::{Limit, Limits},
+    limits::Limit,
     owner,
     payload::{self, Answer, How, LoadHistory, NewRoom, Status},
     room::{Control, Present, Room},
@@ -343,15 +343,11 @@ async fn an_owner_is_replaced_once_whoever_looks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_over_all_nodes() {
     let house = House::build().await;
-    let limits = Limits {
-        rooms_per_hour: 5,
-        ease: 1,
-    };
     let mut takers = JoinSet::new();
     for number in 0..60 {
         let node = house.node(number);
         takers.spawn(async move {
-            let taken = limits.take(&*node.state, Limit::CreateRoom, "ann").await;
+            let taken = node.limits.take(Limit::CreateRoom, "ann").await;
             taken.map_err(|failure| (failure.code, failure.retry_after))
         });
     }

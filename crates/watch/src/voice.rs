@@ -54,7 +54,7 @@ impl Watch {
         }
         self.rooms.set_voice(room, session, Some(Instant::now()));
         let holders = self.voices(room).await?;
-        self.replace(room, session, member, &holders).await?;
+        self.replace(session, member, &holders)?;
         let mut peers: Vec<MemberId> = holders
             .iter()
             .filter(|holder| holder.member != member.as_str())
@@ -65,24 +65,12 @@ impl Watch {
         Ok(peers)
     }
 
-    /// One connection of a member speaks: the others of the same member give their places back.
-    async fn replace(
-        &self,
-        room: RoomCode,
-        session: Uuid,
-        member: &MemberId,
-        holders: &[Holder],
-    ) -> Result<(), Failure> {
-        let others = holders
-            .iter()
-            .filter(|holder| holder.member == member.as_str() && holder.holder != session);
-        let others: Vec<Held> = others
-            .map(|holder| held(room, holder.holder))
-            .collect::<Result<_, _>>()?;
-        if others.is_empty() {
+    /// One connection of a member speaks: the others of the same member are told to stop, and give their places back.
+    fn replace(&self, session: Uuid, member: &MemberId, holders: &[Holder]) -> Result<(), Failure> {
+        let is_other = |it: &&Holder| it.member == member.as_str() && it.holder != session;
+        if !holders.iter().any(|holder| is_other(&holder)) {
             return Ok(());
         }
-        self.state.leave(&others).await?;
         let told = json!({ "sessionId": session.to_string() });
         self.tell(member.channel(), "voice:replaced", &told)
     }

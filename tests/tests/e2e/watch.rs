@@ -1,4 +1,5 @@
-//! The watch party with the official Socket.IO client: alone on the embedded database, and on two nodes of which one dies.
+//! The watch party with the official Socket.IO client: alone on the embedded database, and on two nodes, whose Redis hangs
+//! for a while and of which one dies.
 
 use std::process::{Command, Stdio};
 
@@ -28,12 +29,14 @@ fn a_party_on_two_nodes_of_which_one_is_killed() {
     };
     let nodes = [start("one"), start("two")];
     let [one, two] = &nodes;
-    let victim = two.pid().to_string();
+    let (shared, victim) = (redis.pid().to_string(), two.pid().to_string());
     let arguments = [
         "--url",
         &one.url(),
         "--other",
         &two.url(),
+        "--redis",
+        &shared,
         "--victim",
         &victim,
         "--patience",

@@ -291,8 +291,7 @@ impl Session {
     /// Takes one of what the member may do.
     async fn limit(&self, limit: Limit) -> Result<(), Failure> {
         let member = self.seated()?.present.oder_id.as_str();
-        let watch = &self.watch;
-        watch.limits.take(&*watch.state, limit, member).await
+        self.watch.limits.take(limit, member).await
     }
 }
 
