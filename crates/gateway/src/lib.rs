@@ -195,7 +195,7 @@ impl Gateway {
 
     /// Who a token says that somebody is, and whether it was revoked.
     #[must_use]
-    pub fn sessions(&self) -> &Sessions {
+    pub fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
     }
 

@@ -11,6 +11,7 @@ use std::{
     convert::Infallible,
     fs::File,
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,7 +19,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, http::Request, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    http::{Extensions, Request},
+    response::Response,
+};
 use hyper::{
     body::Incoming,
     server::conn::http1,
@@ -36,6 +42,12 @@ use tokio::{
 use tracing::{debug, warn};
 
 pub(crate) use socket::{Handle, Socket};
+
+/// Where a request comes from; a proxy's address if there is one between. `None` if no [`serve`] has brought it.
+#[must_use]
+pub fn peer(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<Handle>().and_then(Handle::peer)
+}
 
 /// How long a client may take to send its first request head.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);

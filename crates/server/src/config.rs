@@ -11,6 +11,7 @@ mod file;
 mod flags;
 mod secret;
 mod socketio;
+mod watch;
 
 use std::{
     net::SocketAddr,
@@ -26,7 +27,9 @@ use self::{
     check::{Bounds, bounded, size},
     file::FileSettings,
 };
-pub(crate) use self::{error::ConfigError, flags::Settings, secret::Secret, socketio::SocketIo};
+pub(crate) use self::{
+    error::ConfigError, flags::Settings, secret::Secret, socketio::SocketIo, watch::WatchSettings,
+};
 
 /// Shortest `api_key` and `token_secret`, in bytes.
 pub(crate) const SECRET_BYTES_MIN: usize = 16;
@@ -82,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) socketio: SocketIo,
     /// What clients may do in which channels.
     pub(crate) channels: ChannelRules,
+    /// The watch party.
+    pub(crate) watch: WatchSettings,
 }
 
 /// What is logged, and how.
@@ -245,6 +250,7 @@ impl Config {
                 )?,
             },
             channels: channels::resolve(file.channels, file.namespaces, dev)?,
+            watch: watch::resolve(file.watch, dev)?,
         })
     }
 }

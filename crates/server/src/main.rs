@@ -2,6 +2,7 @@
 //!
 //! The commands, and nothing else: what `serve` is made of stands in [`wiring`].
 
+mod apps;
 mod bench_leases;
 mod cli;
 mod config;

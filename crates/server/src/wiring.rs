@@ -28,13 +28,12 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
+    apps::{self, Apps},
     config::{Config, thread_count},
     pages,
     shared::{OverRedis, Shared},
 };
 
-/// The namespaces of the apps behind Socket.IO.
-const NAMESPACES: [&str; 0] = [];
 /// How long clients that wait for answers may stay after the drain window.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the start waits for the list of revoked tokens.
@@ -70,7 +69,8 @@ pub(crate) enum ServeError {
 ///
 /// # Errors
 /// [`ServeError`] says what to do.
-pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
+pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
+    apps::complete(&mut config);
     for remark in config.remarks() {
         warn!("{remark}");
     }
@@ -87,11 +87,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let node = identity(&config, address);
     let engine = start_engine(&config, &node, (log, bus, tables, state), metrics)?;
     let drain = config.drain;
-    // The apps behind Socket.IO, in the order of their names above.
-    let apps: Vec<Arc<dyn Namespace>> = Vec::new();
-    let gateway = gateway_config(config, node, apps, redis.clone());
+    let apps = Apps::start(&config, &engine);
+    let gateway = gateway_config(config, node, apps.all(), redis.clone());
     let gateway = Gateway::new(gateway, Arc::clone(&engine));
-    let router = gateway.router(pages::router());
+    apps.trust(gateway.sessions());
+    let router = gateway.router(pages::router().merge(apps.router()));
     // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
     if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
         .await
@@ -105,6 +105,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
     let stop = async {
         signals.wait().await;
+        apps.farewell(drain);
         drain_clients(&gateway, &engine, drain).await;
     };
     let accept_errors = gateway.accept_errors();
@@ -164,14 +165,8 @@ fn start_engine(
         about: Arc::new(about),
         metrics,
     };
-    Engine::start(
-        engine,
-        log,
-        bus,
-        tables,
-        state,
-        fanfare_gateway::forms(&NAMESPACES, config.socketio.recovery),
-    )
+    let forms = fanfare_gateway::forms(&apps::namespaces(config), config.socketio.recovery);
+    Engine::start(engine, log, bus, tables, state, forms)
 }
 
 /// How many threads serve connections, and how many everything else.

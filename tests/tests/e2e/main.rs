@@ -28,4 +28,5 @@ mod socketio;
 mod stall;
 mod start;
 mod tokens;
+mod watch;
 mod watch_page;

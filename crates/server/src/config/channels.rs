@@ -1,6 +1,9 @@
 //! What the file says of channels and namespaces.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use fanfare_gateway::access::{Access, ChannelOptions, ChannelRules};
 use fanfare_wire::ChannelName;
@@ -74,13 +77,27 @@ pub(super) fn resolve(
             history_max_count,
             history_max_age,
         };
-        let options = options(&format!("namespace \"{name}\""), channels, dev)?;
+        let options = options(
+            &format!("namespace \"{name}\""),
+            channels,
+            dev && !is_of_app(&name),
+        )?;
         if by_name.insert(name.clone(), options).is_some() {
             return Err(ConfigError::setting(
                 "namespaces",
                 format!("\"{name}\" is there twice"),
             ));
         }
+    }
+    for name in fanfare_watch::CHANNEL_NAMESPACES {
+        let options: &mut ChannelOptions = match by_name.entry(name.to_owned()) {
+            Entry::Occupied(said) => said.into_mut(),
+            Entry::Vacant(free) => free.insert(options("", FileChannels::default(), false)?),
+        };
+        let most = fanfare_watch::HISTORY_COUNT_DEFAULT;
+        options.history_max_count.get_or_insert(most);
+        let oldest = Duration::from_secs(fanfare_watch::HISTORY_DAYS_DEFAULT * 24 * 3600);
+        options.history_max_age.get_or_insert(oldest);
     }
     let unknown = if dev {
         Some(options("", FileChannels::default(), dev)?)
@@ -92,6 +109,11 @@ pub(super) fn resolve(
         namespaces: by_name,
         unknown,
     })
+}
+
+/// Whether the channels of a namespace are an app's: what is not said of them is refused, with `dev` too.
+fn is_of_app(name: &str) -> bool {
+    fanfare_watch::CHANNEL_NAMESPACES.contains(&name)
 }
 
 fn options(place: &str, file: FileChannels, dev: bool) -> Result<ChannelOptions, ConfigError> {
@@ -235,7 +257,26 @@ mod tests {
                 count_max: Some(10),
             },
         ];
-        assert_eq!(rules.retention(), expected);
+        let of_no_app = |rule: &Retention| !is_of_app(&rule.namespace);
+        let told: Vec<_> = rules.retention().into_iter().filter(of_no_app).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn channels_of_apps_are_closed_and_bounded_with_dev_too() {
+        let mut said = namespace("watch");
+        said.publish = None;
+        said.history_max_count = Some(7);
+        let rules = resolve(FileChannels::default(), vec![said], true).unwrap();
+        for (name, count) in [("watch:ABCDEFGH", 7), ("watch.member:x", 5000)] {
+            let options = rules.of(&ChannelName::parse(name).unwrap()).unwrap();
+            assert_eq!(options.subscribe, Access::Nobody, "{name}");
+            assert_eq!(options.publish, Access::Nobody, "{name}");
+            assert_eq!(options.history, Access::Nobody, "{name}");
+            assert_eq!(options.presence, None, "{name}");
+            assert_eq!(options.history_max_count, Some(count), "{name}");
+            assert!(options.history_max_age.is_some(), "{name}");
+        }
     }
 
     #[test]

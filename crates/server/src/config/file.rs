@@ -8,6 +8,7 @@ use super::{
     ConfigError, Secret,
     channels::{FileChannels, FileNamespace},
     socketio::FileSocketIo,
+    watch::FileWatch,
 };
 
 /// The file read when none is named, if it is there.
@@ -44,6 +45,8 @@ pub(super) struct FileSettings {
     pub(super) channels: FileChannels,
     #[serde(default)]
     pub(super) namespaces: Vec<FileNamespace>,
+    #[serde(default)]
+    pub(super) watch: FileWatch,
 }
 
 /// Reads the named file, or the default one if it is there.
@@ -175,6 +178,7 @@ mod tests {
                 },
             channels: _,
             namespaces,
+            watch: _,
         } = all
         else {
             panic!("a setting is missing in the example: {all:?}")

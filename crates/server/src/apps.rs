@@ -1,0 +1,87 @@
+//! The apps of this server: each serves a Socket.IO namespace and some routes.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use fanfare_engine::Engine;
+use fanfare_gateway::{sessions::Sessions, socketio::Namespace, token::TokenSigner};
+use fanfare_watch::{Watch, WatchConfig, turn::IceConfig};
+use uuid::Uuid;
+
+use crate::config::{Config, Secret};
+
+/// Gives a server for a first try a secret of its own: its apps sign tokens for whoever asks. They end with the server.
+pub(crate) fn complete(config: &mut Config) {
+    if config.dev && config.watch.enabled && config.token_secret.is_none() {
+        // From the operating system's source, 122 bits each.
+        let random = [Uuid::new_v4(), Uuid::new_v4()].map(|uuid| uuid.simple().to_string());
+        config.token_secret = Some(Secret::from(random.concat()));
+    }
+}
+
+/// The apps that are on.
+pub(crate) struct Apps {
+    watch: Option<Arc<Watch>>,
+}
+
+impl Apps {
+    /// Starts the apps that the configuration has on.
+    pub(crate) fn start(config: &Config, engine: &Arc<Engine>) -> Self {
+        let settings = &config.watch;
+        let watch = settings.enabled.then(|| {
+            let secret = config.token_secret.as_ref();
+            let config = WatchConfig {
+                anonymous_rooms: settings.anonymous_rooms,
+                open: config.dev,
+                rooms_per_hour: settings.rooms_per_hour,
+                signer: secret.map(|secret| TokenSigner::new(secret.reveal().as_bytes())),
+                ice: IceConfig {
+                    stun_urls: settings.stun_urls.clone(),
+                    turn_urls: settings.turn_urls.clone(),
+                    turn_secret: settings
+                        .turn_secret
+                        .as_ref()
+                        .map(|secret| secret.reveal().to_owned()),
+                },
+            };
+            Watch::start(config, Arc::clone(engine))
+        });
+        Self { watch }
+    }
+
+    /// The apps behind Socket.IO, in the order of [`namespaces`].
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Namespace>> {
+        let watch = self.watch.iter();
+        watch.map(|watch| Arc::clone(watch) as _).collect()
+    }
+
+    /// Lets the apps judge tokens.
+    pub(crate) fn trust(&self, sessions: &Arc<Sessions>) {
+        if let Some(watch) = &self.watch {
+            watch.trust(Arc::clone(sessions));
+        }
+    }
+
+    /// The apps' routes.
+    pub(crate) fn router(&self) -> Router {
+        match &self.watch {
+            Some(watch) => watch.router(),
+            None => Router::new(),
+        }
+    }
+
+    /// Tells the apps' clients that the server goes.
+    pub(crate) fn farewell(&self, window: Duration) {
+        if let Some(watch) = &self.watch {
+            watch.farewell(window);
+        }
+    }
+}
+
+/// The names of the apps' namespaces.
+pub(crate) fn namespaces(config: &Config) -> Vec<&'static str> {
+    match config.watch.enabled {
+        true => vec![fanfare_watch::NAMESPACE],
+        false => Vec::new(),
+    }
+}
