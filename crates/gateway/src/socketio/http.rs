@@ -227,7 +227,7 @@ async fn open(endpoint: Endpoint, query: &Query, request: Request) -> Result<Res
         return Err(UNSUPPORTED_VERSION.into_response());
     }
     if query.is_websocket() {
-        return open_websocket(endpoint, request);
+        return Ok(open_websocket(endpoint, request));
     }
     let Endpoint { gateway, speaks } = endpoint;
     let seat = gateway.door.admit();
@@ -252,11 +252,16 @@ async fn open(endpoint: Endpoint, query: &Query, request: Request) -> Result<Res
     }
 }
 
-fn open_websocket(endpoint: Endpoint, mut request: Request) -> Result<Response, Response> {
+fn open_websocket(endpoint: Endpoint, mut request: Request) -> Response {
     let Endpoint { gateway, speaks } = endpoint;
-    let headers = websocket_answer(&request).map_err(IntoResponse::into_response)?;
-    let seat = gateway.door.admit();
-    let seat = seat.map_err(IntoResponse::into_response)?;
+    let headers = match websocket_answer(&request) {
+        Ok(headers) => headers,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let seat = match gateway.door.admit() {
+        Ok(seat) => seat,
+        Err(turned_away) => return turned_away.into_response(),
+    };
     let requested = requested(&request);
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -275,7 +280,7 @@ fn open_websocket(endpoint: Endpoint, mut request: Request) -> Result<Response, 
             debug!(%error, "a websocket was lost during its handshake");
         }
     });
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 fn websocket_answer(request: &Request) -> Result<HeaderMap, Refusal> {
