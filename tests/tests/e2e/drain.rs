@@ -173,9 +173,13 @@ fn the_official_client_misses_nothing_while_all_servers_are_restarted() {
         // However this ends, the publisher does too.
         let _end = SetOnDrop(&over);
         if subscribed.is_some() {
-            // Back and forth: wherever the client is, it is sent away.
-            for turn in 0..4 {
-                let node = &mut nodes[turn % 2];
+            // Back and forth: wherever the client is, it is sent away; and not before it is back.
+            for _ in 0..4 {
+                let place = eventually("the client is connected", || {
+                    let has_it = |at: &usize| Api::new(addresses[*at]).metric("connections") > 0.0;
+                    (0..nodes.len()).find(has_it)
+                });
+                let node = &mut nodes[place];
                 let status = node.stop().unwrap();
                 assert!(status.success(), "{status}: {}", node.stderr());
                 node.restart().unwrap();

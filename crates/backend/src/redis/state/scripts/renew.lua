@@ -1,4 +1,4 @@
--- Renews leases.
+-- Renews leases, also those whose time is over if nobody has ended them yet: then nobody was told either.
 -- KEYS: the keys of each scope. ARGV: for each scope its name, its topic, how many holders, and these.
 -- Answers one digit for each holder: 1 it is still there, 0 it is gone.
 local now = millis()
@@ -7,7 +7,6 @@ local at, key = 1, 1
 while at <= #ARGV do
   local scope = scope_at(key, ARGV[at], ARGV[at + 1])
   local last = at + 2 + tonumber(ARGV[at + 2])
-  purge(scope, now)
   local ttls = redis.call('HMGET', scope.ttls, unpack(ARGV, at + 3, last))
   local ends = {}
   for place = 1, last - at - 2 do
