@@ -1,7 +1,7 @@
 //! The official Socket.IO client: on one node and on two, and when its node ends. The scripts are in `tests/browser`.
 
 use fanfare_bench::local::{Node, NodeOptions};
-use fanfare_tests::{api::Api, servers, servers::Cluster, wait::eventually};
+use fanfare_tests::{api::Api, jwt, servers, servers::Cluster, wait::eventually};
 use serde_json::json;
 
 use crate::browser::run_script;
@@ -39,6 +39,30 @@ fn a_socketio_client_is_told_what_retention_has_removed() {
         ..servers::dev()
     });
     run_script("socketio-truncated.mjs", &["--url", &node.url()], &[&node]);
+}
+
+#[test]
+fn socketio_clients_are_let_in_by_tokens() {
+    const SECRET: &str = "a-secret-of-the-tests-with-32-bytes";
+    const KEY: &str = "an-api-key-of-the-tests";
+    let mut options = servers::closed(KEY, SECRET);
+    let config = "[[namespaces]]\nname = \"private\"\nhistory = \"subscriber\"\n";
+    options.config = Some(config.to_owned());
+    let node = servers::start(options);
+    let expires = jwt::seconds_from_now(3600);
+    let connection = json!({ "sub": "alice", "iat": jwt::seconds_from_now(0), "exp": expires });
+    let subscription = json!({ "sub": "alice", "channel": "private:a", "exp": expires });
+    let arguments = [
+        "--url",
+        &node.url(),
+        "--api-key",
+        KEY,
+        "--token",
+        &jwt::sign(SECRET, &connection),
+        "--subscription-token",
+        &jwt::sign(SECRET, &subscription),
+    ];
+    run_script("socketio-tokens.mjs", &arguments, &[&node]);
 }
 
 fn ends_with(signal: &str) {

@@ -293,3 +293,150 @@ impl Channels {
 pub(super) fn is_where_it_was(joined: &Joined) -> bool {
     joined.recovery == Recovery::Recovered
 }
+
+#[cfg(test)]
+mod tests {
+    use fanfare_engine::hub::Resume;
+
+    use super::*;
+
+    const FORMS: Forms = Forms {
+        seen: FormId(0),
+        plain: FormId(1),
+        personal: FormId(2),
+        joins: Some(FormId(3)),
+    };
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::parse(text).unwrap()
+    }
+
+    fn epoch() -> Epoch {
+        Epoch::parse("e1").unwrap()
+    }
+
+    /// Asks to join, as an app does: the form that the hub is asked for.
+    fn ask(channels: &mut Channels, tag: u32, channel: &str, keep: Keep) -> FormId {
+        let (reply, _) = oneshot::channel();
+        let wish = Wish {
+            channel: name(channel),
+            start: Start::Live,
+            keep,
+            joins: false,
+            waiting: Waiting::Join(reply),
+        };
+        form(&channels.join(tag, wish))
+    }
+
+    fn form(request: &Request) -> FormId {
+        match request {
+            Request::Subscribe { form, .. } | Request::Reform { form, .. } => *form,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The hub places the cursor: which channels it is asked to give another form.
+    fn place(channels: &mut Channels, tag: u32, channel: &str, seq: u64) -> Vec<(String, FormId)> {
+        let joined = Joined {
+            channel: name(channel),
+            position: Seq(seq),
+            epoch: epoch(),
+            recovery: Recovery::NotAsked,
+        };
+        let (_, _, requests) = channels.joined(tag, joined).unwrap();
+        reforms(&requests)
+    }
+
+    fn reforms(requests: &[Request]) -> Vec<(String, FormId)> {
+        let reform = |request: &Request| match request {
+            Request::Reform { channel, form } => Some((channel.as_str().to_owned(), *form)),
+            _ => None,
+        };
+        requests.iter().filter_map(reform).collect()
+    }
+
+    fn seen(channels: &Channels) -> String {
+        let mut out = Vec::new();
+        channels.put_seen(&epoch(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn one_channel_is_shared_and_several_are_personal() {
+        let mut channels = Channels::new("/a", FORMS, true);
+        assert_eq!(ask(&mut channels, 1, "a", Keep::Position), FORMS.seen);
+        assert_eq!(place(&mut channels, 1, "a", 5), []);
+        assert_eq!(ask(&mut channels, 2, "news", Keep::Nothing), FORMS.plain);
+        assert_eq!(place(&mut channels, 2, "news", 1), []);
+        assert_eq!(seen(&channels), "\"e1 5 a\"");
+
+        assert_eq!(ask(&mut channels, 3, "b", Keep::Position), FORMS.personal);
+        let reform = [("a".to_owned(), FORMS.personal)];
+        assert_eq!(place(&mut channels, 3, "b", 7), reform);
+        // Publications of `a` went by that this has not been told of.
+        assert!(!channels.is_settled());
+        channels.reformed(&name("a"), Seq(9));
+        assert!(channels.is_settled());
+        assert_eq!(seen(&channels), "\"e1 9 a 7 b\"");
+        let mut out = Vec::new();
+        channels.put_seen_after(&name("b"), Seq(8), &epoch(), &mut out);
+        assert_eq!(out, b"\"e1 9 a 8 b\"");
+
+        let requests = channels.leave(&name("a")).unwrap();
+        assert_eq!(reforms(&requests), [("b".to_owned(), FORMS.seen)]);
+        channels.reformed(&name("b"), Seq(8));
+        assert_eq!(seen(&channels), "\"e1 8 b\"");
+        assert!(channels.leave(&name("a")).is_none());
+    }
+
+    #[test]
+    fn a_name_without_a_position_makes_all_others_personal() {
+        let mut channels = Channels::new("/a", FORMS, true);
+        ask(&mut channels, 1, "a", Keep::Position);
+        place(&mut channels, 1, "a", 5);
+        assert_eq!(ask(&mut channels, 2, "live", Keep::Name), FORMS.personal);
+        let reform = [("a".to_owned(), FORMS.personal)];
+        assert_eq!(place(&mut channels, 2, "live", 3), reform);
+        channels.reformed(&name("a"), Seq(5));
+        assert_eq!(seen(&channels), "\"e1 5 a - live\"");
+    }
+
+    #[test]
+    fn who_comes_back_is_where_it_was_until_it_is_told_otherwise() {
+        let mut channels = Channels::new("/a", FORMS, true);
+        for (tag, channel, seq) in [(1, "a", 4), (2, "b", 6)] {
+            let start = Start::Resume(Resume {
+                epoch: Some(epoch()),
+                seq: Seq(seq),
+                oldest_if_truncated: false,
+            });
+            let wish = Wish {
+                channel: name(channel),
+                start,
+                keep: Keep::Position,
+                joins: false,
+                waiting: Waiting::Resume,
+            };
+            channels.join(tag, wish);
+        }
+        let reform = [("a".to_owned(), FORMS.personal)];
+        assert_eq!(place(&mut channels, 1, "a", 4), reform);
+        channels.reformed(&name("a"), Seq(4));
+        // `b` is not there yet, and must not be forgotten should the connection end now.
+        assert_eq!(seen(&channels), "\"e1 4 a 6 b\"");
+        assert!(channels.failed(7, &name("b")).is_none(), "another's answer");
+        assert!(channels.failed(2, &name("b")).is_some());
+    }
+
+    #[test]
+    fn without_recovery_nothing_is_carried() {
+        let mut channels = Channels::new("/", FORMS, false);
+        assert_eq!(ask(&mut channels, 1, "a", Keep::Position), FORMS.plain);
+        assert_eq!(place(&mut channels, 1, "a", 5), []);
+        assert_eq!(ask(&mut channels, 2, "b", Keep::Name), FORMS.plain);
+        let mut out = Vec::new();
+        channels.put_position(&epoch(), &mut out);
+        channels.put_seen_after(&name("a"), Seq(6), &epoch(), &mut out);
+        assert!(out.is_empty());
+    }
+}

@@ -24,7 +24,8 @@ pub const ACKS_MAX: usize = 256;
 
 /// The events of one client, in their order.
 pub struct Events {
-    receiver: mpsc::Receiver<Incoming>,
+    // Boxed, because a queue makes room for many at once.
+    receiver: mpsc::Receiver<Box<Incoming>>,
     shared: Arc<Shared>,
 }
 
@@ -83,10 +84,10 @@ impl Events {
     pub async fn recv(&mut self) -> Option<Incoming> {
         let incoming = self.receiver.recv().await;
         self.shared.has_room();
-        incoming
+        incoming.map(|incoming| *incoming)
     }
 
-    pub(super) fn new(shared: Arc<Shared>) -> (mpsc::Sender<Incoming>, Self) {
+    pub(super) fn new(shared: Arc<Shared>) -> (mpsc::Sender<Box<Incoming>>, Self) {
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         (sender, Self { receiver, shared })
     }

@@ -27,7 +27,7 @@ use super::{
     probe::{probe, say_good_bye},
     session::{Requested, Session},
 };
-use crate::{Gateway, listener::Handle, query::form_pairs, upgrade};
+use crate::{Gateway, door::TurnedAway, listener::Handle, query::form_pairs, upgrade};
 
 /// How long a body may take to arrive, and to be taken.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +53,34 @@ impl IntoResponse for Refusal {
         let Self(status, code, message) = self;
         let body = axum::Json(serde_json::json!({ "code": code, "message": message }));
         (status, body).into_response()
+    }
+}
+
+/// Why a request gets nothing of what it asks for.
+enum Rejected {
+    Refused(Refusal),
+    /// It should come back.
+    TurnedAway(TurnedAway),
+}
+
+impl From<Refusal> for Rejected {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<TurnedAway> for Rejected {
+    fn from(turned_away: TurnedAway) -> Self {
+        Self::TurnedAway(turned_away)
+    }
+}
+
+impl IntoResponse for Rejected {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => refusal.into_response(),
+            Self::TurnedAway(turned_away) => turned_away.into_response(),
+        }
     }
 }
 
@@ -146,7 +174,7 @@ async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let gateway = Arc::clone(&endpoint.gateway);
     let mut response = match answer(endpoint, request).await {
         Ok(response) => response,
-        Err(refusal) => refusal,
+        Err(rejected) => rejected.into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -161,47 +189,47 @@ async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
     response
 }
 
-async fn answer(endpoint: Endpoint, request: Request) -> Result<Response, Response> {
-    let refused = |refusal: Refusal| refusal.into_response();
+async fn answer(endpoint: Endpoint, request: Request) -> Result<Response, Rejected> {
     let gateway = &endpoint.gateway;
     if !gateway.config.origins.allow(request.headers()) {
-        return Err(refused(FORBIDDEN));
+        return Err(FORBIDDEN.into());
     }
     if request.method() == Method::OPTIONS {
         return Ok(preflight());
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     if !matches!(&*query.transport, "polling" | "websocket") {
-        return Err(refused(UNKNOWN_TRANSPORT));
+        return Err(UNKNOWN_TRANSPORT.into());
     }
-    let Some(sid) = &query.sid else {
-        return open(endpoint, &query, request).await;
-    };
+    match &query.sid {
+        Some(sid) => Ok(go_on(gateway, sid, &query, request).await?),
+        None => open(endpoint, &query, request).await,
+    }
+}
+
+/// A request for a session that is there, here or elsewhere.
+async fn go_on(
+    gateway: &Gateway,
+    sid: &str,
+    query: &Query,
+    request: Request,
+) -> Result<Response, Refusal> {
     let socketio = &gateway.socketio;
     if socketio.peers.is_foreign(sid) {
         // A tunnel would keep a socket on two nodes for as long as the client stays; it goes on with long-polling.
         if query.is_websocket() {
-            return Err(refused(BAD_REQUEST));
+            return Err(BAD_REQUEST);
         }
-        let forwarded = socketio.peers.forward(sid, request).await;
-        return forwarded.map_err(|error| refused(error.into()));
+        return Ok(socketio.peers.forward(sid, request).await?);
     }
-    let poll = socketio.polls.get(sid);
-    let poll = poll.ok_or_else(|| refused(UNKNOWN_SID))?;
+    let poll = socketio.polls.get(sid).ok_or(UNKNOWN_SID)?;
     if query.is_websocket() {
-        return go_over(&poll, request).map_err(refused);
+        return go_over(&poll, request);
     }
     match *request.method() {
-        Method::GET => Ok(payload(
-            poll.poll().await.map_err(Refusal::from).map_err(refused)?,
-        )),
-        Method::POST => {
-            let max_payload = socketio.heartbeat.max_payload;
-            take_body(&poll, request, max_payload)
-                .await
-                .map_err(refused)
-        }
-        _ => Err(refused(BAD_REQUEST)),
+        Method::GET => Ok(payload(poll.poll().await?)),
+        Method::POST => take_body(&poll, request, socketio.heartbeat.max_payload).await,
+        _ => Err(BAD_REQUEST),
     }
 }
 
@@ -219,19 +247,18 @@ fn preflight() -> Response {
 
 // === A new connection ===
 
-async fn open(endpoint: Endpoint, query: &Query, request: Request) -> Result<Response, Response> {
+async fn open(endpoint: Endpoint, query: &Query, request: Request) -> Result<Response, Rejected> {
     if request.method() != Method::GET {
-        return Err(BAD_METHOD.into_response());
+        return Err(BAD_METHOD.into());
     }
     if query.protocol != engineio::PROTOCOL {
-        return Err(UNSUPPORTED_VERSION.into_response());
+        return Err(UNSUPPORTED_VERSION.into());
     }
     if query.is_websocket() {
-        return Ok(open_websocket(endpoint, request));
+        return open_websocket(endpoint, request);
     }
     let Endpoint { gateway, speaks } = endpoint;
-    let seat = gateway.door.admit();
-    let seat = seat.map_err(IntoResponse::into_response)?;
+    let seat = gateway.door.admit()?;
     let socketio = &gateway.socketio;
     let Heartbeat {
         interval, timeout, ..
@@ -246,22 +273,14 @@ async fn open(endpoint: Endpoint, query: &Query, request: Request) -> Result<Res
         Box::new(connection),
         Vec::new(),
     );
-    match poll.poll().await {
-        Ok(first) => Ok(payload(first)),
-        Err(refused) => Err(Refusal::from(refused).into_response()),
-    }
+    let first = poll.poll().await.map_err(Refusal::from)?;
+    Ok(payload(first))
 }
 
-fn open_websocket(endpoint: Endpoint, mut request: Request) -> Response {
+fn open_websocket(endpoint: Endpoint, mut request: Request) -> Result<Response, Rejected> {
     let Endpoint { gateway, speaks } = endpoint;
-    let headers = match websocket_answer(&request) {
-        Ok(headers) => headers,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let seat = match gateway.door.admit() {
-        Ok(seat) => seat,
-        Err(turned_away) => return turned_away.into_response(),
-    };
+    let headers = websocket_answer(&request)?;
+    let seat = gateway.door.admit()?;
     let requested = requested(&request);
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -280,7 +299,7 @@ fn open_websocket(endpoint: Endpoint, mut request: Request) -> Response {
             debug!(%error, "a websocket was lost during its handshake");
         }
     });
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
 fn websocket_answer(request: &Request) -> Result<HeaderMap, Refusal> {

@@ -254,7 +254,7 @@ impl Session {
                     attachments,
                     ack: id.map(|id| Ack::new(Arc::clone(shared), id)),
                 };
-                match stay.events().try_send(incoming) {
+                match stay.events().try_send(Box::new(incoming)) {
                     // The app has stopped listening: it is about to leave.
                     Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
                     // There was room before it was read.

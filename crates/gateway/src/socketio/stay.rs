@@ -15,7 +15,7 @@ use super::{
 /// A client in a namespace, or at its door. It is gone when this is dropped.
 pub(super) struct Stay {
     client: Client,
-    events: mpsc::Sender<Incoming>,
+    events: mpsc::Sender<Box<Incoming>>,
     pub(super) channels: Channels,
     recovery: bool,
     /// `None` once it has entered.
@@ -46,7 +46,7 @@ impl Stay {
         forms: Forms,
         recovery: bool,
         client: Client,
-        events: mpsc::Sender<Incoming>,
+        events: mpsc::Sender<Box<Incoming>>,
         entering: Entering,
     ) -> Self {
         let channels = Channels::new(&client.shared().namespace, forms, recovery);
@@ -79,7 +79,7 @@ impl Stay {
         self.client.shared()
     }
 
-    pub(super) fn events(&self) -> &mpsc::Sender<Incoming> {
+    pub(super) fn events(&self) -> &mpsc::Sender<Box<Incoming>> {
         &self.events
     }
 
