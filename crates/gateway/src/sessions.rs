@@ -32,6 +32,9 @@ pub const REVOCATIONS: &str = "_fanfare:revocations";
 /// Verified tokens that a node remembers, at least half of them and at most all.
 pub const VERIFIED_MAX: usize = 65_536;
 
+/// What is said of a token that is no longer valid.
+const REVOKED: TokenError = TokenError::Invalid("it was revoked");
+
 /// What is no longer valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,17 +141,21 @@ impl Sessions {
             return Err(TokenError::Expired);
         }
         match self.is_revoked(&claims) {
-            true => Err(TokenError::Invalid("it was revoked")),
+            true => Err(REVOKED),
             false => Ok(claims),
         }
     }
 
-    /// What a subscription token grants. Those of a revoked user are of no use: it has no connection.
+    /// What a subscription token grants. A user that was revoked and has signed in again needs new ones.
     ///
     /// # Errors
     /// [`TokenError`].
     pub fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
-        self.verifier()?.subscription(token, unix_seconds())
+        let claims = self.verifier()?.subscription(token, unix_seconds())?;
+        match self.revoked().holds_user(&claims.sub, claims.iat) {
+            true => Err(REVOKED),
+            false => Ok(claims),
+        }
     }
 
     /// Whether what was opened with these claims must end.
@@ -274,11 +281,14 @@ impl Revoked {
     }
 
     fn holds(&self, claims: &ConnectionClaims) -> bool {
-        let signed = claims.iat.unwrap_or(Seconds::MIN);
-        let user = self.users.get(&claims.sub);
         let session = claims.jti.as_ref();
-        user.is_some_and(|until| signed <= *until)
+        self.holds_user(&claims.sub, claims.iat)
             || session.is_some_and(|session| self.sessions.contains_key(session))
+    }
+
+    fn holds_user(&self, user: &str, signed: Option<Seconds>) -> bool {
+        let signed = signed.unwrap_or(Seconds::MIN);
+        self.users.get(user).is_some_and(|until| signed <= *until)
     }
 }
 
@@ -368,6 +378,40 @@ mod tests {
         assert!(sessions.connection(&token).is_err());
         let other = TokenSigner::new(b"other").sign_connection(&claims("ada", None, None));
         assert!(sessions.connection(&other.unwrap()).is_err());
+    }
+
+    #[test]
+    fn who_signs_in_again_after_a_revocation_needs_new_subscription_tokens() {
+        let sessions = sessions();
+        let signer = TokenSigner::new(b"secret");
+        let token = |sub: &str, iat| {
+            let claims = SubscriptionClaims {
+                sub: sub.to_owned(),
+                channel: ChannelName::parse("room").unwrap(),
+                exp: None,
+                iat,
+                info: None,
+            };
+            signer.sign_subscription(&claims).unwrap()
+        };
+        let tokens = [
+            token("ada", Some(100)),
+            token("ada", None),
+            token("ada", Some(101)),
+            token("bob", None),
+        ];
+        let accepted = || {
+            tokens
+                .each_ref()
+                .map(|it| sessions.subscription(it).is_ok())
+        };
+        assert_eq!(accepted(), [true; 4]);
+        let revocation = Revocation::User {
+            user: "ada".to_owned(),
+            until: 100,
+        };
+        revoke(&sessions, &revocation);
+        assert_eq!(accepted(), [false, false, true, true]);
     }
 
     #[test]

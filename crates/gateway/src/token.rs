@@ -57,6 +57,8 @@ pub struct SubscriptionClaims {
     pub channel: ChannelName,
     /// When the token stops being valid.
     pub exp: Option<Seconds>,
+    /// When it was signed.
+    pub iat: Option<Seconds>,
     /// What is told to others about the subscription.
     pub info: Option<Json>,
 }
@@ -144,12 +146,13 @@ impl TokenVerifier {
             ));
         };
         let channel = parse_channel(channel)?;
-        let Standard { exp, .. } = claims.times()?;
+        let Standard { exp, iat } = claims.times()?;
         let info = claims.info.as_deref().map(Json::from_raw);
         Ok(SubscriptionClaims {
             sub: claims.sub,
             channel,
             exp,
+            iat,
             info,
         })
     }
@@ -240,20 +243,16 @@ impl TokenSigner {
         })
     }
 
-    /// Signs a subscription token, `iat` being when.
+    /// Signs a subscription token.
     ///
     /// # Errors
     /// [`TokenError::Invalid`] if the claims do not fit into a token that the verifier accepts.
-    pub fn sign_subscription(
-        &self,
-        claims: &SubscriptionClaims,
-        iat: Seconds,
-    ) -> Result<String, TokenError> {
+    pub fn sign_subscription(&self, claims: &SubscriptionClaims) -> Result<String, TokenError> {
         self.sign(&Claims {
             sub: claims.sub.clone(),
             exp: claims.exp.map(Number::from),
             nbf: None,
-            iat: Some(iat.into()),
+            iat: claims.iat.map(Number::from),
             jti: None,
             info: raw(claims.info.as_ref())?,
             channel: Some(claims.channel.as_str().to_owned()),

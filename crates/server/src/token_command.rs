@@ -48,9 +48,10 @@ pub(crate) fn sign(arguments: &TokenArgs, now: Seconds) -> Result<String, TokenC
             sub,
             channel: parse(channel)?,
             exp,
+            iat: Some(now),
             info,
         };
-        return Ok(signer.sign_subscription(&claims, now)?);
+        return Ok(signer.sign_subscription(&claims)?);
     }
     let channels = arguments.grant.iter().map(|channel| parse(channel));
     let channels = channels.collect::<Result<_, _>>()?;

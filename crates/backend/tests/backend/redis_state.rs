@@ -412,6 +412,27 @@ async fn a_node_whose_lease_was_lost_goes_on_under_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_copy_brings_back_ends() {
+    let rig = Rig::single();
+    let node = Node::join(&rig).await;
+    let (scope, _) = new_key("presence");
+    let [stays, goes] = ["stays", "goes"].map(|member| lease(&scope, member));
+    node.enter(&stays).await;
+    node.enter(&goes).await;
+    rig.ask::<String>(&["SAVE"]).await;
+    assert!(node.leave(&goes.held).await);
+    let ups = node.ups();
+    rig.redis(Redis::kill);
+    rig.redis(|redis| redis.restart().expect("Redis starts"));
+    until("on_up", || async { (node.ups() > ups).then_some(()) }).await;
+    // Its owner takes it anew; of the other one nobody knows any more.
+    assert_eq!(node.enter(&stays).await, Entered::Held { first: false });
+    let gone = || async { (node.count(&scope).await == (1, 1)).then_some(()) };
+    until("the end of what was given back", gone).await;
+    assert!(node.leave(&stays.held).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_leases_are_few_calls() {
     const SCOPES: usize = 300;
     const LEASES: usize = 20_000;

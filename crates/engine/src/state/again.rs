@@ -183,6 +183,8 @@ impl Round {
 
 /// Takes all leases of this node again. Returns how many.
 async fn assert_leases(keeper: &Keeper, silently: bool) -> Result<u64, StateError> {
+    // Whoever takes a lease at this moment may have taken it before the loss: it is waited for, and asserted too.
+    drop(keeper.gate.write().await);
     let held: Vec<Held> = {
         let inner = keeper.lock();
         let leases = inner.known.leases(Instant::now());

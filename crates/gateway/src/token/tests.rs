@@ -117,9 +117,10 @@ fn what_is_signed_here_verifies_here() {
         sub: String::new(),
         channel: channel("a"),
         exp: None,
+        iat: Some(NOW),
         info: None,
     };
-    let token = signer.sign_subscription(&subscription, NOW).unwrap();
+    let token = signer.sign_subscription(&subscription).unwrap();
     assert_eq!(verifier().subscription(&token, NOW).unwrap(), subscription);
 
     let long = ConnectionClaims {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_gateway::access::{Access, ChannelOptions, ChannelRules};
+use fanfare_gateway::access::{Access, ChannelOptions, ChannelRules, RESERVED_NAMESPACE};
 use fanfare_wire::ChannelName;
 use serde::Deserialize;
 
@@ -164,6 +164,9 @@ fn check_name(name: &str) -> Result<(), ConfigError> {
     let problem = if name.is_empty() {
         "a namespace needs a name; channels outside all namespaces have their options in [channels]"
             .to_owned()
+    } else if name == RESERVED_NAMESPACE {
+        // Its limits would let revocations be forgotten.
+        format!("\"{name}\" is the server's own")
     } else if name.len() > NAMESPACE_BYTES_MAX {
         format!("\"{name}\" is longer than {NAMESPACE_BYTES_MAX} bytes")
     } else if name.contains(':') || ChannelName::parse(name).is_err() {
@@ -286,6 +289,7 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
         };
         check(namespace(""), "[channels]");
+        check(namespace("_fanfare"), "the server's own");
         check(namespace("a:b"), "a:b");
         check(namespace("a b"), "namespaces, name");
         check(namespace(&"x".repeat(65)), "64");

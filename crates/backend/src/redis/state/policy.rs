@@ -1,4 +1,4 @@
-//! Eviction: whether a server may drop state at will.
+//! What a server says of itself: whether it may drop state at will, and whether it is the one that was asked before.
 //!
 //! With `allkeys-…` Redis removes any key when it is full, and one slow subscriber is enough to fill it. Everything here has a
 //! time to live, so `volatile-…` would drop state as well, but what ends soonest first with `volatile-ttl`: what its
@@ -50,6 +50,17 @@ impl Eviction {
             evicted: number(stats, "evicted_keys"),
         })
     }
+}
+
+/// The name of the server's process, another one after each start. `None` if it does not tell this user.
+///
+/// # Errors
+/// The server did not answer at all.
+pub(super) async fn run_of(
+    connection: &mut MultiplexedConnection,
+) -> Result<Option<String>, RedisError> {
+    let told = info(connection, "server").await?;
+    Ok(told.and_then(|told| field(&told, "run_id").map(str::to_owned)))
 }
 
 async fn info(

@@ -49,11 +49,20 @@ const KEEP_PAUSE: Duration = Duration::from_millis(5);
 
 /// Takes or renews the lease of this node at the begin of a session. A node that Redis does not know any more gets another
 /// name: what it held under the old one is cleared away, and cannot be mistaken for what it takes anew.
+///
+/// So does a node that finds another process of a master than before: a replica that took over, or a restart. What it has
+/// may be of a moment ago, with leases that were given back since; nobody but their node could tell that they ended.
 pub(super) async fn introduce(shared: &Shared, live: &Live) -> Result<(), StateError> {
-    let known = shared.introduced.load(Relaxed) && renew_lease(shared, live).await?;
+    let runs: Vec<_> = live.masters.iter().map(|it| it.run.clone()).collect();
+    let are_known = {
+        let known = shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.iter().all(|run| run.is_some() && known.contains(run))
+    };
+    let known = are_known && shared.introduced.load(Relaxed) && renew_lease(shared, live).await?;
     if !known {
         take_name(shared, live).await?;
     }
+    *shared.runs.lock().unwrap_or_else(PoisonError::into_inner) = runs;
     Ok(())
 }
 

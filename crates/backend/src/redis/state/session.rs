@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     CALL_TIMEOUT,
     counters::StateCounters,
-    policy::Eviction,
+    policy::{self, Eviction},
     pulse,
     script::Hashes,
     store::{Live, Server, Shared},
@@ -130,6 +130,7 @@ async fn open_master(shared: &Shared, map: &Map, master: &Master) -> Result<Serv
             "the maxmemory-policy is not told to this user; allow it INFO, and make sure that it is noeviction or volatile-ttl"
         ),
     }
+    let run = policy::run_of(&mut connection).await.map_err(failed)?;
     let mut hashes = Hashes::default();
     for text in shared.texts.iter() {
         let load = cmd("SCRIPT").arg("LOAD").arg(text).to_owned();
@@ -138,6 +139,7 @@ async fn open_master(shared: &Shared, map: &Map, master: &Master) -> Result<Serv
     }
     Ok(Server {
         endpoint: endpoint.clone(),
+        run,
         connection,
         hashes,
     })

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) node: watch::Sender<Uuid>,
     /// That name was made known to Redis.
     pub(super) introduced: AtomicBool,
+    /// The processes of the masters to which it was.
+    pub(super) runs: Mutex<Vec<Option<String>>>,
     /// Rung when the lease of this node seems to be lost.
     pub(super) lost: Notify,
     /// When the keys of all scopes were last kept.
@@ -67,6 +69,7 @@ impl Shared {
             counters: Arc::default(),
             node: watch::Sender::new(Uuid::new_v4()),
             introduced: AtomicBool::new(false),
+            runs: Mutex::default(),
             lost: Notify::new(),
             kept: Mutex::new(Instant::now()),
             live: RwLock::new(Err(StateError::Unavailable(format!(
@@ -276,6 +279,8 @@ pub(super) struct Live {
 /// A master.
 pub(super) struct Server {
     pub(super) endpoint: Endpoint,
+    /// The name of its process, if it tells.
+    pub(super) run: Option<String>,
     pub(super) connection: MultiplexedConnection,
     pub(super) hashes: Hashes,
 }
