@@ -14,6 +14,7 @@ pub mod servers;
 pub mod slow;
 pub mod sse;
 pub mod wait;
+pub mod webhook;
 pub mod ws;
 
 use std::path::PathBuf;

@@ -148,5 +148,6 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
             apps,
         },
         counters: Box::new(Vec::new),
+        families: Box::new(Vec::new),
     }
 }

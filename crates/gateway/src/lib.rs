@@ -18,7 +18,7 @@ pub mod centrifuge;
 pub mod door;
 pub mod health;
 pub mod listener;
-mod metrics;
+pub mod metrics;
 mod origin;
 mod presence;
 mod query;
@@ -52,6 +52,7 @@ use fanfare_wire::{
 use crate::{
     access::ChannelRules,
     door::Door,
+    metrics::Family,
     sessions::Sessions,
     socketio::{SocketIo, SocketIoConfig},
     token::TokenVerifier,
@@ -121,6 +122,8 @@ pub struct GatewayConfig {
     pub socketio: SocketIoConfig,
     /// More numbers for `/metrics`: name, help, value.
     pub counters: Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>,
+    /// What apps count, for `/metrics`.
+    pub families: Box<dyn Fn() -> Vec<Family> + Send + Sync>,
 }
 
 /// What all gateways share.
@@ -191,6 +194,15 @@ impl Gateway {
             .merge(socketio::socket_io(self))
             .merge(pages)
             .layer(middleware::from_fn_with_state(Arc::clone(self), protect))
+    }
+
+    /// Guards an app's methods of the server API, whose whole paths begin with `/api/`: only who has the key, and sends
+    /// JSON, gets to them. Their place is among the `pages` of [`router`](Self::router).
+    pub fn guarded(self: &Arc<Self>, methods: Router) -> Router {
+        methods
+            .method_not_allowed_fallback(api::not_allowed)
+            .layer(middleware::from_fn_with_state(Arc::clone(self), api::guard))
+            .layer(DefaultBodyLimit::max(ENVELOPE_BYTES_MAX))
     }
 
     /// Who a token says that somebody is, and whether it was revoked.

@@ -27,6 +27,31 @@ use prometheus_client::{
 
 use crate::{Gateway, door::Reason};
 
+/// Numbers of an app under one name.
+#[derive(Debug, Clone)]
+pub struct Family {
+    /// The name, without `fanfare_`.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// The numbers.
+    pub samples: Samples,
+}
+
+/// Numbers, each with its labels.
+#[derive(Debug, Clone)]
+pub enum Samples {
+    /// They only grow.
+    Counter(Vec<Sample>),
+    /// They go up and down.
+    Gauge(Vec<Sample>),
+    /// A distribution, without labels.
+    Histogram(Arc<Histogram>),
+}
+
+/// Labels and a number.
+pub type Sample = (Vec<(&'static str, String)>, u64);
+
 /// `GET /metrics`: everything that is counted.
 pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let mut registry = Registry::with_prefix("fanfare");
@@ -76,6 +101,9 @@ impl Collector for Snapshot {
         put_bus(&mut encoder, metrics)?;
         put_door(&mut encoder, &self.gateway)?;
         put_healed(&mut encoder, metrics)?;
+        for family in (self.gateway.config.families)() {
+            put_family(&mut encoder, &family)?;
+        }
         for (name, help, histogram) in [
             (
                 "commit_seconds",
@@ -408,6 +436,31 @@ fn put_healed(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Re
         let labels = [("cause", cause.name())];
         let mut of_cause = seconds.encode_family(&labels)?;
         put_histogram(&mut of_cause, &metrics.healed(cause).seconds)?;
+    }
+    Ok(())
+}
+
+fn put_family(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
+    let (kind, samples) = match &family.samples {
+        Samples::Counter(samples) => (MetricType::Counter, samples),
+        Samples::Gauge(samples) => (MetricType::Gauge, samples),
+        Samples::Histogram(histogram) => {
+            let mut encoder =
+                encoder.encode_descriptor(family.name, family.help, None, MetricType::Histogram)?;
+            return put_histogram(&mut encoder, histogram);
+        }
+    };
+    let mut encoder = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in samples {
+        let labels: Vec<(&str, &str)> = labels
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let mut of_labels = encoder.encode_family(&labels)?;
+        match kind {
+            MetricType::Counter => of_labels.encode_counter::<NoLabelSet, _, u64>(value, None)?,
+            _ => of_labels.encode_gauge(value)?,
+        }
     }
     Ok(())
 }

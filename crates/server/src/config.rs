@@ -12,6 +12,7 @@ mod flags;
 mod secret;
 mod socketio;
 mod watch;
+mod webhooks;
 
 use std::{
     net::SocketAddr,
@@ -28,7 +29,12 @@ use self::{
     file::FileSettings,
 };
 pub(crate) use self::{
-    error::ConfigError, flags::Settings, secret::Secret, socketio::SocketIo, watch::WatchSettings,
+    error::ConfigError,
+    flags::Settings,
+    secret::Secret,
+    socketio::SocketIo,
+    watch::WatchSettings,
+    webhooks::{Webhook, WebhookVerify},
 };
 
 /// Shortest `api_key` and `token_secret`, in bytes.
@@ -87,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) channels: ChannelRules,
     /// The watch party.
     pub(crate) watch: WatchSettings,
+    /// What is published for other systems.
+    pub(crate) webhooks: Vec<Webhook>,
 }
 
 /// What is logged, and how.
@@ -185,6 +193,8 @@ impl Config {
             (flags.connections_per_second, file.connections_per_second),
             Bounds::new(pace(threads), 0, CONNECTIONS_PER_SECOND_MAX),
         )?;
+        let channels = channels::resolve(file.channels, file.namespaces, dev)?;
+        let webhooks = webhooks::resolve(file.webhooks, &channels)?;
         Ok(Self {
             listen,
             advertise: socketio::advertise(text(flags.advertise, file.advertise))?,
@@ -249,7 +259,8 @@ impl Config {
                     SUBSCRIPTIONS,
                 )?,
             },
-            channels: channels::resolve(file.channels, file.namespaces, dev)?,
+            channels,
+            webhooks,
             watch: watch::resolve(file.watch, dev)?,
         })
     }

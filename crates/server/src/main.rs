@@ -12,6 +12,7 @@ mod pages;
 mod sabotage;
 mod shared;
 mod token_command;
+mod webhooks;
 mod wiring;
 
 use std::{

@@ -14,9 +14,11 @@ use fanfare_engine::{
 };
 use fanfare_gateway::{
     Gateway, GatewayConfig, NodeIdentity, listener,
+    metrics::Family,
     socketio::{Namespace, SocketIoConfig},
     token::TokenVerifier,
 };
+use fanfare_ingress::IngressError;
 use fanfare_wire::Epoch;
 use thiserror::Error;
 use tokio::{
@@ -32,6 +34,7 @@ use crate::{
     config::{Config, thread_count},
     pages,
     shared::{OverRedis, Shared},
+    webhooks,
 };
 
 /// How long clients that wait for answers may stay after the drain window.
@@ -60,6 +63,9 @@ pub(crate) enum ServeError {
     /// The address of Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] fanfare_backend::redis::RedisBusError),
+    /// The webhooks cannot be served.
+    #[error(transparent)]
+    Webhooks(#[from] IngressError),
     /// The operating system refuses something.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -86,12 +92,23 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
     let Shared { bus, state, redis } = Shared::open(&config, &origin, &metrics)?;
     let node = identity(&config, address);
     let engine = start_engine(&config, &node, (log, bus, tables, state), metrics)?;
+    let ingress = webhooks::start(&config, &engine)?;
     let drain = config.drain;
     let apps = Apps::start(&config, &engine);
-    let gateway = gateway_config(config, node, apps.all(), redis.clone());
+    let gateway = gateway_config(
+        config,
+        node,
+        apps.all(),
+        redis.clone(),
+        Box::new(ingress.families()),
+    );
     let gateway = Gateway::new(gateway, Arc::clone(&engine));
     apps.trust(gateway.sessions());
-    let router = gateway.router(pages::router().merge(apps.router()));
+    let webhooks = ingress
+        .router()
+        .merge(gateway.guarded(ingress.operator_router()));
+    let pages = pages::router().merge(apps.router()).merge(webhooks);
+    let router = gateway.router(pages);
     // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
     if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
         .await
@@ -110,6 +127,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
     };
     let accept_errors = gateway.accept_errors();
     listener::serve(listener, router, accept_errors, stop, FLUSH_TIMEOUT).await;
+    ingress.stop().await;
     flush(&engine, redis.as_deref()).await;
     info!("stopped");
     Ok(())
@@ -179,6 +197,7 @@ fn gateway_config(
     node: NodeIdentity,
     apps: Vec<Arc<dyn Namespace>>,
     redis: Option<Arc<OverRedis>>,
+    families: Box<dyn Fn() -> Vec<Family> + Send + Sync>,
 ) -> GatewayConfig {
     GatewayConfig {
         node,
@@ -200,6 +219,7 @@ fn gateway_config(
             apps,
         },
         counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
+        families,
     }
 }
 

@@ -30,3 +30,4 @@ mod start;
 mod tokens;
 mod watch;
 mod watch_page;
+mod webhooks;

@@ -10,26 +10,30 @@ use fanfare_tests::repository;
 const LINES_MAX: usize = 600;
 
 /// Which crates of this workspace each may name: floors below its own only.
-const FLOORS: [(&str, &[&str]); 9] = [
+const FLOORS: [(&str, &[&str]); 11] = [
     ("crates/wire", &[]),
     ("crates/engine", &["wire"]),
     ("crates/backend", &["wire", "engine"]),
     ("crates/gateway", &["wire", "engine"]),
     ("crates/watch", &["wire", "engine", "gateway"]),
+    ("crates/ingress", &["wire", "engine", "gateway"]),
     (
         "crates/server",
-        &["wire", "engine", "backend", "gateway", "watch", "bench"],
+        &[
+            "wire", "engine", "backend", "gateway", "watch", "ingress", "bench",
+        ],
     ),
     ("simulation", &["wire", "engine"]),
     ("bench", &[]),
-    ("tests", &["bench"]),
+    ("stand-in", &[]),
+    ("tests", &["bench", "stand-in"]),
 ];
 
-/// For tests a crate may also name the launcher of real servers, and itself with its own test helpers.
-const FOR_TESTS: &str = "bench";
+/// For tests a crate may also name the launcher of real servers, the stand-in for Google, and itself with its own test helpers.
+const FOR_TESTS: [&str; 2] = ["bench", "stand-in"];
 
 /// Apps, which for tests need a real database too.
-const APPS: [&str; 1] = ["crates/watch"];
+const APPS: [&str; 2] = ["crates/watch", "crates/ingress"];
 
 /// Folders that are not ours.
 const FOREIGN: [&str; 5] = ["target", "node_modules", ".git", "dist", "fanfare-data"];
@@ -80,8 +84,8 @@ fn imports_point_down() {
         for (section, name) in own_dependencies(&manifest) {
             let itself = folder.ends_with(&name);
             let database = APPS.contains(&folder) && name == "backend";
-            let for_tests =
-                section == "dev-dependencies" && (name == FOR_TESTS || itself || database);
+            let helps = FOR_TESTS.contains(&name.as_str()) || itself || database;
+            let for_tests = section == "dev-dependencies" && helps;
             if !below.contains(&name.as_str()) && !for_tests {
                 wrong.push(format!("{folder} names fanfare-{name}"));
             }

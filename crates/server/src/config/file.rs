@@ -9,6 +9,7 @@ use super::{
     channels::{FileChannels, FileNamespace},
     socketio::FileSocketIo,
     watch::FileWatch,
+    webhooks::FileWebhook,
 };
 
 /// The file read when none is named, if it is there.
@@ -47,6 +48,8 @@ pub(super) struct FileSettings {
     pub(super) namespaces: Vec<FileNamespace>,
     #[serde(default)]
     pub(super) watch: FileWatch,
+    #[serde(default)]
+    pub(super) webhooks: Vec<FileWebhook>,
 }
 
 /// Reads the named file, or the default one if it is there.
@@ -179,10 +182,12 @@ mod tests {
             channels: _,
             namespaces,
             watch: _,
+            webhooks,
         } = all
         else {
             panic!("a setting is missing in the example: {all:?}")
         };
         assert!(!namespaces.is_empty());
+        assert_eq!(webhooks.len(), 2, "one of each kind");
     }
 }
