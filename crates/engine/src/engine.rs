@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -35,6 +35,7 @@ use crate::{
     presence::Presence,
     publish::{PublishError, Published, Publisher, Reply},
     spread::Spread,
+    state::{Limiter, WhenAway},
     sweep::Sweeper,
     task,
     transact::{Done, Transactor},
@@ -283,6 +284,15 @@ impl Engine {
         &self.core.state
     }
 
+    /// Limits of rate in the shared state, for all nodes together.
+    #[must_use]
+    pub fn limiter(&self, when_away: WhenAway) -> Limiter {
+        let core = Arc::downgrade(&self.core);
+        let nodes = move || core.upgrade().map_or(1, |core| core.living_nodes().len());
+        let (state, metrics) = (Arc::clone(&self.core.state), Arc::clone(&self.core.metrics));
+        Limiter::new(state, when_away, Arc::new(nodes), metrics)
+    }
+
     /// Reads a channel's history.
     ///
     /// # Errors
@@ -316,11 +326,7 @@ impl Engine {
     /// The nodes that were heard of lately.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeRecord> {
-        self.core
-            .nodes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.core.living_nodes().clone()
     }
 
     /// How many channels have, or lately had, subscribers on this node.
@@ -369,6 +375,10 @@ fn unanswered<T>(_: oneshot::error::RecvError) -> Result<T, PublishError> {
 }
 
 impl Core {
+    fn living_nodes(&self) -> MutexGuard<'_, Vec<NodeRecord>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, HistoryError> {
         let HistoryQuery {
             channel,

@@ -34,6 +34,7 @@ impl Apps {
                 anonymous_rooms: settings.anonymous_rooms,
                 open: config.dev,
                 rooms_per_hour: settings.rooms_per_hour,
+                limits_when_away: settings.limits_when_away,
                 signer: secret.map(|secret| TokenSigner::new(secret.reveal().as_bytes())),
                 ice: IceConfig {
                     stun_urls: settings.stun_urls.clone(),

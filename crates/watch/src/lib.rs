@@ -50,7 +50,7 @@ use std::sync::{
 };
 
 use axum::Router;
-use fanfare_engine::{Engine, port::State};
+use fanfare_engine::{Engine, port::State, state::WhenAway};
 use fanfare_gateway::{
     sessions::Sessions,
     socketio::{Client, Events, Namespace},
@@ -90,6 +90,8 @@ pub struct WatchConfig {
     pub open: bool,
     /// Rooms that one user, or one address, may make in an hour.
     pub rooms_per_hour: u32,
+    /// What limits do while the shared state is away.
+    pub limits_when_away: WhenAway,
     /// What signs the tokens of users for whoever asks; used when open.
     pub signer: Option<TokenSigner>,
     /// Through which servers browsers find each other.
@@ -120,9 +122,8 @@ impl Watch {
             rooms_per_hour: config.rooms_per_hour,
             ease: if config.open { EASE_WHEN_OPEN } else { 1 },
         };
-        let (state, counted) = (Arc::clone(engine.state()), Arc::clone(&engine));
-        let nodes = Box::new(move || counted.nodes().len());
-        let limits = Limiter::new(limits, Arc::clone(&state), nodes);
+        let state = Arc::clone(engine.state());
+        let limits = Limiter::new(limits, engine.limiter(config.limits_when_away));
         let watch = Arc::new(Self {
             state,
             engine,

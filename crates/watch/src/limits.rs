@@ -1,10 +1,10 @@
 //! How often something may be done. The buckets are in the shared state, so that they hold over all nodes together.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use fanfare_engine::{
-    memory::state::MemoryState,
-    port::state::{Bucket, State, StateKey, Taken},
+    port::state::{Bucket, StateKey, Taken},
+    state::Limiter as Buckets,
 };
 
 use crate::{
@@ -49,14 +49,8 @@ pub(crate) struct Limits {
 /// Takes from buckets that hold over all nodes.
 pub(crate) struct Limiter {
     limits: Limits,
-    state: Arc<dyn State>,
-    /// Used while the shared state is away.
-    alone: MemoryState,
-    nodes: Nodes,
+    buckets: Buckets,
 }
-
-/// How many nodes are alive.
-pub(crate) type Nodes = Box<dyn Fn() -> usize + Send + Sync>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -104,14 +98,9 @@ impl Limit {
 }
 
 impl Limiter {
-    /// Buckets in the shared state; `nodes` says how many nodes are alive.
-    pub(crate) fn new(limits: Limits, state: Arc<dyn State>, nodes: Nodes) -> Self {
-        Self {
-            limits,
-            state,
-            alone: MemoryState::alone(),
-            nodes,
-        }
+    /// Limits in these buckets.
+    pub(crate) fn new(limits: Limits, buckets: Buckets) -> Self {
+        Self { limits, buckets }
     }
 
     /// Takes one, or says when there is one again. `subject` is whatever is limited.
@@ -120,24 +109,9 @@ impl Limiter {
         let key = format!("rate.watch.{}/{}", limit.name(), fingerprint(subject));
         let key = StateKey::parse(&key).map_err(Failure::internal)?;
         let bucket = limit.bucket(self.limits);
-        let taken = match self.state.take(&key, bucket, 1).await {
-            Ok(taken) => taken,
-            // While it is away each node has its share.
-            Err(_) => self.alone.take(&key, self.share(bucket), 1).await?,
-        };
-        match taken {
+        match self.buckets.take(&key, bucket, 1).await {
             Taken::Granted { .. } => Ok(()),
             Taken::Refused { retry_after } => Err(too_often(retry_after)),
-        }
-    }
-
-    fn share(&self, bucket: Bucket) -> Bucket {
-        let nodes = u32::try_from((self.nodes)()).unwrap_or(u32::MAX).max(1);
-        let share = |whole: u32| (whole / nodes).max(1);
-        Bucket {
-            capacity: share(bucket.capacity),
-            refill: share(bucket.refill),
-            period: bucket.period,
         }
     }
 }
@@ -155,8 +129,6 @@ pub(crate) fn too_often(retry_after: Duration) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use fanfare_engine::memory::state::MemoryStates;
-
     use super::*;
 
     #[test]
@@ -173,28 +145,5 @@ mod tests {
         assert_eq!(Limit::CreateRoom.bucket(easy).capacity, 500);
         assert_eq!(Limit::Chat.bucket(easy), Limit::Chat.bucket(strict));
         assert_eq!(Limit::Sync.bucket(strict).capacity, 10);
-    }
-
-    #[tokio::test]
-    async fn without_the_shared_state_a_node_has_its_share() {
-        let states = MemoryStates::new();
-        let shared = Arc::new(states.join());
-        let limits = Limits {
-            rooms_per_hour: 6,
-            ease: 1,
-        };
-        let state = Arc::clone(&shared) as Arc<dyn State>;
-        let limiter = Limiter::new(limits, state, Box::new(|| 2));
-        shared.cut();
-        for _ in 0..3 {
-            limiter.take(Limit::CreateRoom, "ann").await.unwrap();
-        }
-        let refused = limiter.take(Limit::CreateRoom, "ann").await.unwrap_err();
-        assert_eq!(refused.code, Code::RateLimitExceeded);
-        shared.mend();
-        for _ in 0..6 {
-            limiter.take(Limit::CreateRoom, "ann").await.unwrap();
-        }
-        assert!(limiter.take(Limit::CreateRoom, "ann").await.is_err());
     }
 }

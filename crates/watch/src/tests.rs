@@ -7,6 +7,7 @@ use fanfare_bench::local::TempDir;
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
     memory::{bus::LocalBus, state::MemoryStates},
+    state::WhenAway,
 };
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
@@ -55,6 +56,7 @@ impl House {
                 anonymous_rooms: true,
                 open: false,
                 rooms_per_hour: 5,
+                limits_when_away: WhenAway::Local,
                 signer: None,
                 ice: IceConfig::default(),
             };

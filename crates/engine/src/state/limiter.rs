@@ -50,7 +50,8 @@ pub enum WhenAway {
 /// times a second at most by each node, for as many tokens as this node is likely to need until the next time, and not at all
 /// while they are known to be used up.
 ///
-/// What was taken ahead and is not used within 300 ms is lost. So in any time `t` all nodes together grant no more than
+/// What was taken ahead and is not used within 300 ms is lost; from a bucket that gets less than ten tokens a second nothing is
+/// taken ahead. So in any time `t` all nodes together grant no more than
 /// the capacity and what is added in `t` and those 300 ms. A state that has no other nodes is asked each time, and exact.
 pub struct Limiter {
     state: Arc<dyn State>,
@@ -345,8 +346,12 @@ impl Local {
             None => bucket.capacity,
         };
         let there = there.min(bucket.capacity).saturating_sub(missing);
-        // The wish that asks is among those that were counted.
-        let lately = self.wished[0].saturating_sub(missing).max(self.wished[1]);
+        // The wish that asks is among those that were counted. Of a bucket that fills slowly nothing is taken that might be
+        // lost: its tokens are so few that asking for each costs little.
+        let lately = match tokens_in(&bucket, AHEAD) {
+            0 => 0,
+            _ => self.wished[0].saturating_sub(missing).max(self.wished[1]),
+        };
         waiting.max(lately).min(there)
     }
 

@@ -1,5 +1,6 @@
 //! What the file says of the watch party.
 
+use fanfare_engine::state::WhenAway;
 use serde::Deserialize;
 
 use super::{
@@ -18,9 +19,23 @@ pub(super) struct FileWatch {
     enabled: Option<bool>,
     anonymous_rooms: Option<bool>,
     rooms_per_hour: Option<u64>,
+    limits_when_away: Option<LimitsWhenAway>,
     stun_urls: Option<Vec<String>>,
     turn_urls: Option<Vec<String>>,
     turn_secret: Option<Secret>,
+}
+
+/// What limits do while the shared state is away.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LimitsWhenAway {
+    /// Refuse everything that is limited.
+    Refuse,
+    /// Each node limits alone, to its share.
+    #[default]
+    Local,
+    /// Let everything through.
+    Allow,
 }
 
 /// The options of the watch party, complete and checked.
@@ -32,6 +47,8 @@ pub(crate) struct WatchSettings {
     pub(crate) anonymous_rooms: bool,
     /// Rooms that one user, or one address, may make in an hour.
     pub(crate) rooms_per_hour: u32,
+    /// What limits do while the shared state is away.
+    pub(crate) limits_when_away: WhenAway,
     /// STUN servers for voice.
     pub(crate) stun_urls: Vec<String>,
     /// TURN servers for voice.
@@ -54,6 +71,11 @@ pub(super) fn resolve(file: FileWatch, dev: bool) -> Result<WatchSettings, Confi
     Ok(WatchSettings {
         enabled: file.enabled.unwrap_or(dev),
         anonymous_rooms: file.anonymous_rooms.unwrap_or(dev),
+        limits_when_away: match file.limits_when_away.unwrap_or_default() {
+            LimitsWhenAway::Refuse => WhenAway::Refuse,
+            LimitsWhenAway::Local => WhenAway::Local,
+            LimitsWhenAway::Allow => WhenAway::Allow,
+        },
         rooms_per_hour: small("watch, rooms_per_hour", rooms, ROOMS_PER_HOUR)?,
         stun_urls: urls("stun_urls", file.stun_urls, &["stun:", "stuns:"])?,
         turn_urls,
