@@ -157,12 +157,10 @@ impl Presence {
     /// Who is in a channel, all those who came to this node before the call included.
     pub async fn members(&self, channel: &ChannelName) -> Members {
         self.catch_up().await;
-        let answer = match self.state.health() {
-            StateHealth::Down => Err(away()),
-            StateHealth::Local | StateHealth::Up => self.reads.members(channel).await,
-        };
+        let was_down = self.is_down();
+        let answer = self.reads.members(channel).await;
         let answer = answer.map(|members| Members {
-            degraded: self.is_partial,
+            degraded: self.is_partial || was_down || self.is_down(),
             ..members
         });
         answer.unwrap_or_else(|_| {
@@ -180,14 +178,11 @@ impl Presence {
     /// How many are in a channel, all those who came to this node before the call included.
     pub async fn count(&self, channel: &ChannelName) -> Counted {
         self.catch_up().await;
-        let answer = match self.state.health() {
-            StateHealth::Down => Err(away()),
-            StateHealth::Local | StateHealth::Up => self.reads.count(channel).await,
-        };
-        match answer {
+        let was_down = self.is_down();
+        match self.reads.count(channel).await {
             Ok(count) => Counted {
                 count,
-                degraded: self.is_partial,
+                degraded: self.is_partial || was_down || self.is_down(),
             },
             Err(_) => Counted {
                 count: self.book().count(channel),
@@ -289,10 +284,13 @@ impl Presence {
     async fn catch_up(&self) {
         let asked = self.book().ticket();
         let mut done = self.done.subscribe();
-        if self.state.health() != StateHealth::Down {
-            // Otherwise it answers with what it knows.
-            let _ = timeout(CATCH_UP, done.wait_for(|done| *done >= asked)).await;
-        }
+        let _ = timeout(CATCH_UP, done.wait_for(|done| *done >= asked)).await;
+    }
+
+    /// Whether what the state answers is only what this node knows itself. It is asked all the same: the book would count one
+    /// by one, with the shards waiting for it.
+    fn is_down(&self) -> bool {
+        self.state.health() == StateHealth::Down
     }
 
     fn end(&self, channel: &ChannelName, client: Uuid, until: Option<Instant>) {
