@@ -206,6 +206,47 @@ async fn a_command_that_is_sent_again_has_one_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_for_a_version_that_is_yet_to_come_never_takes_its_place() {
+    let house = House::build().await;
+    let code = house.room(json!({})).await.code;
+    let mut writers = JoinSet::new();
+    for number in 0..60 {
+        let how = match number % 3 {
+            0 => json!({}),
+            ahead => {
+                json!({ "idempotencyKey": format!("k{number}"), "expectedVersion": number / 3 + ahead })
+            }
+        };
+        let (node, command) = (house.node(number), command(code, Order::Seek(5000), how));
+        writers.spawn(async move { node.command(code, command).await.map(|it| it.version) });
+    }
+    let results = writers.join_all().await;
+    let mut versions: Vec<i64> = results.into_iter().filter_map(Result::ok).collect();
+    versions.sort_unstable();
+    let newest = house.nodes[0].load(code).await.unwrap().playback.version;
+    assert_eq!(versions, (1..=newest).collect::<Vec<i64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_again_late_is_told_that_it_was_carried_out() {
+    let house = House::build().await;
+    let node = house.node(0);
+    let code = house.room(json!({})).await.code;
+    let at = |at: i64| {
+        let how = json!({ "idempotencyKey": "k", "atServerTime": at });
+        command(code, Order::Play, how)
+    };
+    let now = node.clock.now();
+    let first = node.command(code, at(now)).await.unwrap();
+    let late = node.command(code, at(now - 60_000)).await.unwrap();
+    assert_eq!((late.version, late.at, late.duplicate), (1, first.at, true));
+    let how = json!({ "idempotencyKey": "other", "atServerTime": now - 60_000 });
+    let refused = node.command(code, command(code, Order::Play, how)).await;
+    assert_eq!(refused.unwrap_err().code, Code::ClockSkew);
+    assert_eq!(node.load(code).await.unwrap().playback.version, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_take_effect_together_and_nobody_jumps() {
     let house = House::build().await;
     let node = house.node(0);
