@@ -84,6 +84,8 @@ export class RoomSession {
   #room: Room | null = null;
   /** The room has let this person in. */
   #isIn = false;
+  /** Joins whose answer has not come. */
+  #joins = 0;
   /** The log that the versions of the playback are of. */
   #epoch: string | undefined;
   #linkState: LinkState = 'connecting';
@@ -223,6 +225,7 @@ export class RoomSession {
     const version = this.#schedule.version;
     const lastId = this.#talk.lastId;
     const { password, name } = this.#ticket;
+    this.#joins += 1;
     const answer = await this.#link.ask<Joined>('room:join', {
       roomCode: this.#code,
       guestName: name,
@@ -232,6 +235,7 @@ export class RoomSession {
       ...(lastId === undefined ? {} : { lastMessageId: lastId }),
       ...(lastId === undefined || version < 0 ? {} : { lastSeenSequence: version }),
     });
+    this.#joins -= 1;
     if (answer.ok) {
       this.#members.me = answer.oderId;
       this.#talk.view.me = answer.oderId;
@@ -474,6 +478,11 @@ export class RoomSession {
   }
 
   #told(failure: Failure): void {
+    if (failure.event === 'room:join' && this.#joins === 0) {
+      // The server knew the connection again, but had no place for it in the room.
+      void this.#join();
+      return;
+    }
     const answered = ['sync:', 'room:', 'ready:', 'reaction:'].some((kind) => failure.event?.startsWith(kind));
     if (!answered && !QUIET.includes(failure.event ?? '')) {
       toast(adviceFor(failure));
