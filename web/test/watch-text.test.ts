@@ -5,6 +5,7 @@ import {
   clockText,
   codeOf,
   colourOf,
+  decoded,
   driftGrade,
   driftText,
   fineClockText,
@@ -44,6 +45,11 @@ describe('the words of the watch page', () => {
     assert.equal(codeOf('ABCD234'), null);
     assert.equal(codeOf('ABCD0I1O'), null);
     assert.equal(codeOf(''), null);
+  });
+
+  it('read a part of a URL, also one with escapes that are none', () => {
+    assert.equal(decoded('a%20b'), 'a b');
+    assert.equal(decoded('%E0%A4%A.mp4'), '%E0%A4%A.mp4');
   });
 
   it('name people', () => {

@@ -64,7 +64,9 @@ impl Watch {
                 head: page.head,
             }));
         }
-        let is_whole = page.publications.len() < MISSED_MAX && page.trimmed == Seq::ZERO;
+        // A page is cut short by its bytes, too.
+        let oldest = page.publications.last();
+        let is_whole = page.trimmed == Seq::ZERO && oldest.is_none_or(|it| it.seq <= Seq(1));
         let (commands, messages, found) = sort(&page.publications, &mark);
         Ok(Some(Missed {
             commands,

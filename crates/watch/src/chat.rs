@@ -24,8 +24,9 @@ use crate::{
 pub(crate) const MESSAGES_ON_JOIN: usize = 100;
 /// Publications that are read at once.
 const PAGE: usize = 250;
-/// Publications that are looked through for the messages among them.
+/// Publications that are looked through for the messages among them, and for the first of them.
 const SCAN_MAX: usize = 2000;
+const SCAN_FOR_FIRST_MAX: usize = 5000;
 
 /// Messages of a room, oldest first.
 #[derive(Debug)]
@@ -119,12 +120,17 @@ impl Watch {
             }
             let last = page.publications.last().map(|publication| publication.seq);
             let is_over = page.publications.len() < PAGE;
+            // Who is shown no message has nothing to go on from.
+            let most = match found.is_empty() {
+                true => SCAN_FOR_FIRST_MAX,
+                false => SCAN_MAX,
+            };
             match last {
-                Some(last) if !is_over && found.len() <= limit && scanned < SCAN_MAX => {
+                Some(last) if !is_over && found.len() <= limit && scanned < most => {
                     at = Some(last);
                 }
                 _ => {
-                    let has_more = found.len() > limit || (!is_over && scanned >= SCAN_MAX);
+                    let has_more = found.len() > limit || (!is_over && !found.is_empty());
                     found.truncate(limit);
                     found.reverse();
                     return Ok(Messages {

@@ -1,6 +1,9 @@
 //! How a connection comes into a room, and goes out of it.
 
-use fanfare_engine::hub::{Resume, Start};
+use fanfare_engine::{
+    hub::{Resume, Start},
+    port::state::StateHealth,
+};
 use fanfare_gateway::socketio::{JoinError, Keep};
 use fanfare_wire::{Epoch, Seq};
 use serde_json::{Map, Value, json};
@@ -59,8 +62,16 @@ impl Session {
         Ok(Map::new())
     }
 
-    /// A connection that goes on where it was.
+    /// A connection that goes on where it was, or is not in the room at all.
     pub(crate) async fn come_back(&mut self, code: RoomCode) -> Result<(), Failure> {
+        let back = self.take_place_again(code).await;
+        if back.is_err() {
+            self.give_up(code).await;
+        }
+        back
+    }
+
+    async fn take_place_again(&mut self, code: RoomCode) -> Result<(), Failure> {
         let room = self.watch.load(code).await?;
         let known = self.watch.known(code, &self.member(code)).await?;
         let (room, present) = self.take_place(room, &Join::default(), known).await?;
@@ -68,7 +79,15 @@ impl Session {
         // News that came meanwhile are lost: who is there now is shown anew.
         let present = self.watch.present(code).await?;
         self.emit("room:state", &self.watch.room_state(&room, &present, None));
+        self.tell_if_degraded();
         Ok(())
+    }
+
+    /// Tells who comes while the shared state is away; the others heard of it when it went.
+    fn tell_if_degraded(&self) {
+        if self.watch.state.health() == StateHealth::Down {
+            self.emit("room:degraded", &json!({ "degraded": true }));
+        }
     }
 
     /// Hears what only this member is told.
@@ -164,7 +183,10 @@ impl Session {
                 Ok((room, present))
             }
             Err(failure) => {
-                watch.leave(code, self.id()).await;
+                // Who was in before is in as before.
+                if is_new {
+                    watch.leave(code, self.id()).await;
+                }
                 Err(failure)
             }
         }
@@ -267,6 +289,7 @@ impl Session {
         joined.map_err(|error| join_failure(&error))?;
         self.sit(room, present);
         self.show_changes(room, &shown).await?;
+        self.tell_if_degraded();
         self.offer(room);
         Ok(self.answer(room, state, position))
     }

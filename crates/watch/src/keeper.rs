@@ -42,13 +42,13 @@ const MIGRATE_RETRY: Duration = Duration::from_secs(2);
 /// Starts the tasks of the app on this node.
 pub(crate) fn start(watch: &Arc<Watch>) {
     task::spawn(Arc::clone(watch).keep());
+    task::spawn(Arc::clone(watch).keep_voices());
 }
 
 impl Watch {
     async fn keep(self: Arc<Self>) {
         self.migrate().await;
         let mut looks = ticks(LOOK_INTERVAL);
-        let mut renewals = ticks(RENEW_INTERVAL);
         let mut sweeps = ticks(SWEEP_INTERVAL);
         let mut clock = ticks(ASK_INTERVAL);
         let mut degraded = false;
@@ -58,18 +58,31 @@ impl Watch {
                     degraded = self.tell_health(degraded);
                     self.look().await;
                 }
-                _ = renewals.tick() => self.voice_renew().await,
                 _ = clock.tick() => {
                     if let Err(error) = self.clock.ask(&self.engine).await {
                         debug!(%error, "the database did not tell its time");
                     }
                 }
-                _ = sweeps.tick() => match self.remove_idle().await {
-                    Ok(0) => {}
-                    Ok(rooms) => info!(rooms, "rooms that nobody used were removed"),
-                    Err(error) => debug!(%error, "no rooms were removed"),
+                _ = sweeps.tick() => loop {
+                    match self.remove_idle().await {
+                        Ok(0) => break,
+                        Ok(rooms) => info!(rooms, "rooms that nobody used were removed"),
+                        Err(error) => {
+                            debug!(%error, "no rooms were removed");
+                            break;
+                        }
+                    }
                 },
             }
+        }
+    }
+
+    /// Waits for no database: a place in voice ends if it is not renewed in time.
+    async fn keep_voices(self: Arc<Self>) {
+        let mut renewals = ticks(RENEW_INTERVAL);
+        loop {
+            renewals.tick().await;
+            self.voice_renew().await;
         }
     }
 
@@ -108,6 +121,10 @@ impl Watch {
         let room = self.load(code).await?;
         if !present.is_empty() {
             self.note_activity(&room).await?;
+        }
+        if self.state.health() == StateHealth::Down {
+            // Who is on other nodes is not seen: the owner may be.
+            return Ok(());
         }
         let now = self.clock.now();
         match owner::next_step(&room, &present, now) {

@@ -169,18 +169,6 @@ impl Watch {
             "serverStartTime": starts,
             "goAt": goes,
         });
-        self.tell(
-            room.channel(),
-            "countdown:start",
-            &json!({ "config": config }),
-        )?;
-        let watch = Arc::clone(self);
-        let id = check.check_id.clone();
-        task::spawn(async move {
-            if let Err(error) = watch.tick(room, &id, starts, steps).await {
-                debug!(%error, "a countdown was not told to its end");
-            }
-        });
         // Who began the check may control the playback, unless that was taken away meanwhile: then the owner does it.
         let now = self.load(room).await?;
         let by = match now.may_control(&check.initiated_by) {
@@ -194,7 +182,20 @@ impl Watch {
             expected: None,
             key: Some(format!("countdown-{}", check.check_id)),
         };
+        // Nobody counts down to what does not happen.
         self.command(room, command).await?;
+        self.tell(
+            room.channel(),
+            "countdown:start",
+            &json!({ "config": config }),
+        )?;
+        let watch = Arc::clone(self);
+        let id = check.check_id.clone();
+        task::spawn(async move {
+            if let Err(error) = watch.tick(room, &id, starts, steps).await {
+                debug!(%error, "a countdown was not told to its end");
+            }
+        });
         Ok(())
     }
 

@@ -52,12 +52,15 @@ impl Seat {
 }
 
 impl Rooms {
-    pub(crate) fn seat(&self, room: RoomCode, session: Uuid, seat: Seat) {
-        self.lock()
-            .entry(room)
-            .or_default()
-            .seats
-            .insert(session, seat);
+    /// Seats a connection. One that has joined again keeps its place in voice.
+    pub(crate) fn seat(&self, room: RoomCode, session: Uuid, mut seat: Seat) {
+        let mut rooms = self.lock();
+        let seats = &mut rooms.entry(room).or_default().seats;
+        if let Some(before) = seats.remove(&session) {
+            seat.voice = before.voice;
+            seat.round_trip = before.round_trip;
+        }
+        seats.insert(session, seat);
     }
 
     pub(crate) fn unseat(&self, room: RoomCode, session: Uuid) {

@@ -96,8 +96,9 @@ pub(crate) const NOTE_OWNER_ABSENT: &str = "UPDATE watch_rooms SET owner_absent_
 pub(crate) const NOTE_OWNER_AWAY_TOLD: &str = "UPDATE watch_rooms SET owner_away_told = 1 \
     WHERE code = $1 AND settings = $2 AND owner_absent_since = $3 AND owner_away_told = 0";
 
-pub(crate) const NOTE_OWNER_BACK: &str = "UPDATE watch_rooms SET owner_absent_since = NULL, owner_away_told = 0 \
-    WHERE code = $1 AND settings = $2 AND owner_absent_since = $3 AND owner_away_told = $4";
+/// Counts as a change: who has seen the owner absent hands nothing over any more.
+pub(crate) const NOTE_OWNER_BACK: &str = "UPDATE watch_rooms SET owner_absent_since = NULL, owner_away_told = 0, \
+    settings = settings + 1 WHERE code = $1 AND settings = $2 AND owner_absent_since = $3 AND owner_away_told = $4";
 
 pub(crate) const NOTE_ACTIVITY: &str =
     "UPDATE watch_rooms SET last_activity_at = $2 WHERE code = $1 AND last_activity_at < $3";

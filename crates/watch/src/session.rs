@@ -2,7 +2,7 @@
 
 pub(crate) mod events;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use fanfare_gateway::socketio::{Ack, Args, Client, Events, Incoming, Resumed};
 use serde::Serialize;
@@ -94,15 +94,26 @@ pub(crate) async fn serve(watch: Arc<Watch>, client: Client, mut events: Events)
         }
     };
     let token_ends = token_ends(Arc::clone(&session.watch), session.client.clone(), user);
+    // A token ends between two events: whatever one that is under way takes is known when it is given back.
     let worker = async {
-        while let Some(incoming) = waiting.recv().await {
+        let mut token_ends = pin!(token_ends);
+        loop {
+            let incoming = tokio::select! {
+                incoming = waiting.recv() => incoming,
+                () = &mut token_ends => None,
+            };
+            let Some(incoming) = incoming else { return };
             session.on_event(incoming).await;
         }
     };
-    let served = async { tokio::join!(reader, worker) };
+    // What was read is carried out, also if nothing more comes.
+    let reader = async {
+        reader.await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        _ = served => {}
-        () = token_ends => {}
+        () = worker => {}
+        () = reader => {}
     }
     session.end().await;
 }
@@ -133,7 +144,6 @@ impl Session {
         if let (Resumed::Recovered(_), Some(code)) = (resumed, room)
             && let Err(failure) = self.come_back(code).await
         {
-            self.client.leave(code.channel());
             self.tell_failure("room:join", &failure);
         }
         Ok(())

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a command is tried on whatever the newest state is.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A version that no room has.
+const NO_VERSION: i64 = -1;
 
 /// What is ordered.
 #[derive(Debug, Clone)]
@@ -101,14 +103,22 @@ impl Watch {
             self.check_right(&room, &command)?;
             let version = room.playback.version;
             let is_other = command.expected.is_some_and(|expected| expected != version);
-            // A repeated command is not told that it conflicts with itself: its key has to be looked up.
-            if is_other && command.key.is_none() {
-                return Err(conflict(&room));
-            }
-            let (next, at) = self.after(&room, &command)?;
+            let instant = self.instant(&room, &command);
+            let refusal = match &instant {
+                _ if is_other => Some(conflict(&room)),
+                instant => instant.as_ref().err().cloned(),
+            };
+            // A repeated command is not told that it conflicts with itself, nor that it comes late: its key has to be
+            // looked up. No row has the version that a refused one is written on.
+            let before = match &refusal {
+                Some(refusal) if command.key.is_none() => return Err(refusal.clone()),
+                Some(_) => NO_VERSION,
+                None => version,
+            };
+            let at = instant.unwrap_or_else(|_| self.clock.now());
+            let next = after(&room, &command, at);
             let drafts = self.drafts(&next, &command, at)?;
             let with_source = matches!(command.order, Order::Source(_));
-            let before = command.expected.unwrap_or(version);
             let written = self
                 .write_playback(before, &next, with_source, drafts)
                 .await?;
@@ -121,6 +131,9 @@ impl Watch {
                         state: json!(next.playback_view()),
                         duplicate: false,
                     });
+                }
+                Write::Changed if refusal.is_some() => {
+                    return Err(refusal.unwrap_or_else(|| conflict(&room)));
                 }
                 Write::Changed if command.expected.is_some() || Instant::now() > until => {
                     return Err(conflict(&self.load(code).await?));
@@ -147,29 +160,17 @@ impl Watch {
         }
     }
 
-    /// The room after a command, and when it takes effect.
-    fn after(&self, room: &Room, command: &Command) -> Result<(Room, Millis), Failure> {
+    /// When a command takes effect.
+    fn instant(&self, room: &Room, command: &Command) -> Result<Millis, Failure> {
         let now = self.clock.now();
-        let playback = &room.playback;
-        let at = match command.when {
-            When::At(at) => at,
-            When::Wish(wish) => playback
-                .instant(now, self.rooms.lead(room.code), wish)
-                .map_err(|_| clock_skew(now))?,
-        };
-        let mut next = room.clone();
-        let action = match &command.order {
-            Order::Play => Action::Play,
-            Order::Pause => Action::Pause,
-            Order::Seek(media) => Action::Seek(*media),
-            Order::Rate(milli) => Action::SetRate(*milli),
-            Order::Source(source) => {
-                next.source = Some(source.clone());
-                Action::SetSource(source.duration)
+        match command.when {
+            When::At(at) => Ok(at),
+            When::Wish(wish) => {
+                let lead = self.rooms.lead(room.code);
+                let instant = room.playback.instant(now, lead, wish);
+                instant.map_err(|_| clock_skew(now))
             }
-        };
-        next.playback = playback.after(action, at);
-        Ok((next, at))
+        }
     }
 
     fn drafts(&self, next: &Room, command: &Command, at: Millis) -> Result<Vec<Draft>, Failure> {
@@ -268,6 +269,23 @@ impl Watch {
         let found = page.publications.iter().find(|it| it.seq == seq);
         Ok(found.map(|it| it.data.as_bytes().to_vec()))
     }
+}
+
+/// The room after a command that takes effect at an instant.
+fn after(room: &Room, command: &Command, at: Millis) -> Room {
+    let mut next = room.clone();
+    let action = match &command.order {
+        Order::Play => Action::Play,
+        Order::Pause => Action::Pause,
+        Order::Seek(media) => Action::Seek(*media),
+        Order::Rate(milli) => Action::SetRate(*milli),
+        Order::Source(source) => {
+            next.source = Some(source.clone());
+            Action::SetSource(source.duration)
+        }
+    };
+    next.playback = room.playback.after(action, at);
+    next
 }
 
 /// The version is another one.

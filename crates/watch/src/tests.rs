@@ -206,6 +206,47 @@ async fn a_command_that_is_sent_again_has_one_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_for_a_version_that_is_yet_to_come_never_takes_its_place() {
+    let house = House::build().await;
+    let code = house.room(json!({})).await.code;
+    let mut writers = JoinSet::new();
+    for number in 0..60 {
+        let how = match number % 3 {
+            0 => json!({}),
+            ahead => {
+                json!({ "idempotencyKey": format!("k{number}"), "expectedVersion": number / 3 + ahead })
+            }
+        };
+        let (node, command) = (house.node(number), command(code, Order::Seek(5000), how));
+        writers.spawn(async move { node.command(code, command).await.map(|it| it.version) });
+    }
+    let results = writers.join_all().await;
+    let mut versions: Vec<i64> = results.into_iter().filter_map(Result::ok).collect();
+    versions.sort_unstable();
+    let newest = house.nodes[0].load(code).await.unwrap().playback.version;
+    assert_eq!(versions, (1..=newest).collect::<Vec<i64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_again_late_is_told_that_it_was_carried_out() {
+    let house = House::build().await;
+    let node = house.node(0);
+    let code = house.room(json!({})).await.code;
+    let at = |at: i64| {
+        let how = json!({ "idempotencyKey": "k", "atServerTime": at });
+        command(code, Order::Play, how)
+    };
+    let now = node.clock.now();
+    let first = node.command(code, at(now)).await.unwrap();
+    let late = node.command(code, at(now - 60_000)).await.unwrap();
+    assert_eq!((late.version, late.at, late.duplicate), (1, first.at, true));
+    let how = json!({ "idempotencyKey": "other", "atServerTime": now - 60_000 });
+    let refused = node.command(code, command(code, Order::Play, how)).await;
+    assert_eq!(refused.unwrap_err().code, Code::ClockSkew);
+    assert_eq!(node.load(code).await.unwrap().playback.version, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_take_effect_together_and_nobody_jumps() {
     let house = House::build().await;
     let node = house.node(0);
@@ -343,6 +384,50 @@ async fn an_owner_is_replaced_once_whoever_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_saw_the_owner_absent_hands_nothing_over_once_it_is_back() {
+    let house = House::build().await;
+    let room = house.room(json!({})).await;
+    let (_, guest) = come(&house.nodes[1], &room, "bob").await.unwrap();
+    let long_ago = house.nodes[0].clock.now() - owner::HANDOVER_AFTER;
+    let absent = owner::Step::NoteAbsent;
+    let noted = house.nodes[0].write_absence(&room, &absent, long_ago).await;
+    assert!(noted.unwrap());
+    let seen = house.nodes[1].load(room.code).await.unwrap();
+    let back = owner::Step::NoteBack { tell: false };
+    assert!(
+        house.nodes[0]
+            .write_absence(&seen, &back, long_ago)
+            .await
+            .unwrap()
+    );
+    let given = house.nodes[1]
+        .write_owner(seen, guest.oder_id, "bob", "away")
+        .await;
+    assert!(given.unwrap().is_none());
+    let room = house.nodes[0].load(room.code).await.unwrap();
+    assert!(room.is_owner(&ann(room.code)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_speaks_on_one_connection() {
+    let house = House::build().await;
+    let code = house.room(json!({})).await.code;
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let (ann, bob) = (ann(code), MemberId::of_guest(code, "bob"));
+    let enter = house.nodes[0].voice_enter(code, first, &ann);
+    assert_eq!(enter.await.unwrap(), []);
+    let enter = house.nodes[1].voice_enter(code, second, &ann);
+    assert_eq!(enter.await.unwrap(), []);
+    house.nodes[1].voice_leave(code, second).await.unwrap();
+    let enter = house.nodes[0].voice_enter(code, Uuid::new_v4(), &bob);
+    assert_eq!(
+        enter.await.unwrap(),
+        [],
+        "the first connection speaks no more"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_over_all_nodes() {
     let house = House::build().await;
     let mut takers = JoinSet::new();
@@ -395,6 +480,32 @@ async fn when_all_are_ready_the_start_is_committed_once() {
     let now = house.nodes[0].load(room.code).await.unwrap();
     assert_eq!((now.playback.version, now.playback.is_playing), (1, true));
     assert_eq!(house.nodes[0].ready_current(room.code).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_far_back_are_found_and_a_page_without_one_is_the_last() {
+    let house = House::build().await;
+    let node = house.node(0);
+    let room = house.room(json!({})).await;
+    let (_, bob) = come(&node, &room, "bob").await.unwrap();
+    let chat = |words: &str| serde_json::from_value(json!({ "content": words })).unwrap();
+    let first: payload::Chat = chat("first");
+    node.say(&room, &bob, &first).await.unwrap();
+    let mut writers = JoinSet::new();
+    for _ in 0..2100 {
+        let (node, channel) = (house.node(0), room.code.channel());
+        let draft = crate::draft(channel, "reaction:new", &json!({})).unwrap();
+        writers.spawn(async move { node.engine.publish(draft).await.unwrap() });
+    }
+    writers.join_all().await;
+    let page = node.messages(room.code, None, 10).await.unwrap();
+    assert_eq!((page.messages.len(), page.has_more), (1, false));
+    assert_eq!(page.messages[0]["content"], "first");
+    for offset in [0, 1, u64::MAX] {
+        let ask: LoadHistory = serde_json::from_value(json!({ "beforeOffset": offset })).unwrap();
+        let page = node.load_history(room.code, &ask).await.unwrap();
+        assert!(!page.has_more);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,7 @@ impl Watch {
         }
         self.rooms.set_voice(room, session, Some(Instant::now()));
         let holders = self.voices(room).await?;
-        self.replace(session, member, &holders)?;
+        self.replace(room, session, member, &holders).await?;
         let mut peers: Vec<MemberId> = holders
             .iter()
             .filter(|holder| holder.member != member.as_str())
@@ -65,14 +65,33 @@ impl Watch {
         Ok(peers)
     }
 
-    /// One connection of a member speaks: the others of the same member are told to stop, and give their places back.
-    fn replace(&self, session: Uuid, member: &MemberId, holders: &[Holder]) -> Result<(), Failure> {
+    /// One connection of a member speaks: the others of the same member are told to stop, and lose their places.
+    async fn replace(
+        &self,
+        room: RoomCode,
+        session: Uuid,
+        member: &MemberId,
+        holders: &[Holder],
+    ) -> Result<(), Failure> {
         let is_other = |it: &&Holder| it.member == member.as_str() && it.holder != session;
-        if !holders.iter().any(|holder| is_other(&holder)) {
+        let others: Vec<Uuid> = holders
+            .iter()
+            .filter(is_other)
+            .map(|it| it.holder)
+            .collect();
+        if others.is_empty() {
             return Ok(());
         }
         let told = json!({ "sessionId": session.to_string() });
-        self.tell(member.channel(), "voice:replaced", &told)
+        self.tell(member.channel(), "voice:replaced", &told)?;
+        // Those on other nodes find their places gone when they renew them.
+        let places = others.iter().map(|other| held(room, *other));
+        let places: Vec<Held> = places.collect::<Result<_, _>>()?;
+        for other in others {
+            self.rooms.set_voice(room, other, None);
+        }
+        self.state.leave(&places).await?;
+        Ok(())
     }
 
     /// Gives a place in voice back. Whether there was one.

@@ -29,6 +29,7 @@ export class Link {
   readonly socket: Socket<ServerEvents, ClientEvents>;
   readonly #onState: (state: LinkState, recovered: boolean) => void;
   #comeBackIn = SENT_AWAY_MS;
+  #comingBack: ReturnType<typeof setTimeout> | undefined;
   #sessionId = '';
 
   /** `onState` hears of every change; `recovered` says that the server goes on where the connection was. */
@@ -48,7 +49,7 @@ export class Link {
       this.#onState('lost', false);
       // A refusal by the server itself is not retried by the client.
       if (!socket.active) {
-        setTimeout(() => socket.connect(), RETRY_MAX_MS);
+        this.#comeBack(RETRY_MAX_MS);
       }
     });
     socket.on('disconnect', (reason) => this.#disconnected(reason));
@@ -78,6 +79,7 @@ export class Link {
   }
 
   close(): void {
+    clearTimeout(this.#comingBack);
     this.socket.disconnect();
   }
 
@@ -110,8 +112,13 @@ export class Link {
     }
     this.#onState('lost', false);
     if (reason === 'io server disconnect') {
-      setTimeout(() => this.socket.connect(), this.#comeBackIn);
+      this.#comeBack(this.#comeBackIn);
     }
     this.#comeBackIn = SENT_AWAY_MS;
+  }
+
+  #comeBack(afterMs: number): void {
+    clearTimeout(this.#comingBack);
+    this.#comingBack = setTimeout(() => this.socket.connect(), afterMs);
   }
 }

@@ -3,7 +3,7 @@
 import { find } from '../dom.js';
 import { identity } from './identity.js';
 import { RoomSession } from './room.js';
-import { codeOf } from './text.js';
+import { codeOf, decoded } from './text.js';
 import { DoorView } from './view/door.js';
 import { openLobby } from './view/lobby.js';
 import { showTab, wireTabs } from './view/tabs.js';
@@ -48,7 +48,7 @@ function route(made?: { password: string }): void {
     openLobby(go);
     return;
   }
-  code = codeOf(decodeURIComponent(wanted)) ?? wanted.toUpperCase();
+  code = codeOf(decoded(wanted)) ?? wanted.toUpperCase();
   const name = identity.name;
   if (name !== '' && (made !== undefined || wasHere(code))) {
     view('room');

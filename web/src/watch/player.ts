@@ -9,6 +9,8 @@ import type { Schedule } from './sync/schedule.js';
 const LOOK_EVERY_MS = 250;
 /** A paused picture that is further off is put right. */
 const PAUSED_TOLERANCE_MS = 15;
+/** It is tried again after this, when the last try has not brought it there. */
+const HOLD_AGAIN_MS = 1_000;
 /** A browser that has not enough data to go on: `HAVE_FUTURE_DATA` is enough. */
 const HAS_ENOUGH = HTMLMediaElement.HAVE_FUTURE_DATA;
 /** Instants that are nearer than this need no timer. */
@@ -56,6 +58,8 @@ export class Player {
   #settlesAt = -Infinity;
   #waiting: ReturnType<typeof setTimeout> | undefined;
   #lastDrift: number | null = null;
+  /** The place that a still picture was last sought to, and when. */
+  #held: { place: number; at: number } | null = null;
 
   /** `changed` is called when there is something new to show. */
   constructor(
@@ -100,6 +104,7 @@ export class Player {
   /** Another source begins: what was wrong with the last one is over. */
   sourceChanged(): void {
     this.#failed = false;
+    this.#held = null;
     this.#lastDrift = null;
     this.#drift.expectJump(performance.now());
   }
@@ -134,6 +139,7 @@ export class Player {
   look(): void {
     const { playback, changed } = this.#schedule.at(this.#clock.now());
     if (changed) {
+      this.#held = null;
       this.#waitNoMore();
       this.#drift.expectJump(performance.now());
     }
@@ -195,6 +201,7 @@ export class Player {
   #execute(at: number): void {
     // A start is made early by what it takes; the schedule is asked as of the instant itself.
     this.#schedule.at(Math.max(at, this.#clock.now()));
+    this.#held = null;
     this.#waitNoMore();
     this.#drift.expectJump(performance.now());
     this.reschedule();
@@ -261,6 +268,10 @@ export class Player {
     const { video } = this;
     const expected = positionAt(playback, this.#clock.now(), this.#duration());
     const near = Math.abs(video.currentTime * 1_000 - expected) <= SNAP_BEYOND_MS;
+    if (near && video.ended) {
+      // A little before the room at the end: `play()` would begin from the start.
+      return;
+    }
     if (!near && !video.seeking) {
       video.currentTime = (expected + this.#drift.lead * playback.rate) / 1_000;
       this.#drift.jumped(performance.now());
@@ -306,9 +317,19 @@ export class Player {
     setRate(video, playback.rate);
     const expected = positionAt(playback, this.#clock.now(), this.#duration());
     const off = Math.abs(video.currentTime * 1_000 - expected) > PAUSED_TOLERANCE_MS;
-    if (off && !video.seeking) {
+    if (off && !video.seeking && this.#maySeekTo(expected, performance.now())) {
       video.currentTime = expected / 1_000;
     }
+  }
+
+  /** A file in which one cannot jump ends elsewhere: the same place is not sought again and again. */
+  #maySeekTo(place: number, now: number): boolean {
+    const last = this.#held;
+    if (last !== null && last.place === place && now - last.at < HOLD_AGAIN_MS) {
+      return false;
+    }
+    this.#held = { place, at: now };
+    return true;
   }
 
   #hasPicture(): boolean {

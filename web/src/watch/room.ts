@@ -82,6 +82,12 @@ export class RoomSession {
   readonly #settings: SettingsView;
   readonly #voice: Voice;
   #room: Room | null = null;
+  /** The room has let this person in. */
+  #isIn = false;
+  /** Joins whose answer has not come. */
+  #joins = 0;
+  /** The log that the versions of the playback are of. */
+  #epoch: string | undefined;
   #linkState: LinkState = 'connecting';
   #lostAt: number | null = null;
   #degraded = false;
@@ -200,6 +206,8 @@ export class RoomSession {
     if (state === 'lost') {
       this.#lostAt ??= performance.now();
       this.#pings.stop();
+      // Whichever server comes next says how it is there.
+      this.#degraded = false;
     }
     if (state === 'connected') {
       this.#pings.start();
@@ -215,19 +223,24 @@ export class RoomSession {
   async #join(): Promise<void> {
     const ownerKey = identity.ownerKey(this.#code);
     const version = this.#schedule.version;
+    const lastId = this.#talk.lastId;
     const { password, name } = this.#ticket;
+    this.#joins += 1;
     const answer = await this.#link.ask<Joined>('room:join', {
       roomCode: this.#code,
       guestName: name,
       ...(password === '' ? {} : { password }),
       ...(ownerKey === undefined ? {} : { ownerKey }),
-      ...(this.#room === null || version < 0 ? {} : { lastSeenSequence: version }),
-      ...(this.#talk.lastId === undefined ? {} : { lastMessageId: this.#talk.lastId }),
+      // Who has no message yet is shown the chat as a newcomer is: a return brings only what follows one.
+      ...(lastId === undefined ? {} : { lastMessageId: lastId }),
+      ...(lastId === undefined || version < 0 ? {} : { lastSeenSequence: version }),
     });
+    this.#joins -= 1;
     if (answer.ok) {
       this.#members.me = answer.oderId;
       this.#talk.view.me = answer.oderId;
-      const first = this.#lostAt === null;
+      const first = !this.#isIn;
+      this.#isIn = true;
       this.#backIn();
       if (first) {
         this.#events.entered();
@@ -339,8 +352,18 @@ export class RoomSession {
 
   // The room.
 
-  #entered({ room, participants, playback }: RoomState): void {
+  #entered({ room, participants, playback, position }: RoomState): void {
+    if (position !== undefined) {
+      if (this.#epoch !== undefined && this.#epoch !== position.epoch) {
+        // The database was put back to an earlier time: its versions are lower, and they count.
+        this.#schedule.clear();
+      }
+      this.#epoch = position.epoch;
+    }
     this.#members.replace(participants);
+    if (participants.some(({ oderId }) => oderId === room.ownerId)) {
+      this.#ownerAwayUntil = null;
+    }
     this.#roomIs(room);
     if (playback !== null) {
       this.#takeState(playback, playback.anchorServerTimeMs);
@@ -455,6 +478,11 @@ export class RoomSession {
   }
 
   #told(failure: Failure): void {
+    if (failure.event === 'room:join' && this.#joins === 0) {
+      // The server knew the connection again, but had no place for it in the room.
+      void this.#join();
+      return;
+    }
     const answered = ['sync:', 'room:', 'ready:', 'reaction:'].some((kind) => failure.event?.startsWith(kind));
     if (!answered && !QUIET.includes(failure.event ?? '')) {
       toast(adviceFor(failure));

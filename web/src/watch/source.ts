@@ -3,6 +3,7 @@
 import type Hls from 'hls.js';
 
 import type { Source } from './protocol.js';
+import { decoded } from './text.js';
 
 /** The clip that every server has. */
 export const SAMPLE: Source & { durationMs: number } = {
@@ -129,7 +130,7 @@ export function labelOf(source: Source | null): string {
     return 'Sample clip';
   }
   const path = new URL(addressOf(source.url) || location.origin).pathname;
-  return decodeURIComponent(path.split('/').at(-1) ?? '') || source.url;
+  return decoded(path.split('/').at(-1) ?? '') || source.url;
 }
 
 function isHls(source: Source): boolean {

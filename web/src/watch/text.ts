@@ -68,3 +68,12 @@ export function codeOf(typed: string): string | null {
   const code = last.replace(/[\s-]/g, '').toUpperCase();
   return /^[A-HJ-NP-Z2-9]{8}$/.test(code) ? code : null;
 }
+
+/** A part of a URL as it reads; as it is where its escapes are none. */
+export function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}

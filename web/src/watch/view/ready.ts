@@ -1,12 +1,14 @@
 /** The ready check and the countdown, both over the picture. */
 
 import { find, make, setText } from '../../dom.js';
-import type { Countdown, ReadyCheck } from '../protocol.js';
+import { millisecondsOf, type Countdown, type ReadyCheck } from '../protocol.js';
 import type { ServerClock } from '../sync/clock.js';
 import { avatar } from './avatar.js';
 
 /** How long the outcome of a check stays. */
 const OUTCOME_MS = 2_500;
+/** A check whose outcome nobody tells stays for so long after its time. */
+const UNTOLD_MS = 5_000;
 /** How long the last step of a countdown stays after its instant. */
 const LAST_STEP_MS = 700;
 /** The command at the end of a countdown counts from its last instant, give or take a fraction. */
@@ -49,6 +51,11 @@ export class ReadyView {
     this.#panel.hidden = false;
     const own = check.participants.find(({ oderId }) => oderId === me);
     this.#actions.hidden = own === undefined || own.status !== 'pending';
+    if (check.deadline !== undefined) {
+      // Its end may be told while the connection is away.
+      const left = millisecondsOf(check.deadline) - this.#clock.now();
+      this.#over = setTimeout(() => this.hide(), Math.max(0, left) + UNTOLD_MS);
+    }
     setText(this.#note, '');
     this.#list.replaceChildren(
       ...check.participants.map(({ oderId, username, status }) => {
