@@ -1,5 +1,7 @@
 //! The engine: one node's data path, and the interface that gateways and apps are built on.
 
+mod shards;
+
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_wire::{ChannelName, Draft, Epoch, FORMS_MAX, Form, News, Run, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, FORMS_MAX, Form, News, Seq};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -15,14 +17,13 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    channels::{Attachment, Channels},
+    channels::Channels,
     epoch::{Epochs, in_one_epoch, was_replaced},
     follow::{self, Follower},
     heads::Heads,
-    heal::Cause,
     hub::{
-        Common, Event, HistoryQuery, Hub, Inbox, Message, Remote, Upstream,
-        session::{Call, HistoryError, HistoryPage},
+        Common, HistoryQuery, Hub,
+        session::{HistoryError, HistoryPage},
     },
     metrics::Metrics,
     pages::Pages,
@@ -175,7 +176,7 @@ impl Engine {
             nodes: Mutex::default(),
             history_reads: Semaphore::new(HISTORY_READS_MAX),
         });
-        let upstream = Arc::new(Shards(Arc::clone(&core)));
+        let upstream = Arc::new(shards::Shards(Arc::clone(&core)));
         let common = Arc::new(Common {
             upstream,
             forms: forms.into(),
@@ -529,76 +530,5 @@ impl StateEvents for StateReports {
     fn on_down(&self) {
         warn!("the shared state is down: presence is what this node knows");
         self.presence.down();
-    }
-}
-
-/// The engine, as the shards see it.
-struct Shards(Arc<Core>);
-
-impl Upstream for Shards {
-    fn epoch(&self) -> Epoch {
-        self.0.channels.epoch()
-    }
-
-    fn attach(&self, channel: ChannelName, inbox: &Arc<Inbox>) {
-        self.0.channels.attach(channel, inbox);
-    }
-
-    fn detach(&self, attachment: &Attachment, inbox: &Arc<Inbox>) {
-        self.0.channels.detach(attachment, inbox);
-    }
-
-    fn refresh(&self, channel: ChannelName, number: u64, inbox: &Arc<Inbox>) {
-        let (core, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
-        task::spawn(async move {
-            let result = core.head(&channel).await;
-            if let Ok((epoch, head)) = &result {
-                core.channels.hear(&channel, epoch, *head, Cause::Audit);
-            }
-            inbox.send(Message::Refreshed {
-                channel,
-                number,
-                result,
-            });
-        });
-    }
-
-    fn cached_page(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>> {
-        self.0.pages.cached(channel, seq)
-    }
-
-    fn page(&self, channel: ChannelName, seq: Seq, inbox: &Arc<Inbox>) {
-        self.0.pages.request(channel, seq, Arc::clone(inbox));
-    }
-
-    fn request(&self, call: Call, reply: Remote) {
-        match call {
-            Call::Publish { tag, draft } => {
-                self.0
-                    .publisher
-                    .publish(draft, Reply::Session { remote: reply, tag });
-            }
-            Call::Presence { tag, channel } => {
-                let presence = Arc::clone(&self.0.presence);
-                task::spawn(async move {
-                    let members = Arc::new(presence.members(&channel).await);
-                    reply.send(Event::Presence { tag, members });
-                });
-            }
-            Call::PresenceStats { tag, channel } => {
-                let presence = Arc::clone(&self.0.presence);
-                task::spawn(async move {
-                    let counted = presence.count(&channel).await;
-                    reply.send(Event::PresenceStats { tag, counted });
-                });
-            }
-            Call::History { tag, query } => {
-                let core = Arc::clone(&self.0);
-                task::spawn(async move {
-                    let result = core.history(query).await.map(Arc::new);
-                    reply.send(Event::History { tag, result });
-                });
-            }
-        }
     }
 }
