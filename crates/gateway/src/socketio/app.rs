@@ -141,7 +141,7 @@ pub enum Resumed {
 /// Why a client cannot go on in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// The app does not let it.
+    /// The app does not let it; or the connection cannot be in so many channels, or is in one of them already.
     Refused,
     /// It carried no position there.
     NoPosition,
@@ -254,8 +254,14 @@ impl Client {
         }
         let positions = seen.channels.iter();
         let positions = positions.map(|(name, seq)| (name.clone(), seq.unwrap_or_default()));
-        let joined = self.enter(true, positions.collect()).await?;
-        Ok(Resumed::Recovered(joined))
+        if let Some(joined) = self.enter(true, positions.collect()).await? {
+            return Ok(Resumed::Recovered(joined));
+        }
+        self.accept().await?;
+        let names = seen.channels.iter().map(|(name, _)| name.clone());
+        Ok(Resumed::Anew(
+            names.map(|name| (name, Lost::Refused)).collect(),
+        ))
     }
 
     /// Does not let the client in. Its `connect_error` has the message and the data; it does not try again by itself.
@@ -405,7 +411,7 @@ impl Client {
         &self,
         recovered: bool,
         joins: Vec<(ChannelName, Seq)>,
-    ) -> Result<Vec<Joined>, Gone> {
+    ) -> Result<Option<Vec<Joined>>, Gone> {
         let (reply, entered) = oneshot::channel();
         self.post(Op::Enter {
             recovered,
@@ -482,7 +488,8 @@ pub(super) enum Op {
     Enter {
         recovered: bool,
         joins: Vec<(ChannelName, Seq)>,
-        reply: oneshot::Sender<Vec<Joined>>,
+        /// `None`: it cannot be in all of these channels, and has not entered.
+        reply: oneshot::Sender<Option<Vec<Joined>>>,
     },
     Refuse {
         message: String,

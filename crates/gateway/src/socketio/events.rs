@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::app::{EmitError, Shared};
+use super::app::{EmitError, Op, Shared};
 
 /// Events of one client that may wait for its app. When there are more, its connection is not read.
 pub const EVENTS_MAX: usize = 32;
@@ -132,6 +132,14 @@ impl Ack {
             &mut frames,
         );
         self.shared.write(frames)
+    }
+
+    /// The same; a client that takes too little to be given it is sent away, and does not wait in vain.
+    pub(super) fn send_or_part(self, args: Args) {
+        let shared = Arc::clone(&self.shared);
+        if self.send(args) == Err(EmitError::Full) {
+            shared.post(Op::Reconnect);
+        }
     }
 }
 

@@ -26,15 +26,19 @@ use super::{
     connection::{Broken, End, Messages},
     events::{ACKS_MAX, Ack, Answer, Events, Incoming},
     random_id,
-    stay::{Entering, Stay},
+    stay::{Entering, Left, Stay, is_id},
 };
 
 /// Namespaces that one connection may be in.
 const NAMESPACES_MAX: usize = 16;
-/// How long a connection may be in no namespace at the beginning.
+/// Tasks of apps that may run for one connection, those whose client has left included. When there are more, it is not read.
+const TASKS_MAX: usize = 2 * NAMESPACES_MAX;
+/// Longest `auth` of a client, in bytes. It is kept for as long as the client stays.
+const AUTH_BYTES_MAX: usize = 128 << 10;
+/// No stay has this number.
+const NOBODY: u32 = 0;
+/// How old a connection may become without being in a namespace.
 const ENTER_PATIENCE: Duration = Duration::from_secs(45);
-/// Longest id of a session to come back to that is given out again, in bytes.
-const PID_BYTES_MAX: usize = 64;
 
 /// One connection.
 pub(super) struct Session {
@@ -44,6 +48,8 @@ pub(super) struct Session {
     stays: Vec<Stay>,
     /// Stays so far.
     counted: u32,
+    /// Each of the apps' tasks has one.
+    tasks: Arc<()>,
     /// Requests to the hub so far.
     tags: u32,
     /// A packet whose attachments are still coming.
@@ -89,7 +95,8 @@ impl Session {
             request: Arc::new(request),
             remote: None,
             stays: Vec::new(),
-            counted: 0,
+            counted: NOBODY,
+            tasks: Arc::default(),
             tags: 0,
             partial: None,
             epoch,
@@ -105,9 +112,7 @@ impl Session {
         }
         // Who is not there any more may not have heard of it yet.
         let stay = self.stays.iter().find(|stay| stay.is_in(namespace));
-        let Some(number) = stay.map(Stay::number) else {
-            return Ok(());
-        };
+        let number = stay.map_or(NOBODY, Stay::number);
         let own = |args: Vec<&RawValue>| args.into_iter().map(ToOwned::to_owned).collect();
         match body {
             Body::Connect(_) => Ok(()),
@@ -147,6 +152,10 @@ impl Session {
             socketio::put_refused(namespace, "too many namespaces", None, cx.out);
             return Ok(());
         }
+        if auth.is_some_and(|auth| auth.get().len() > AUTH_BYTES_MAX) {
+            socketio::put_refused(namespace, "auth is too long", None, cx.out);
+            return Ok(());
+        }
         let carried = auth.and_then(|auth| serde_json::from_str::<Carried<'_>>(auth.get()).ok());
         let Carried { pid, offset } = carried.unwrap_or_default();
         let pid = pid.filter(|pid| self.socketio.recovery && is_id(pid));
@@ -170,7 +179,7 @@ impl Session {
         let Some(remote) = self.remote.clone() else {
             return;
         };
-        self.counted = self.counted.wrapping_add(1);
+        self.counted = self.counted.checked_add(1).unwrap_or(NOBODY + 1);
         let client = Client::new(Shared {
             id: random_id().into(),
             namespace: app.namespace.name().into(),
@@ -196,9 +205,10 @@ impl Session {
         );
         self.stays.push(stay);
         let namespace = Arc::clone(&app.namespace);
+        let task = Arc::clone(&self.tasks);
         tokio::spawn(async move {
             // However the app's task ends.
-            let _left = Left(client.clone());
+            let _left = Left::new(client.clone(), task);
             namespace.serve(client, events).await;
         });
     }
@@ -279,6 +289,11 @@ impl Session {
             } => {
                 let epoch = self.epoch();
                 let count = joins.len();
+                if !self.has_room_for(&joins) {
+                    // The app may have stopped waiting.
+                    let _ = reply.send(None);
+                    return Ok(());
+                }
                 if !self.stays[at].enter(recovered, count, reply, &epoch, cx.out) {
                     return Ok(());
                 }
@@ -375,6 +390,15 @@ impl Session {
         }
     }
 
+    /// Whether a client that comes back can be put into all of these channels.
+    fn has_room_for(&self, joins: &[(ChannelName, Seq)]) -> bool {
+        let count: usize = self.stays.iter().map(|it| it.channels.len()).sum();
+        let taken = |channel: &ChannelName| self.stay_in(channel).is_some();
+        joins.is_empty()
+            || (count + joins.len() <= self.socketio.channels_max
+                && !joins.iter().any(|(channel, _)| taken(channel)))
+    }
+
     fn leave(&mut self, at: usize, channel: &ChannelName, cx: &mut Context<'_>) {
         let stay = &mut self.stays[at];
         let carried = stay.channels.carries(channel);
@@ -459,6 +483,10 @@ impl Messages for Session {
     }
 
     fn takes_input(&self) -> bool {
+        // The last one of them is told of, see `Left`.
+        if Arc::strong_count(&self.tasks) > TASKS_MAX {
+            return false;
+        }
         self.stays.iter().all(|stay| {
             let shared = stay.shared();
             let has_room =
@@ -540,7 +568,8 @@ impl Messages for Session {
     }
 
     fn on_ping(&mut self, open: Duration) -> Result<(), Broken> {
-        match self.counted == 0 && open > ENTER_PATIENCE {
+        // Clients close what they need no more by themselves; who was refused and stays must not keep a seat.
+        match self.stays.is_empty() && open > ENTER_PATIENCE {
             true => Err(Broken),
             false => Ok(()),
         }
@@ -560,19 +589,4 @@ impl Messages for Session {
         let trail = |out: &mut Vec<u8>| channels.put_seen_after(channel, seq, epoch, out);
         put_personal(namespace, frame, trail, out);
     }
-}
-
-/// Tells the connection that the app's task has ended.
-struct Left(Client);
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        self.0.shared().post(Op::Left);
-    }
-}
-
-/// Whether a text from a client could be an id that was given out, and so needs no escaping.
-fn is_id(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=PID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
