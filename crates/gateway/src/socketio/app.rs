@@ -466,7 +466,7 @@ pub(super) struct Shared {
     /// The client takes a string at the end of an event for its position.
     pub(super) guards: bool,
     pub(super) gone: AtomicBool,
-    /// The connection has stopped reading until this client's events, or their acknowledgements, have become fewer.
+    /// The connection waits until this client's events, or their acknowledgements, have become fewer.
     pub(super) starved: AtomicBool,
     /// Events whose acknowledgement the app owes.
     pub(super) acks_owed: AtomicUsize,
@@ -546,10 +546,20 @@ impl Shared {
 }
 
 /// Events that wait for the client's acknowledgement.
-#[derive(Default)]
 pub(super) struct Asks {
+    /// Begins anywhere: a client may still answer what it was asked in a connection before.
     next: AtomicU64,
     open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self {
+            // Clients read numbers as floats: these stay far below 2^53.
+            next: AtomicU64::new(rand::random::<u32>().into()),
+            open: Mutex::default(),
+        }
+    }
 }
 
 impl Asks {
