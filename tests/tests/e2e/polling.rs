@@ -2,10 +2,10 @@
 
 use std::thread;
 
-use fanfare_bench::local::Node;
+use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::http::{Http, Response};
 use fanfare_tests::servers;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Packets of a flood.
 const FLOOD: usize = 100_000;
@@ -43,8 +43,7 @@ fn a_client_that_comes_and_goes_in_one_breath_is_served_in_the_end() {
     let node = servers::start(servers::dev());
     let session = Session::open(&node);
     let body = format!("{}40", "40\x1e41\x1e".repeat(2_000));
-    let response = session.post(&body);
-    assert_eq!((response.status, response.text().as_str()), (200, "ok"));
+    session.say(&body);
     session.poll_until("40{");
 }
 
@@ -53,9 +52,35 @@ fn a_packet_with_an_attachment_for_a_namespace_that_was_left_is_dropped() {
     let node = servers::start(servers::dev());
     let session = Session::open(&node);
     let late = r#"451-["late",{"_placeholder":true,"num":0}]"#;
-    let response = session.post(&["40", "41", late, "bAQID", "40"].join("\x1e"));
-    assert_eq!((response.status, response.text().as_str()), (200, "ok"));
+    session.say(&["40", "41", late, "bAQID", "40"].join("\x1e"));
     session.poll_until("40{");
+}
+
+#[test]
+fn who_comes_back_is_told_again_who_joins() {
+    let config = "[channels]\nsubscribe = \"anyone\"\nhistory = \"anyone\"\npresence = \"anyone\"\njoin_leave = true\n";
+    let node = servers::start(NodeOptions {
+        config: Some(config.to_owned()),
+        ..servers::dev()
+    });
+    let first = Session::open(&node);
+    first.say("40");
+    first.poll_until("40{");
+    first.say(r#"420["subscribe","lobby",{"join_leave":true}]"#);
+    let position = first.poll_until(r#"42["fanfare:position","#);
+    let (_, position) = position.split_once(',').unwrap();
+    let position: String = serde_json::from_str(position.trim_end_matches(']')).unwrap();
+    let auth = json!({ "pid": "anyone", "offset": position });
+    let again = Session::open(&node);
+    again.say(&format!("40{auth}"));
+    let entered = again.poll_until("40{");
+    assert!(entered.contains(r#""pid":"anyone""#), "{entered}");
+    let other = Session::open(&node);
+    other.say("40");
+    other.poll_until("40{");
+    other.say(r#"420["subscribe","lobby"]"#);
+    // Its own, or the other's.
+    again.poll_until(r#"42["join","#);
 }
 
 /// A session over long-polling.
@@ -85,9 +110,20 @@ impl Session {
     }
 
     /// Polls until a packet comes that begins so.
-    fn poll_until(&self, packet: &str) {
-        let is_it = |payload: String| payload.split(SEPARATOR).any(|it| it.starts_with(packet));
-        while !is_it(self.poll()) {}
+    fn poll_until(&self, packet: &str) -> String {
+        loop {
+            let payload = self.poll();
+            let mut packets = payload.split(SEPARATOR);
+            if let Some(found) = packets.find(|it| it.starts_with(packet)) {
+                return found.to_owned();
+            }
+        }
+    }
+
+    /// Posts what is taken.
+    fn say(&self, body: &str) {
+        let response = self.post(body);
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"));
     }
 
     fn post(&self, body: &str) -> Response {

@@ -33,11 +33,10 @@
 //! ```
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -58,7 +57,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::events::{Answer, Args, Events};
+use super::{
+    channels::Return,
+    events::{Answer, Args, Asks, Events},
+};
 
 /// Bytes that may be on their way to one client's connection, beside publications.
 pub const EMIT_BYTES_MAX: usize = 1 << 20;
@@ -237,6 +239,15 @@ impl Client {
     /// # Errors
     /// [`Gone`]. Also if the log cannot be asked: the client is sent away then, to come back.
     pub async fn resume(&self, channels: &[ChannelName]) -> Result<Resumed, Gone> {
+        self.resume_and_see(channels, &[]).await
+    }
+
+    /// The same; it is told again who joins and leaves in those of its channels that are named in `see`.
+    pub(super) async fn resume_and_see(
+        &self,
+        channels: &[ChannelName],
+        see: &[ChannelName],
+    ) -> Result<Resumed, Gone> {
         let Some(seen) = &self.0.handshake.resumed else {
             self.accept().await?;
             return Ok(Resumed::Anew(Vec::new()));
@@ -252,9 +263,12 @@ impl Client {
             self.accept().await?;
             return Ok(Resumed::Anew(lost));
         }
-        let positions = seen.channels.iter();
-        let positions = positions.map(|(name, seq)| (name.clone(), seq.unwrap_or_default()));
-        if let Some(joined) = self.enter(true, positions.collect()).await? {
+        let returns = seen.channels.iter().map(|(name, seq)| Return {
+            channel: name.clone(),
+            seq: seq.unwrap_or_default(),
+            joins: see.contains(name),
+        });
+        if let Some(joined) = self.enter(true, returns.collect()).await? {
             return Ok(Resumed::Recovered(joined));
         }
         self.accept().await?;
@@ -410,7 +424,7 @@ impl Client {
     async fn enter(
         &self,
         recovered: bool,
-        joins: Vec<(ChannelName, Seq)>,
+        joins: Vec<Return>,
     ) -> Result<Option<Vec<Joined>>, Gone> {
         let (reply, entered) = oneshot::channel();
         self.post(Op::Enter {
@@ -487,7 +501,7 @@ pub(super) struct Posted {
 pub(super) enum Op {
     Enter {
         recovered: bool,
-        joins: Vec<(ChannelName, Seq)>,
+        joins: Vec<Return>,
         /// `None`: it cannot be in all of these channels, and has not entered.
         reply: oneshot::Sender<Option<Vec<Joined>>>,
     },
@@ -542,48 +556,5 @@ impl Shared {
         if self.starved.swap(false, SeqCst) {
             self.post(Op::Room);
         }
-    }
-}
-
-/// Events that wait for the client's acknowledgement.
-pub(super) struct Asks {
-    /// Begins anywhere: a client may still answer what it was asked in a connection before.
-    next: AtomicU64,
-    open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
-}
-
-impl Default for Asks {
-    fn default() -> Self {
-        Self {
-            // Clients read numbers as floats: these stay far below 2^53.
-            next: AtomicU64::new(rand::random::<u32>().into()),
-            open: Mutex::default(),
-        }
-    }
-}
-
-impl Asks {
-    fn add(&self, sender: oneshot::Sender<Answer>) -> Option<u64> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= ASKS_MAX {
-            return None;
-        }
-        let id = self.next.fetch_add(1, SeqCst);
-        open.insert(id, sender);
-        Some(id)
-    }
-
-    /// The one with this number, which is no longer waited for.
-    pub(super) fn take(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id)
-    }
-
-    /// The client is gone: nobody answers any more.
-    pub(super) fn end(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.clear();
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_engine::hub::{Context, Event, Remote, Resume, Start};
+use fanfare_engine::hub::{Context, Event, Remote};
 use fanfare_wire::{
     ChannelName, Epoch, Json, Seq,
     socketio::{self, Body, Packet, form::put_personal, seen::Seen},
@@ -19,10 +19,8 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{
     App, SocketIo,
-    app::{
-        Client, EMIT_BYTES_MAX, Handshake, Headers, JoinError, Joined, Keep, Op, Posted, Shared,
-    },
-    channels::{Waiting, Wish, is_where_it_was},
+    app::{Client, EMIT_BYTES_MAX, Handshake, Headers, JoinError, Joined, Op, Posted, Shared},
+    channels::{Return, Waiting, Wish, is_where_it_was},
     connection::{Broken, End, Messages},
     events::{ACKS_MAX, Ack, Answer, Events, Incoming},
     random_id,
@@ -297,19 +295,8 @@ impl Session {
                 if !self.stays[at].enter(recovered, count, reply, &epoch, cx.out) {
                     return Ok(());
                 }
-                for (channel, seq) in joins {
-                    let start = Start::Resume(Resume {
-                        epoch: Some(epoch.clone()),
-                        seq,
-                        oldest_if_truncated: false,
-                    });
-                    let wish = Wish {
-                        channel,
-                        start,
-                        keep: Keep::Position,
-                        joins: false,
-                        waiting: Waiting::Resume,
-                    };
+                for back in joins {
+                    let wish = back.into_wish(epoch.clone());
                     self.join(at, wish, cx)?;
                 }
                 self.settle(at, cx);
@@ -391,12 +378,12 @@ impl Session {
     }
 
     /// Whether a client that comes back can be put into all of these channels.
-    fn has_room_for(&self, joins: &[(ChannelName, Seq)]) -> bool {
+    fn has_room_for(&self, joins: &[Return]) -> bool {
         let count: usize = self.stays.iter().map(|it| it.channels.len()).sum();
         let taken = |channel: &ChannelName| self.stay_in(channel).is_some();
         joins.is_empty()
             || (count + joins.len() <= self.socketio.channels_max
-                && !joins.iter().any(|(channel, _)| taken(channel)))
+                && !joins.iter().any(|it| taken(&it.channel)))
     }
 
     fn leave(&mut self, at: usize, channel: &ChannelName, cx: &mut Context<'_>) {
