@@ -18,6 +18,7 @@ mod http_api;
 mod idempotency;
 mod limits;
 mod outage;
+mod polling;
 mod position;
 mod presence;
 mod retention;

@@ -72,7 +72,8 @@ impl Context<'_> {
         self.calls > CALLS_MAX || self.out.len() > OUT_BYTES_MAX
     }
 
-    /// Says that the session has left input that it can go on with: it is given again when there is room.
+    /// Says that the session has left input that it can go on with: it is given again when there is room, or nothing if
+    /// what was left did not come from the sink.
     pub fn pause(&mut self) {
         self.paused = true;
     }

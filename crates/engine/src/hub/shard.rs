@@ -378,8 +378,15 @@ impl Shard {
         if conn.dead || conn.closing {
             return;
         }
-        conn.with_session(&mut self.requests, self.tick, call);
+        let paused = conn.with_session(&mut self.requests, self.tick, |session, cx| {
+            call(session, cx);
+            cx.paused
+        });
+        conn.paused |= paused;
         self.settle(index);
+        if paused {
+            self.queue_read_if_paused(index);
+        }
     }
 
     /// Carries out the session's requests and writes its bytes.

@@ -33,11 +33,10 @@
 //! ```
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -58,7 +57,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::events::{Answer, Args, Events};
+use super::{
+    channels::Return,
+    events::{Answer, Args, Asks, Events},
+};
 
 /// Bytes that may be on their way to one client's connection, beside publications.
 pub const EMIT_BYTES_MAX: usize = 1 << 20;
@@ -141,7 +143,7 @@ pub enum Resumed {
 /// Why a client cannot go on in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// The app does not let it.
+    /// The app does not let it; or the connection cannot be in so many channels, or is in one of them already.
     Refused,
     /// It carried no position there.
     NoPosition,
@@ -237,6 +239,15 @@ impl Client {
     /// # Errors
     /// [`Gone`]. Also if the log cannot be asked: the client is sent away then, to come back.
     pub async fn resume(&self, channels: &[ChannelName]) -> Result<Resumed, Gone> {
+        self.resume_and_see(channels, &[]).await
+    }
+
+    /// The same; it is told again who joins and leaves in those of its channels that are named in `see`.
+    pub(super) async fn resume_and_see(
+        &self,
+        channels: &[ChannelName],
+        see: &[ChannelName],
+    ) -> Result<Resumed, Gone> {
         let Some(seen) = &self.0.handshake.resumed else {
             self.accept().await?;
             return Ok(Resumed::Anew(Vec::new()));
@@ -252,10 +263,19 @@ impl Client {
             self.accept().await?;
             return Ok(Resumed::Anew(lost));
         }
-        let positions = seen.channels.iter();
-        let positions = positions.map(|(name, seq)| (name.clone(), seq.unwrap_or_default()));
-        let joined = self.enter(true, positions.collect()).await?;
-        Ok(Resumed::Recovered(joined))
+        let returns = seen.channels.iter().map(|(name, seq)| Return {
+            channel: name.clone(),
+            seq: seq.unwrap_or_default(),
+            joins: see.contains(name),
+        });
+        if let Some(joined) = self.enter(true, returns.collect()).await? {
+            return Ok(Resumed::Recovered(joined));
+        }
+        self.accept().await?;
+        let names = seen.channels.iter().map(|(name, _)| name.clone());
+        Ok(Resumed::Anew(
+            names.map(|name| (name, Lost::Refused)).collect(),
+        ))
     }
 
     /// Does not let the client in. Its `connect_error` has the message and the data; it does not try again by itself.
@@ -404,8 +424,8 @@ impl Client {
     async fn enter(
         &self,
         recovered: bool,
-        joins: Vec<(ChannelName, Seq)>,
-    ) -> Result<Vec<Joined>, Gone> {
+        joins: Vec<Return>,
+    ) -> Result<Option<Vec<Joined>>, Gone> {
         let (reply, entered) = oneshot::channel();
         self.post(Op::Enter {
             recovered,
@@ -460,7 +480,7 @@ pub(super) struct Shared {
     /// The client takes a string at the end of an event for its position.
     pub(super) guards: bool,
     pub(super) gone: AtomicBool,
-    /// The connection has stopped reading until this client's events, or their acknowledgements, have become fewer.
+    /// The connection waits until this client's events, or their acknowledgements, have become fewer.
     pub(super) starved: AtomicBool,
     /// Events whose acknowledgement the app owes.
     pub(super) acks_owed: AtomicUsize,
@@ -481,8 +501,9 @@ pub(super) struct Posted {
 pub(super) enum Op {
     Enter {
         recovered: bool,
-        joins: Vec<(ChannelName, Seq)>,
-        reply: oneshot::Sender<Vec<Joined>>,
+        joins: Vec<Return>,
+        /// `None`: it cannot be in all of these channels, and has not entered.
+        reply: oneshot::Sender<Option<Vec<Joined>>>,
     },
     Refuse {
         message: String,
@@ -535,38 +556,5 @@ impl Shared {
         if self.starved.swap(false, SeqCst) {
             self.post(Op::Room);
         }
-    }
-}
-
-/// Events that wait for the client's acknowledgement.
-#[derive(Default)]
-pub(super) struct Asks {
-    next: AtomicU64,
-    open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
-}
-
-impl Asks {
-    fn add(&self, sender: oneshot::Sender<Answer>) -> Option<u64> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= ASKS_MAX {
-            return None;
-        }
-        let id = self.next.fetch_add(1, SeqCst);
-        open.insert(id, sender);
-        Some(id)
-    }
-
-    /// The one with this number, which is no longer waited for.
-    pub(super) fn take(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id)
-    }
-
-    /// The client is gone: nobody answers any more.
-    pub(super) fn end(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.clear();
     }
 }

@@ -4,7 +4,7 @@
 //! A client that carries one channel shares its frames with everybody else: each says how far it has read, and the
 //! session need not know. One that carries several is given frames of its own, because each of them says it for all.
 
-use fanfare_engine::hub::{Recovery, Request, Start};
+use fanfare_engine::hub::{Recovery, Request, Resume, Start};
 use fanfare_wire::{
     ChannelName, Epoch, FormId, Seq,
     socketio::{
@@ -60,6 +60,13 @@ pub(super) struct Wish {
     pub(super) waiting: Waiting,
 }
 
+/// A channel that a client comes back to.
+pub(super) struct Return {
+    pub(super) channel: ChannelName,
+    pub(super) seq: Seq,
+    pub(super) joins: bool,
+}
+
 enum State {
     Joining {
         tag: u32,
@@ -79,6 +86,28 @@ pub(super) enum Waiting {
     Join(oneshot::Sender<Result<Joined, JoinError>>),
     /// A client that comes back.
     Resume,
+}
+
+impl Return {
+    /// What to ask for, the log being of this epoch.
+    pub(super) fn into_wish(self, epoch: Epoch) -> Wish {
+        let Self {
+            channel,
+            seq,
+            joins,
+        } = self;
+        Wish {
+            channel,
+            start: Start::Resume(Resume {
+                epoch: Some(epoch),
+                seq,
+                oldest_if_truncated: false,
+            }),
+            keep: Keep::Position,
+            joins,
+            waiting: Waiting::Resume,
+        }
+    }
 }
 
 impl Channels {
@@ -238,7 +267,7 @@ impl Channels {
                 (Keep::Position, State::Joining { was, .. }) => *was,
                 (Keep::Position, State::Live(seq)) => Some(*seq),
             };
-            Some((&member.channel, seq))
+            Some((&member.channel, seq, member.joins))
         });
         put_seen(epoch, carried, out);
     }
@@ -296,8 +325,6 @@ pub(super) fn is_where_it_was(joined: &Joined) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fanfare_engine::hub::Resume;
-
     use super::*;
 
     const FORMS: Forms = Forms {
@@ -405,18 +432,12 @@ mod tests {
     fn who_comes_back_is_where_it_was_until_it_is_told_otherwise() {
         let mut channels = Channels::new("/a", FORMS, true);
         for (tag, channel, seq) in [(1, "a", 4), (2, "b", 6)] {
-            let start = Start::Resume(Resume {
-                epoch: Some(epoch()),
-                seq: Seq(seq),
-                oldest_if_truncated: false,
-            });
-            let wish = Wish {
+            let back = Return {
                 channel: name(channel),
-                start,
-                keep: Keep::Position,
+                seq: Seq(seq),
                 joins: false,
-                waiting: Waiting::Resume,
             };
+            let wish = back.into_wish(epoch());
             channels.join(tag, wish);
         }
         let reform = [("a".to_owned(), FORMS.personal)];

@@ -124,6 +124,20 @@ impl Body {
         let body = Self { text, at: 0, reply };
         (body, taken)
     }
+
+    /// Takes the next packet. Each byte is looked at once, however many packets there are.
+    fn next(&mut self) -> Option<Bytes> {
+        let rest = self.text.get(self.at..)?;
+        let is_end = |byte: &u8| *byte == engineio::SEPARATOR as u8;
+        let length = rest.iter().position(is_end).unwrap_or(rest.len());
+        let packet = self.text.slice(self.at..self.at + length);
+        self.at += length + 1;
+        Some(packet)
+    }
+
+    fn is_done(&self) -> bool {
+        self.at > self.text.len()
+    }
 }
 
 /// This time has come.
@@ -213,14 +227,14 @@ impl Connection {
         let Some(mut body) = self.body.take() else {
             return Ok(());
         };
-        while let Some(rest) = body.text.get(body.at..) {
-            if !self.messages.takes_input() {
+        while !body.is_done() {
+            if cx.is_full() || !self.messages.takes_input() {
                 self.body = Some(body);
+                cx.pause();
                 return Ok(());
             }
-            let rest = std::str::from_utf8(rest).map_err(|_| End::Broken)?;
-            let piece = rest.split(engineio::SEPARATOR).next().unwrap_or_default();
-            body.at += piece.len() + 1;
+            let piece = body.next().unwrap_or_default();
+            let piece = std::str::from_utf8(&piece).map_err(|_| End::Broken)?;
             for packet in engineio::packets(piece) {
                 let packet = packet.map_err(Broken::from)?;
                 match self.on_packet(packet, cx) {
@@ -394,6 +408,14 @@ impl Session for Connection {
     }
 
     fn on_bytes(&mut self, bytes: &mut [u8], cx: &mut Context<'_>) -> usize {
+        if let Err(end) = self.on_body(cx) {
+            self.end(end, cx);
+            return bytes.len();
+        }
+        if self.body.is_some() {
+            // It came before these bytes.
+            return 0;
+        }
         let Transport::WebSocket(decoder) = &mut self.transport else {
             return bytes.len();
         };
@@ -472,4 +494,21 @@ fn wake_in(delay: Duration, cx: &mut Context<'_>) {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_taken_apart_packet_by_packet() {
+        let (mut body, _taken) = Body::new("4a\x1e4ü\x1e\x1e4".into());
+        let taken: Vec<Bytes> = std::iter::from_fn(|| body.next()).collect();
+        assert_eq!(taken, ["4a", "4ü", "", "4"]);
+        assert!(body.is_done());
+        let (mut empty, _taken) = Body::new(Bytes::new());
+        assert!(!empty.is_done());
+        assert_eq!(empty.next(), Some(Bytes::new()));
+        assert!(empty.is_done());
+    }
 }

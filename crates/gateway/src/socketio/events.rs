@@ -1,8 +1,12 @@
 //! What clients send, and how it is answered.
 
 use std::{
+    collections::HashMap,
     fmt,
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use bytes::Bytes;
@@ -13,9 +17,9 @@ use fanfare_wire::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::app::{EmitError, Shared};
+use super::app::{ASKS_MAX, EmitError, Op, Shared};
 
 /// Events of one client that may wait for its app. When there are more, its connection is not read.
 pub const EVENTS_MAX: usize = 32;
@@ -133,6 +137,14 @@ impl Ack {
         );
         self.shared.write(frames)
     }
+
+    /// The same; a client that takes too little to be given it is sent away, and does not wait in vain.
+    pub(super) fn send_or_part(self, args: Args) {
+        let shared = Arc::clone(&self.shared);
+        if self.send(args) == Err(EmitError::Full) {
+            shared.post(Op::Reconnect);
+        }
+    }
 }
 
 impl Drop for Ack {
@@ -218,5 +230,50 @@ impl From<Vec<Box<RawValue>>> for Args {
             args.json.extend_from_slice(value.get().as_bytes());
         }
         args
+    }
+}
+
+// === Asks ===
+
+/// Events that wait for the client's acknowledgement.
+pub(super) struct Asks {
+    /// Begins anywhere: a client may still answer what it was asked in a connection before.
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self {
+            // Clients read numbers as floats: these stay far below 2^53.
+            next: AtomicU64::new(rand::random::<u32>().into()),
+            open: Mutex::default(),
+        }
+    }
+}
+
+impl Asks {
+    pub(super) fn add(&self, sender: oneshot::Sender<Answer>) -> Option<u64> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= ASKS_MAX {
+            return None;
+        }
+        let id = self.next.fetch_add(1, SeqCst);
+        open.insert(id, sender);
+        Some(id)
+    }
+
+    /// The one with this number, which is no longer waited for.
+    pub(super) fn take(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id)
+    }
+
+    /// The client is gone: nobody answers any more.
+    pub(super) fn end(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.clear();
     }
 }

@@ -244,12 +244,11 @@ impl State {
             engineio::put_payload(chunk, &mut payload);
         }
         self.clear();
-        if self.phase == Phase::Ending {
+        let refused = std::mem::take(&mut self.refused);
+        if self.phase == Phase::Ending && !refused {
             self.phase = Phase::Over;
         }
-        if std::mem::take(&mut self.refused)
-            && let Some(remote) = &self.remote
-        {
+        if refused && let Some(remote) = &self.remote {
             remote.writable();
         }
         Some(payload)
@@ -280,7 +279,8 @@ struct Waiter<'a>(&'a Poll);
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        if std::mem::take(&mut state.waiting) {
+        let waited = std::mem::take(&mut state.waiting);
+        if waited && matches!(state.phase, Phase::Open | Phase::Ending) {
             // Given up by its client: what it would have been told is lost, so the session is.
             state.phase = Phase::Over;
             state.clear();
@@ -486,6 +486,30 @@ mod tests {
         drop(pipe);
         assert_eq!(poll.poll().await.unwrap(), b"4bye");
         assert_eq!(poll.poll().await, Err(Refused::Over));
+    }
+
+    #[tokio::test]
+    async fn last_words_that_had_no_room_are_given_too() {
+        let (poll, mut pipe) = open();
+        pipe.push(frame(&"x".repeat(WAITING_BYTES_MAX))).unwrap();
+        assert_eq!(pipe.push(frame("bye")), Err(PushError::Full));
+        poll.ending();
+        assert!(poll.poll().await.is_ok());
+        pipe.push(frame("bye")).unwrap();
+        drop(pipe);
+        assert_eq!(poll.poll().await.unwrap(), b"4bye");
+        assert_eq!(poll.poll().await, Err(Refused::Over));
+    }
+
+    #[tokio::test]
+    async fn a_poll_that_is_given_up_after_the_upgrade_ends_nothing() {
+        let (poll, mut pipe) = open();
+        let mut waiting = Box::pin(poll.poll());
+        let waits = timeout(Duration::from_millis(1), &mut waiting).await;
+        assert!(waits.is_err());
+        pipe.take_back();
+        drop(waiting);
+        assert!(poll.lock().phase == Phase::Upgraded);
     }
 
     #[tokio::test]

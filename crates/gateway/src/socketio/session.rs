@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_engine::hub::{Context, Event, Remote, Resume, Start};
+use fanfare_engine::hub::{Context, Event, Remote};
 use fanfare_wire::{
     ChannelName, Epoch, Json, Seq,
     socketio::{self, Body, Packet, form::put_personal, seen::Seen},
@@ -19,22 +19,24 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{
     App, SocketIo,
-    app::{
-        Client, EMIT_BYTES_MAX, Handshake, Headers, JoinError, Joined, Keep, Op, Posted, Shared,
-    },
-    channels::{Waiting, Wish, is_where_it_was},
+    app::{Client, EMIT_BYTES_MAX, Handshake, Headers, JoinError, Joined, Op, Posted, Shared},
+    channels::{Return, Waiting, Wish, is_where_it_was},
     connection::{Broken, End, Messages},
     events::{ACKS_MAX, Ack, Answer, Events, Incoming},
     random_id,
-    stay::{Entering, Stay},
+    stay::{Entering, Left, Stay, is_id},
 };
 
 /// Namespaces that one connection may be in.
 const NAMESPACES_MAX: usize = 16;
-/// How long a connection may be in no namespace at the beginning.
+/// Tasks of apps that may run for one connection, those whose client has left included. When there are more, it is not read.
+const TASKS_MAX: usize = 2 * NAMESPACES_MAX;
+/// Longest `auth` of a client, in bytes. It is kept for as long as the client stays.
+const AUTH_BYTES_MAX: usize = 128 << 10;
+/// No stay has this number.
+const NOBODY: u32 = 0;
+/// How old a connection may become without being in a namespace.
 const ENTER_PATIENCE: Duration = Duration::from_secs(45);
-/// Longest id of a session to come back to that is given out again, in bytes.
-const PID_BYTES_MAX: usize = 64;
 
 /// One connection.
 pub(super) struct Session {
@@ -44,6 +46,8 @@ pub(super) struct Session {
     stays: Vec<Stay>,
     /// Stays so far.
     counted: u32,
+    /// Each of the apps' tasks has one.
+    tasks: Arc<()>,
     /// Requests to the hub so far.
     tags: u32,
     /// A packet whose attachments are still coming.
@@ -89,7 +93,8 @@ impl Session {
             request: Arc::new(request),
             remote: None,
             stays: Vec::new(),
-            counted: 0,
+            counted: NOBODY,
+            tasks: Arc::default(),
             tags: 0,
             partial: None,
             epoch,
@@ -105,9 +110,7 @@ impl Session {
         }
         // Who is not there any more may not have heard of it yet.
         let stay = self.stays.iter().find(|stay| stay.is_in(namespace));
-        let Some(number) = stay.map(Stay::number) else {
-            return Ok(());
-        };
+        let number = stay.map_or(NOBODY, Stay::number);
         let own = |args: Vec<&RawValue>| args.into_iter().map(ToOwned::to_owned).collect();
         match body {
             Body::Connect(_) => Ok(()),
@@ -147,6 +150,10 @@ impl Session {
             socketio::put_refused(namespace, "too many namespaces", None, cx.out);
             return Ok(());
         }
+        if auth.is_some_and(|auth| auth.get().len() > AUTH_BYTES_MAX) {
+            socketio::put_refused(namespace, "auth is too long", None, cx.out);
+            return Ok(());
+        }
         let carried = auth.and_then(|auth| serde_json::from_str::<Carried<'_>>(auth.get()).ok());
         let Carried { pid, offset } = carried.unwrap_or_default();
         let pid = pid.filter(|pid| self.socketio.recovery && is_id(pid));
@@ -170,7 +177,7 @@ impl Session {
         let Some(remote) = self.remote.clone() else {
             return;
         };
-        self.counted = self.counted.wrapping_add(1);
+        self.counted = self.counted.checked_add(1).unwrap_or(NOBODY + 1);
         let client = Client::new(Shared {
             id: random_id().into(),
             namespace: app.namespace.name().into(),
@@ -196,9 +203,10 @@ impl Session {
         );
         self.stays.push(stay);
         let namespace = Arc::clone(&app.namespace);
+        let task = Arc::clone(&self.tasks);
         tokio::spawn(async move {
             // However the app's task ends.
-            let _left = Left(client.clone());
+            let _left = Left::new(client.clone(), task);
             namespace.serve(client, events).await;
         });
     }
@@ -279,22 +287,16 @@ impl Session {
             } => {
                 let epoch = self.epoch();
                 let count = joins.len();
+                if !self.has_room_for(&joins) {
+                    // The app may have stopped waiting.
+                    let _ = reply.send(None);
+                    return Ok(());
+                }
                 if !self.stays[at].enter(recovered, count, reply, &epoch, cx.out) {
                     return Ok(());
                 }
-                for (channel, seq) in joins {
-                    let start = Start::Resume(Resume {
-                        epoch: Some(epoch.clone()),
-                        seq,
-                        oldest_if_truncated: false,
-                    });
-                    let wish = Wish {
-                        channel,
-                        start,
-                        keep: Keep::Position,
-                        joins: false,
-                        waiting: Waiting::Resume,
-                    };
+                for back in joins {
+                    let wish = back.into_wish(epoch.clone());
                     self.join(at, wish, cx)?;
                 }
                 self.settle(at, cx);
@@ -373,6 +375,15 @@ impl Session {
             // It cannot be where it was, and has been told that it is: it begins anew.
             Waiting::Resume => Err(End::GoodBye),
         }
+    }
+
+    /// Whether a client that comes back can be put into all of these channels.
+    fn has_room_for(&self, joins: &[Return]) -> bool {
+        let count: usize = self.stays.iter().map(|it| it.channels.len()).sum();
+        let taken = |channel: &ChannelName| self.stay_in(channel).is_some();
+        joins.is_empty()
+            || (count + joins.len() <= self.socketio.channels_max
+                && !joins.iter().any(|it| taken(&it.channel)))
     }
 
     fn leave(&mut self, at: usize, channel: &ChannelName, cx: &mut Context<'_>) {
@@ -459,6 +470,10 @@ impl Messages for Session {
     }
 
     fn takes_input(&self) -> bool {
+        // The last one of them is told of, see `Left`.
+        if Arc::strong_count(&self.tasks) > TASKS_MAX {
+            return false;
+        }
         self.stays.iter().all(|stay| {
             let shared = stay.shared();
             let has_room =
@@ -540,15 +555,24 @@ impl Messages for Session {
     }
 
     fn on_ping(&mut self, open: Duration) -> Result<(), Broken> {
-        match self.counted == 0 && open > ENTER_PATIENCE {
+        // Clients close what they need no more by themselves; who was refused and stays must not keep a seat.
+        match self.stays.is_empty() && open > ENTER_PATIENCE {
             true => Err(Broken),
             false => Ok(()),
         }
     }
 
     fn is_idle(&self) -> bool {
-        let owed = |stay: &Stay| stay.shared().acks_owed.load(SeqCst);
-        self.stays.iter().all(|stay| owed(stay) == 0)
+        self.stays.iter().all(|stay| {
+            let shared = stay.shared();
+            let owes_nothing = || shared.acks_owed.load(SeqCst) == 0;
+            if owes_nothing() {
+                return true;
+            }
+            // An acknowledgement is written before it counts as given: that is to be told too.
+            shared.starved.store(true, SeqCst);
+            owes_nothing()
+        })
     }
 
     fn personalise(&mut self, channel: &ChannelName, seq: Seq, frame: &[u8], out: &mut Vec<u8>) {
@@ -560,19 +584,4 @@ impl Messages for Session {
         let trail = |out: &mut Vec<u8>| channels.put_seen_after(channel, seq, epoch, out);
         put_personal(namespace, frame, trail, out);
     }
-}
-
-/// Tells the connection that the app's task has ended.
-struct Left(Client);
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        self.0.shared().post(Op::Left);
-    }
-}
-
-/// Whether a text from a client could be an id that was given out, and so needs no escaping.
-fn is_id(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=PID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }

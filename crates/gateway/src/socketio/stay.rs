@@ -6,11 +6,14 @@ use fanfare_wire::{Epoch, socketio};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    app::{Client, JoinError, Joined, Shared},
+    app::{Client, JoinError, Joined, Op, Shared},
     channels::{Channels, Forms},
     events::Incoming,
     random_id,
 };
+
+/// Longest id of a session to come back to that is given out again, in bytes.
+const PID_BYTES_MAX: usize = 64;
 
 /// A client in a namespace, or at its door. It is gone when this is dropped.
 pub(super) struct Stay {
@@ -38,7 +41,7 @@ pub(super) struct Entering {
 struct Resuming {
     expected: usize,
     joined: Vec<Joined>,
-    reply: oneshot::Sender<Vec<Joined>>,
+    reply: oneshot::Sender<Option<Vec<Joined>>>,
 }
 
 impl Stay {
@@ -97,7 +100,7 @@ impl Stay {
         &mut self,
         recovered: bool,
         count: usize,
-        reply: oneshot::Sender<Vec<Joined>>,
+        reply: oneshot::Sender<Option<Vec<Joined>>>,
         epoch: &Epoch,
         out: &mut Vec<u8>,
     ) -> bool {
@@ -144,7 +147,7 @@ impl Stay {
         if self.resuming.as_ref().is_some_and(is_complete)
             && let Some(Resuming { joined, reply, .. }) = self.resuming.take()
         {
-            let _ = reply.send(joined);
+            let _ = reply.send(Some(joined));
         }
     }
 }
@@ -155,4 +158,31 @@ impl Drop for Stay {
         shared.gone.store(true, SeqCst);
         shared.asks.end();
     }
+}
+
+/// Tells the connection that the app's task has ended.
+pub(super) struct Left {
+    client: Client,
+    /// What it counts by; gone before the connection is told, which may wait for that.
+    task: Option<Arc<()>>,
+}
+
+impl Left {
+    pub(super) fn new(client: Client, task: Arc<()>) -> Self {
+        let task = Some(task);
+        Self { client, task }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.task = None;
+        self.client.shared().post(Op::Left);
+    }
+}
+
+/// Whether a text from a client could be an id that was given out, and so needs no escaping.
+pub(super) fn is_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=PID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }

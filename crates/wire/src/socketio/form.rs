@@ -66,7 +66,7 @@ impl Form for SharedEvent {
                 Trail::Guard => put_guard(out),
                 Trail::Seen => {
                     out.push(b',');
-                    let seen = std::iter::once((channel, Some(publication.seq)));
+                    let seen = std::iter::once((channel, Some(publication.seq), false));
                     put_seen(epoch, seen, out);
                 }
             }

@@ -3,7 +3,7 @@
 //! With connection state recovery a client keeps the last argument of each event, if that is a string, and hands it back
 //! when it reconnects. So the server keeps nothing: the text says it all, and it is good on every node. It reads
 //! `<epoch> <seq> <channel> <seq> <channel>…`; a channel with `-` in place of a number is one that the client is in
-//! without a position to come back to.
+//! without a position to come back to, and a number with `+` behind it one in which it is told who joins and leaves.
 
 use crate::{ChannelName, Epoch, Seq, put};
 
@@ -19,6 +19,8 @@ pub struct Seen {
     pub epoch: Epoch,
     /// In no order; `None` where it can only go on live.
     pub channels: Vec<(ChannelName, Option<Seq>)>,
+    /// Those of them in which the client was told who joins and leaves.
+    pub joins: Vec<ChannelName>,
 }
 
 impl Seen {
@@ -31,9 +33,16 @@ impl Seen {
         let mut words = text.split(' ');
         let epoch = Epoch::parse(words.next()?)?;
         let mut channels: Vec<(ChannelName, Option<Seq>)> = Vec::new();
+        let mut joins = Vec::new();
         while let Some(seq) = words.next() {
+            let (seq, is_told) = match seq.strip_suffix('+') {
+                Some(seq) => (seq, true),
+                None => (seq, false),
+            };
             let seq = match seq {
-                "-" => None,
+                "-" if !is_told => None,
+                // Digits only: `parse` would take a sign.
+                seq if seq.starts_with('+') => return None,
                 seq => Some(Seq(seq.parse().ok()?)),
             };
             let name = ChannelName::parse(words.next()?).ok()?;
@@ -41,21 +50,30 @@ impl Seen {
             if known || channels.len() == CHANNELS_MAX {
                 return None;
             }
+            if is_told {
+                joins.push(name.clone());
+            }
             channels.push((name, seq));
         }
-        Some(Self { epoch, channels })
+        Some(Self {
+            epoch,
+            channels,
+            joins,
+        })
     }
 }
 
-/// Appends the text as a JSON string. Nothing in it has to be escaped.
+/// Appends the text as a JSON string. Nothing in it has to be escaped. Of each channel: its name, what was read of it, and
+/// whether the client is told who joins and leaves.
 pub fn put_seen<'a>(
     epoch: &Epoch,
-    channels: impl Iterator<Item = (&'a ChannelName, Option<Seq>)>,
+    channels: impl Iterator<Item = (&'a ChannelName, Option<Seq>, bool)>,
     out: &mut Vec<u8>,
 ) {
     put(out, format_args!("\"{epoch}"));
-    for (name, seq) in channels {
+    for (name, seq, is_told) in channels {
         match seq {
+            Some(seq) if is_told => put(out, format_args!(" {seq}+ {name}")),
             Some(seq) => put(out, format_args!(" {seq} {name}")),
             None => put(out, format_args!(" - {name}")),
         }
@@ -71,7 +89,8 @@ mod tests {
 
     fn written(seen: &Seen) -> String {
         let mut out = Vec::new();
-        let channels = seen.channels.iter().map(|(name, seq)| (name, *seq));
+        let channels = seen.channels.iter();
+        let channels = channels.map(|(name, seq)| (name, *seq, seen.joins.contains(name)));
         put_seen(&seen.epoch, channels, &mut out);
         serde_json::from_slice(&out).unwrap()
     }
@@ -85,6 +104,9 @@ mod tests {
             "e1 1",
             "e1 1 a 2",
             "e1 -1 a",
+            "e1 +1 a",
+            "e1 -+ a",
+            "e1 + a",
             "e1 1 a 2 a",
             "e1  1 a",
             "hello there",
@@ -103,11 +125,24 @@ mod tests {
 
         #[test]
         fn what_was_written_is_read(
-            channels in prop::collection::btree_map("[!#-\\[\\]-~]{1,255}", any::<Option<u64>>(), 0..=CHANNELS_MAX),
+            channels in prop::collection::btree_map(
+                "[!#-\\[\\]-~]{1,255}",
+                any::<(Option<u64>, bool)>(),
+                0..=CHANNELS_MAX,
+            ),
         ) {
-            let channels = channels.into_iter();
-            let channels = channels.map(|(name, seq)| (ChannelName::parse(&name).unwrap(), seq.map(Seq)));
-            let seen = Seen { epoch: Epoch::parse("e7").unwrap(), channels: channels.collect() };
+            let mut seen = Seen {
+                epoch: Epoch::parse("e7").unwrap(),
+                channels: Vec::new(),
+                joins: Vec::new(),
+            };
+            for (name, (seq, is_told)) in channels {
+                let name = ChannelName::parse(&name).unwrap();
+                if is_told && seq.is_some() {
+                    seen.joins.push(name.clone());
+                }
+                seen.channels.push((name, seq.map(Seq)));
+            }
             prop_assert_eq!(Seen::parse(&written(&seen)), Some(seen));
         }
     }

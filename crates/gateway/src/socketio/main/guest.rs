@@ -84,6 +84,9 @@ impl Guest {
             seen.channels.iter().map(|(name, _)| name.clone()).collect()
         });
         let mut allowed = Vec::new();
+        let mut see = seen.map_or_else(Vec::new, |seen| seen.joins.clone());
+        let authenticated = self.is_authenticated();
+        see.retain(|channel| self.gateway.may_see_joins(channel, authenticated));
         let mut expiries = HashMap::new();
         for channel in hoped {
             let token = tokens.get(channel.as_str()).map_or("", String::as_str);
@@ -97,7 +100,7 @@ impl Guest {
                 allowed.push(channel);
             }
         }
-        match self.client.resume(&allowed).await? {
+        match self.client.resume_and_see(&allowed, &see).await? {
             Resumed::Recovered(joined) => {
                 for Joined { channel, .. } in joined {
                     let expires = expiries.get(&channel).copied().flatten();

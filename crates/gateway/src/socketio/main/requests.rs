@@ -25,6 +25,8 @@ use crate::{
     unix_seconds,
 };
 
+/// What begins the names of events that only the server sends.
+const OWN_EVENTS: &str = "fanfare:";
 /// Publications that history returns when no limit is given, and at most.
 const HISTORY_LIMITS: (usize, usize) = (100, 300);
 
@@ -191,6 +193,9 @@ impl Guest {
         let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
         draft.info = Some(self.info());
         if let Some(event) = options.event {
+            if event.starts_with(OWN_EVENTS) {
+                return Err(errors::BAD_REQUEST);
+            }
             draft.tags = Some(tags_of_event(&event).ok_or(errors::BAD_REQUEST)?);
         }
         if let Some(key) = options.idempotency_key.filter(|key| !key.is_empty()) {
@@ -201,7 +206,7 @@ impl Guest {
 
     /// A key that no other user's is the same as.
     fn own_key(&self, key: &str) -> Result<String, ErrorCode> {
-        let key = format!("{}/{key}", self.user());
+        let key = key_of(self.user(), key);
         // PostgreSQL stores no NUL in text.
         match key.len() > KEY_BYTES_MAX || key.contains('\0') {
             true => Err(errors::BAD_REQUEST),
@@ -240,6 +245,11 @@ impl Guest {
     }
 }
 
+/// A user's key. Ids of users and keys may have slashes, so the length says where the one ends.
+fn key_of(user: &str, key: &str) -> String {
+    format!("{}/{user}/{key}", user.len())
+}
+
 fn channel_of(incoming: &Incoming) -> Result<ChannelName, ErrorCode> {
     let name: String = incoming.arg(0).map_err(|_| errors::BAD_REQUEST)?;
     ChannelName::parse(&name).map_err(|_| errors::BAD_REQUEST)
@@ -273,6 +283,17 @@ fn answer(ack: Option<Ack>, result: ApiResult) {
         Ok(result) => Args::one(&result),
         Err(error) => Args::one(&serde_json::json!({ "error": error })),
     };
-    // If the client is gone, its events say so.
-    let _ = ack.send(args);
+    ack.send_or_part(args);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_two_users_are_never_the_same() {
+        assert_ne!(key_of("a", "b/c"), key_of("a/b", "c"));
+        assert_ne!(key_of("", "1/a/b"), key_of("a", "b"));
+        assert_ne!(key_of("", "x"), key_of("x", ""));
+    }
 }
