@@ -15,7 +15,7 @@ use fanfare_ingress::{Delivery, HandleError, Handler, Place, Terms, Unfit};
 use fanfare_wire::{ChannelName, Draft, Json};
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{task::block_in_place, time::sleep};
 use uuid::Uuid;
 
 use crate::{
@@ -340,13 +340,19 @@ impl Handler for Held {
             let body: Value = serde_json::from_slice(&delivery.body).unwrap();
             if body["n"] == self.held {
                 self.begun.store(true, SeqCst);
-                while !self.let_go.load(SeqCst) {
-                    let a_little = Duration::from_millis(5);
-                    match self.hangs {
-                        // As a process that is stopped: its claim cannot be renewed either.
-                        true => std::thread::sleep(a_little),
-                        false => sleep(a_little).await,
-                    }
+                let a_little = Duration::from_millis(5);
+                let is_held = || !self.let_go.load(SeqCst);
+                if self.hangs {
+                    // As a process that is stopped: its claim cannot be renewed either. The rest of the node goes on, which it
+                    // would not if this thread were the one that waits for sockets.
+                    block_in_place(|| {
+                        while is_held() {
+                            std::thread::sleep(a_little);
+                        }
+                    });
+                }
+                while is_held() {
+                    sleep(a_little).await;
                 }
             }
             let channel = ChannelName::parse("out").unwrap();
