@@ -1,15 +1,16 @@
 //! Who is in a channel: lists, counts, joins and leaves, over all nodes and wires, and who may ask.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 
 use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::api::{Api, Refusal};
 use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
 use fanfare_tests::ws::Client;
-use fanfare_tests::{jwt, repository, servers};
+use fanfare_tests::{jwt, servers};
 use serde_json::{Value, json};
+
+use crate::browser::run_script;
 
 // Error codes of the Centrifuge protocol.
 const UNKNOWN_CHANNEL: u64 = 102;
@@ -370,26 +371,18 @@ fn without_redis_a_node_answers_with_what_it_knows_and_says_so() {
 
 #[test]
 fn the_official_client_sees_who_is_there() {
-    let folder = repository().join("tests/browser");
-    assert!(
-        folder.join("node_modules").is_dir(),
-        "the packages of tests/browser are not installed: run `npm ci` there"
-    );
     let (nodes, _redis) = two_nodes();
-    let output = Command::new("node")
-        .arg("presence.mjs")
-        .args(["--url", &nodes[0].url(), "--other", &nodes[1].url()])
-        .args(["--channel", "room:sdk"])
-        .args(["--token", &token("wendy"), "--other-token", &token("ann")])
-        .current_dir(&folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("node starts (install nodejs)");
-    assert!(
-        output.status.success(),
-        "presence.mjs ended with {}\n{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let arguments = [
+        "--url",
+        &nodes[0].url(),
+        "--other",
+        &nodes[1].url(),
+        "--channel",
+        "room:sdk",
+        "--token",
+        &token("wendy"),
+        "--other-token",
+        &token("ann"),
+    ];
+    run_script("presence.mjs", &arguments, &[&nodes[0], &nodes[1]]);
 }
