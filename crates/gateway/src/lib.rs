@@ -17,6 +17,7 @@ pub mod api;
 pub mod centrifuge;
 pub mod door;
 pub mod health;
+mod identity;
 pub mod listener;
 pub mod metrics;
 mod origin;

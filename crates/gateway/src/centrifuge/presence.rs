@@ -1,9 +1,7 @@
 //! Who is in a channel: the commands, and a client's own part in it.
 
-use std::sync::Arc;
-
 use fanfare_engine::{
-    Attendee, Counted, Members,
+    Counted, Members,
     hub::{Context, Request, session::Call},
 };
 use fanfare_wire::{
@@ -11,14 +9,8 @@ use fanfare_wire::{
     centrifuge::{ErrorCode, PresenceRequest, Reply, SubscribeRequest, errors},
 };
 
-use super::{
-    client::Client,
-    session::{ClientSession, parse_channel, reply},
-};
-use crate::{
-    WEBSOCKET_JSON, WEBSOCKET_JSON_JOINS,
-    presence::{client_info, remarks},
-};
+use super::session::{ClientSession, parse_channel, reply};
+use crate::{WEBSOCKET_JSON, WEBSOCKET_JSON_JOINS, presence::remarks};
 
 impl ClientSession {
     pub(super) fn on_presence(
@@ -78,21 +70,6 @@ impl ClientSession {
         if let Some(sub) = self.subs.iter_mut().find(|sub| sub.channel == *channel) {
             sub.attendance = attendance;
         }
-    }
-}
-
-impl Client {
-    /// The client, as others see it in a channel.
-    fn attendee(&mut self) -> Arc<Attendee> {
-        if let Some(attendee) = &self.attendee {
-            return Arc::clone(attendee);
-        }
-        let attendee = Arc::new(Attendee {
-            client: self.id,
-            user: self.user().into(),
-            info: client_info(self.user(), self.id, self.conn_info()),
-        });
-        Arc::clone(self.attendee.insert(attendee))
     }
 }
 

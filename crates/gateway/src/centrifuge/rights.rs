@@ -62,7 +62,7 @@ impl ClientSession {
     pub(super) fn is_authenticated(&self) -> bool {
         self.client
             .as_ref()
-            .is_some_and(|client| !client.user().is_empty())
+            .is_some_and(|client| client.is_authenticated())
     }
 
     pub(super) fn access(

@@ -29,12 +29,12 @@ use fanfare_wire::{
 use uuid::Uuid;
 
 use super::{
-    client::{Client, EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl},
+    client::{EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl},
     presence::{reply_presence, reply_presence_stats},
 };
 use crate::{
     ENVELOPE_BYTES_MAX, Gateway, access::Standing, api::refused_publish, door::Seat,
-    token::Seconds, unix_seconds,
+    identity::Identity, token::Seconds, unix_seconds,
 };
 
 /// Seconds between the server's pings.
@@ -52,7 +52,7 @@ const FLAG_REJECT_UNRECOVERED: u64 = 2;
 pub(super) struct ClientSession {
     pub(super) gateway: Arc<Gateway>,
     decoder: ws::Decoder,
-    pub(super) client: Option<Box<Client>>,
+    pub(super) client: Option<Box<Identity>>,
     pub(super) subs: Vec<Sub>,
     timer: Timer,
     deadline: Instant,
@@ -263,7 +263,7 @@ impl ClientSession {
             return Err(errors::LIMIT_EXCEEDED);
         }
         let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
-        draft.info = self.client.as_ref().map(|client| client.publisher_info());
+        draft.info = self.client.as_ref().map(|client| client.info());
         cx.request(Request::Call(Call::Publish { tag: id, draft }));
         Ok(())
     }
@@ -381,11 +381,8 @@ impl ClientSession {
 
     /// Something was revoked: perhaps what this client came with.
     fn on_recheck(&self) -> Result<(), Disconnect> {
-        let claims = self
-            .client
-            .as_ref()
-            .and_then(|client| client.claims.as_ref());
-        match claims.is_some_and(|claims| self.gateway.sessions.is_revoked(claims)) {
+        let client = self.client.as_ref();
+        match client.is_some_and(|client| client.is_revoked(&self.gateway.sessions)) {
             true => Err(disconnects::INVALID_TOKEN),
             false => Ok(()),
         }

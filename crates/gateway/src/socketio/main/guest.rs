@@ -2,23 +2,21 @@
 
 use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use fanfare_engine::{Attendance, Attendee};
+use fanfare_engine::{Attendance, port::BoxFuture};
 use fanfare_wire::{ChannelName, centrifuge::unsubscribes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::super::{Args, Client, Events, Gone, Joined, Lost, Resumed};
 use crate::{
     Gateway,
     access::{Access, ChannelOptions, Standing},
-    presence::client_info,
+    identity::Identity,
     token::{ConnectionClaims, Seconds},
     unix_seconds,
 };
-use fanfare_engine::port::BoxFuture;
 
 /// Publishes of one client that may be under way.
 const PUBLISHES_MAX: usize = 64;
@@ -33,11 +31,8 @@ const UNSUBSCRIBED_EVENT: &str = "fanfare:unsubscribed";
 pub(super) struct Guest {
     pub(super) gateway: Arc<Gateway>,
     pub(super) client: Client,
-    /// How others see it.
-    id: Uuid,
-    /// `None` for an anonymous one.
-    pub(super) claims: Option<Arc<ConnectionClaims>>,
-    attendee: Option<Arc<Attendee>>,
+    /// Who it is.
+    pub(super) identity: Identity,
     pub(super) subs: Vec<Sub>,
     /// Publishes that are being committed.
     pub(super) publishes: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -69,9 +64,7 @@ impl Guest {
         Self {
             gateway,
             client,
-            id: Uuid::new_v4(),
-            claims,
-            attendee: None,
+            identity: Identity::new(claims),
             subs: Vec::new(),
             publishes: FuturesUnordered::new(),
         }
@@ -85,14 +78,14 @@ impl Guest {
         });
         let mut allowed = Vec::new();
         let mut see = seen.map_or_else(Vec::new, |seen| seen.joins.clone());
-        let authenticated = self.is_authenticated();
+        let authenticated = self.identity.is_authenticated();
         see.retain(|channel| self.gateway.may_see_joins(channel, authenticated));
         let mut expiries = HashMap::new();
         for channel in hoped {
             let token = tokens.get(channel.as_str()).map_or("", String::as_str);
-            let granted = self
-                .gateway
-                .may_subscribe(self.claims.as_deref(), &channel, token);
+            let granted =
+                self.gateway
+                    .may_subscribe(self.identity.claims.as_deref(), &channel, token);
             if let Ok(expires) = granted
                 && self.may_look_back(&channel)
             {
@@ -145,7 +138,7 @@ impl Guest {
     /// A subscription has begun.
     pub(super) fn subscribed(&mut self, channel: ChannelName, expires: Option<Seconds>) {
         let gateway = Arc::clone(&self.gateway);
-        let attendance = gateway.attend(&channel, || self.attendee());
+        let attendance = gateway.attend(&channel, || self.identity.attendee());
         self.subs.push(Sub {
             channel,
             expires,
@@ -164,23 +157,15 @@ impl Guest {
     /// What counts of it when access to a channel is decided.
     pub(super) fn standing(&self, channel: &ChannelName) -> Standing {
         Standing {
-            authenticated: self.is_authenticated(),
+            authenticated: self.identity.is_authenticated(),
             subscribed: self.subs.iter().any(|sub| sub.channel == *channel),
         }
-    }
-
-    pub(super) fn is_authenticated(&self) -> bool {
-        !self.user().is_empty()
-    }
-
-    pub(super) fn user(&self) -> &str {
-        self.claims.as_ref().map_or("", |claims| &claims.sub)
     }
 
     /// Whether it may subscribe to a channel with a position.
     pub(super) fn may_look_back(&self, channel: &ChannelName) -> bool {
         let standing = Standing {
-            authenticated: self.is_authenticated(),
+            authenticated: self.identity.is_authenticated(),
             subscribed: true,
         };
         let access = |options: &ChannelOptions| -> Access { options.history };
@@ -188,27 +173,9 @@ impl Guest {
         options.is_some_and(|options| access(options).permits(standing))
     }
 
-    /// What is told to others about it.
-    pub(super) fn info(&self) -> fanfare_wire::Json {
-        let conn_info = self.claims.as_ref().and_then(|claims| claims.info.as_ref());
-        client_info(self.user(), self.id, conn_info)
-    }
-
-    fn attendee(&mut self) -> Arc<Attendee> {
-        if let Some(attendee) = &self.attendee {
-            return Arc::clone(attendee);
-        }
-        let attendee = Arc::new(Attendee {
-            client: self.id,
-            user: self.user().into(),
-            info: self.info(),
-        });
-        Arc::clone(self.attendee.insert(attendee))
-    }
-
     /// How long until something of it expires.
     fn next_expiry(&self) -> Option<Duration> {
-        let own = self.claims.as_ref().and_then(|claims| claims.exp);
+        let own = self.identity.expires();
         let all = self.subs.iter().map(|sub| sub.expires).chain([own]);
         let next = all.flatten().min()?;
         let seconds = u64::try_from(next - unix_seconds()).unwrap_or(0);
@@ -218,7 +185,7 @@ impl Guest {
     fn expire(&mut self) {
         let now = unix_seconds();
         let is_over = |expires: Option<Seconds>| expires.is_some_and(|expires| expires <= now);
-        if is_over(self.claims.as_ref().and_then(|claims| claims.exp)) {
+        if is_over(self.identity.expires()) {
             // It comes back by itself, and asks its application for another token.
             return self.client.reconnect();
         }
@@ -234,8 +201,7 @@ impl Guest {
 
     /// Something was revoked: perhaps what this client came with.
     fn recheck(&self) {
-        let claims = self.claims.as_deref();
-        if claims.is_some_and(|claims| self.gateway.sessions.is_revoked(claims)) {
+        if self.identity.is_revoked(&self.gateway.sessions) {
             self.client.disconnect();
         }
     }

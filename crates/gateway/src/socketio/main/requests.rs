@@ -114,7 +114,7 @@ impl Guest {
         if self.subs.iter().any(|sub| sub.channel == channel) {
             return Err(errors::ALREADY_SUBSCRIBED.into());
         }
-        let claims = self.claims.as_deref();
+        let claims = self.identity.claims.as_deref();
         let expires = self
             .gateway
             .may_subscribe(claims, &channel, &options.token)?;
@@ -132,7 +132,7 @@ impl Guest {
             true => Keep::Position,
             false => Keep::Name,
         };
-        let authenticated = self.is_authenticated();
+        let authenticated = self.identity.is_authenticated();
         let joins = options.join_leave && self.gateway.may_see_joins(&channel, authenticated);
         let joining = self
             .client
@@ -191,7 +191,7 @@ impl Guest {
             return Err(errors::LIMIT_EXCEEDED);
         }
         let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
-        draft.info = Some(self.info());
+        draft.info = Some(self.identity.info());
         if let Some(event) = options.event {
             if event.starts_with(OWN_EVENTS) {
                 return Err(errors::BAD_REQUEST);
@@ -206,7 +206,7 @@ impl Guest {
 
     /// A key that no other user's is the same as.
     fn own_key(&self, key: &str) -> Result<String, ErrorCode> {
-        let key = key_of(self.user(), key);
+        let key = key_of(self.identity.user(), key);
         // PostgreSQL stores no NUL in text.
         match key.len() > KEY_BYTES_MAX || key.contains('\0') {
             true => Err(errors::BAD_REQUEST),
