@@ -55,6 +55,27 @@ bench: web ## Measure a private cluster on this machine
 	cargo build --release --locked -p fanfare-server
 	target/release/fanfare bench cluster $(ARGS)
 
+# These write into OUT; ARGS goes to the command, for example OUT=/tmp/out ARGS="--clients 1000". SCENARIOS="a storm" plays some.
+OUT ?= docs/benchmarks
+SCENARIOS ?= a b c d storm
+
+.PHONY: bench-fanout
+bench-fanout: bench-build ## Measure fan-out in turns with a bare loop of writes
+	target/release/fanfare bench fanout --own --clients 10000 --rates 10,50,200 --rounds 3 --out $(OUT) $(ARGS)
+
+.PHONY: bench-scenarios
+bench-scenarios: bench-build ## Play the scenarios on private clusters
+	for scenario in $(SCENARIOS); do target/release/fanfare bench scenario $$scenario --out $(OUT) $(ARGS); done
+
+.PHONY: bench-model
+bench-model: bench-build ## Say what any load needs, by the figures of the two above
+	target/release/fanfare bench model --from $(OUT) --out $(OUT) $(ARGS)
+
+.PHONY: bench-build
+bench-build: web
+	@./scripts/install.sh build test
+	cargo build --release --locked -p fanfare-server
+
 # SEEDS=FROM..TO runs a stretch of seeds, SEED=N one of them with everything it does.
 .PHONY: simulation
 simulation: ## Run whole clusters under a virtual clock, a seed each

@@ -15,9 +15,16 @@ export default defineConfig({
     chunkSizeWarningLimit: 640,
     modulePreload: { polyfill: false },
     rolldownOptions: {
-      input: { index: 'index.html', watch: 'watch/index.html' },
+      input: {
+        index: 'index.html',
+        watch: 'watch/index.html',
+        mail: 'mail/index.html',
+        'mail-worker': 'src/mail/worker.ts',
+      },
       output: {
-        entryFileNames: 'assets/[name].[hash].js',
+        // A worker is known by its address, and serves what is below it.
+        entryFileNames: ({ name }) =>
+          name === 'mail-worker' ? 'mail/worker.js' : 'assets/[name].[hash].js',
         chunkFileNames: 'assets/[name].[hash].js',
         assetFileNames: 'assets/[name].[hash][extname]',
       },
@@ -30,6 +37,7 @@ export default defineConfig({
       '/events': SERVER,
       '/health': SERVER,
       '/metrics': SERVER,
+      '^/mail/(login|callback|me|messages|events|token|sync|logout|disconnect|dev)': SERVER,
       '/watch/rooms': SERVER,
       '/socket.io': { target: SERVER, ws: true },
       '/connection': { target: SERVER, ws: true },

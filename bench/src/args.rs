@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::faults::{FaultsArgs, ScenarioArgs};
+use crate::bare::BareArgs;
+use crate::faults::FaultsArgs;
+use crate::mail::MailArgs;
+use crate::model::ModelArgs;
 use crate::proxy::ProxyArgs;
+use crate::scenario::ScenarioArgs;
 
 /// Load generator and checker for any server that speaks the Centrifuge JSON protocol and has `/api/publish`.
 #[derive(Debug, Clone, Args)]
@@ -38,8 +42,18 @@ pub enum BenchCommand {
     Proxy(ProxyArgs),
     /// Break each part under load, and check that nothing is lost: one private cluster for each row of the fault matrix.
     Faults(FaultsArgs),
+    /// The yardstick: accept WebSockets and write what has come, one write per socket and pass, and nothing else.
+    Bare(BareArgs),
+    /// Subscribers that do as they are told on standard input: a part of another benchmark, in a process of its own.
+    #[command(hide = true)]
+    Subscribers,
+    /// What any load needs, by unit costs that the other benchmarks measured: nodes, processors, Redis and PostgreSQL.
+    Model(ModelArgs),
     /// Tell a story with one end on a private cluster.
     Scenario(ScenarioArgs),
+    /// Mail of many users at once, on a private cluster with a stand-in for Google: each change in each mailbox must reach each of
+    /// its owner's event streams once, whatever is killed, sent twice, reordered or forged.
+    Mail(MailArgs),
 }
 
 /// Which servers, and how to be let in.
@@ -204,6 +218,21 @@ pub struct ClusterArgs {
     /// Threads of each node, as its --threads [default: that of the nodes, one per core].
     #[arg(long, value_name = "COUNT")]
     pub node_threads: Option<usize>,
+    /// Further argument of every node, as in `--node-argument=--owners=false`; repeatable.
+    #[arg(
+        long = "node-argument",
+        value_name = "ARGUMENT",
+        allow_hyphen_values = true
+    )]
+    pub node_arguments: Vec<String>,
+    /// How much longer each flush of PostgreSQL takes than the disk needs, in milliseconds (its `commit_delay`); at most 100.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 0,
+        conflicts_with = "sqlite"
+    )]
+    pub flush_ms: u32,
     /// Which load.
     #[command(flatten)]
     #[serde(flatten)]
@@ -277,6 +306,18 @@ pub struct FanoutArgs {
     /// Rates to measure one after the other, in messages per second.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [10.0, 50.0, 200.0])]
     pub rates: Vec<f64>,
+    /// Start a node for it, on its embedded log, instead of --url and --pid.
+    #[arg(long, conflicts_with_all = ["urls", "publish_urls", "pids"])]
+    pub own: bool,
+    /// Measure the yardstick in turns with the server, and give each figure as a ratio to it. Needs --pid, or --own.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub yardstick: bool,
+    /// How often both are measured at each rate, in turns.
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    pub rounds: usize,
+    /// Write fanout.json, fanout.md and a plot into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Over which protocol to publish.
     #[arg(long, value_enum, default_value_t = Via::Http)]
     pub via: Via,
@@ -333,9 +374,12 @@ mod tests {
             nodes,
             sqlite,
             node_threads,
+            node_arguments,
+            flush_ms,
             load,
         } = cluster("bench cluster");
         assert_eq!((nodes, sqlite, node_threads), (4, false, None));
+        assert!(node_arguments.is_empty() && flush_ms == 0);
         assert_eq!((load.client.clients, load.channels), (10_000, 100));
         assert_eq!((load.rate, load.publish.duration), (1_000.0, 60.0));
         assert_eq!((load.via, load.publish.size), (Via::Http, 200));

@@ -1,6 +1,7 @@
 //! Latency distributions: HDR histograms in microseconds, merged over threads and never averaged.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::report::LatencySummary;
 
@@ -59,6 +60,24 @@ impl Latency {
     }
 }
 
+/// As (microseconds, how often): exact to the digits that are kept.
+impl Serialize for Latency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.0.iter_recorded();
+        serializer.collect_seq(pairs.map(|step| (step.value_iterated_to(), step.count_at_value())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Latency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut latency = Self::new();
+        for (value, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            latency.0.saturating_record_n(value, count);
+        }
+        Ok(latency)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +109,18 @@ mod tests {
         );
         assert!(summary.max_us >= 1_000_000);
         assert!(!summary.distribution.is_empty());
+    }
+
+    #[test]
+    fn a_distribution_survives_the_way_to_another_process() {
+        let mut latency = Latency::new();
+        for us in [0, 1, 999, 1_000, 1_001, 123_456, 99_999_999] {
+            latency.record(0, us * 1_000);
+            latency.record(0, us * 1_000);
+        }
+        let text = serde_json::to_string(&latency).unwrap();
+        let back: Latency = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.0, latency.0);
     }
 
     #[test]

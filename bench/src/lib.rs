@@ -13,21 +13,30 @@ pub mod proxy;
 pub mod report;
 
 mod args;
+mod bare;
 mod clock;
+mod counters;
+mod crowd;
 mod error;
 mod faults;
 mod fleet;
 mod history;
 mod latency;
 mod link;
+mod mail;
 mod mode;
+mod model;
+mod output;
+mod plot;
 mod progress;
 mod protocol;
 mod publish;
 mod random;
 mod scan;
+mod scenario;
 mod schedule;
 mod slope;
+mod statistics;
 mod system;
 mod table;
 mod target;
@@ -39,10 +48,18 @@ pub use self::args::{
     BenchArgs, BenchCommand, CheckArgs, ClientArgs, ClusterArgs, CommitsArgs, FanoutArgs, IdleArgs,
     LoadArgs, OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
+pub use self::bare::BareArgs;
+pub use self::counters::{NodeCounters, PostgresCounters, RedisCounters};
 pub use self::error::BenchError;
-pub use self::faults::{FaultsArgs, Scenario, ScenarioArgs, ScenarioBArgs};
+pub use self::faults::{FaultsArgs, ScenarioBArgs};
 pub use self::history::HistoryError;
+pub use self::mail::MailArgs;
+pub use self::model::ModelArgs;
 pub use self::proxy::{Direction, ProxyArgs};
+pub use self::scenario::{
+    Cpu, LoadOptions, Point, Scenario, ScenarioAArgs, ScenarioArgs, ScenarioCArgs, ScenarioDArgs,
+    ScenarioStormArgs,
+};
 
 /// Runs one benchmark: prints progress to standard error and a table to standard output.
 ///
@@ -59,7 +76,11 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Cluster(args) => mode::cluster::run(args),
         BenchCommand::Check(args) => mode::check::run(&args),
         BenchCommand::Proxy(args) => proxy::run(&args),
+        BenchCommand::Bare(args) => bare::run(&args),
+        BenchCommand::Subscribers => crowd::run(),
         BenchCommand::Faults(args) => faults::run(&args),
-        BenchCommand::Scenario(args) => faults::run_scenario(&args),
+        BenchCommand::Model(args) => model::run(&args),
+        BenchCommand::Scenario(args) => scenario::run(&args),
+        BenchCommand::Mail(args) => mail::run(&args),
     }
 }

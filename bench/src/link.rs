@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -147,6 +148,12 @@ impl Link {
             fragments: None,
             out,
         })
+    }
+
+    /// Ends the connection without a word: the other side sees a reset.
+    pub(crate) fn abort(self) {
+        // A socket that refuses it is closed in the ordinary way, which is as good an end.
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// What waits to be written; call [`Link::flush`] after adding to it.

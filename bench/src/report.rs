@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::counters::NodeCounters;
 use crate::error::BenchError;
 
 pub use crate::verify::StreamFaults;
@@ -38,6 +39,10 @@ pub struct Report {
     pub command: &'static str,
     /// Version of the generator.
     pub generator_version: &'static str,
+    /// `release` or `debug` build of the generator.
+    pub build: &'static str,
+    /// Processes that wanted a processor before the run, on average over a minute.
+    pub load_before: f64,
     /// Name of the run; part of its channel names.
     pub run: String,
     /// When it began, milliseconds since 1970.
@@ -104,7 +109,7 @@ pub struct Verdict {
 }
 
 /// The machine that generator and servers shared.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// Model of the processor.
     pub cpu: String,
@@ -224,7 +229,7 @@ pub struct PublicationReport {
 }
 
 /// One latency distribution.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LatencySummary {
     /// How many were measured.
     pub count: u64,
@@ -287,4 +292,57 @@ pub struct RateStep {
     pub ack_latency: Option<LatencySummary>,
     /// `fanout`: everything arrived and the rate was reached. `commits`: the rate was reached within the bound.
     pub held: bool,
+    /// `fanout`: what the server counted in the measured windows, where it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<NodeCounters>,
+    /// `fanout`: the yardstick at the same rate, measured in turns with the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yardstick: Option<YardstickStep>,
+}
+
+impl RateStep {
+    /// Publications that left in one write, on average; `None` where the server does not tell.
+    pub fn messages_per_write(&self) -> Option<f64> {
+        self.counters.as_ref().and_then(messages_per_write)
+    }
+}
+
+/// The yardstick at one rate: what a bare loop of writes reached, and how far the server is from it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct YardstickStep {
+    /// Deliveries in the measured windows.
+    pub deliveries: u64,
+    /// Its processor seconds in them.
+    pub cpu_seconds: f64,
+    /// Deliveries per processor second.
+    pub deliveries_per_cpu_second: f64,
+    /// What it counted in them.
+    pub counters: NodeCounters,
+    /// The server's deliveries per processor second as a share of these: 1 is as good as the bare loop.
+    pub ratio: f64,
+    /// The ratio of each round.
+    pub ratios: Vec<f64>,
+    /// The price of one of its writes as a share of one of the server's, whatever a write carries; absent where the server does
+    /// not tell how often it wrote. Unlike the ratio it does not rise when the server is late and more leaves together.
+    pub write_ratio: Option<f64>,
+    /// Delivery latency.
+    pub delivery_latency: Option<LatencySummary>,
+    /// Everything arrived and the rate was reached.
+    pub held: bool,
+}
+
+impl YardstickStep {
+    /// Publications that left in one write, on average.
+    pub fn messages_per_write(&self) -> Option<f64> {
+        messages_per_write(&self.counters)
+    }
+}
+
+/// Processor time of one write, in microseconds; `None` where nothing is known.
+pub(crate) fn write_us(cpu_seconds: f64, counters: &NodeCounters) -> Option<f64> {
+    (counters.writes > 0 && cpu_seconds > 0.0).then(|| cpu_seconds * 1e6 / counters.writes as f64)
+}
+
+fn messages_per_write(counters: &NodeCounters) -> Option<f64> {
+    (counters.writes > 0).then(|| counters.deliveries as f64 / counters.writes as f64)
 }

@@ -12,6 +12,9 @@ use crate::report::{GeneratorUse, Machine, ProcessUse};
 /// Files that the process has open beside its connections.
 const OTHER_FILES: u64 = 64;
 
+/// Size of a page of memory, KiB.
+const PAGE_KIB: u64 = 4;
+
 /// Raises the soft limit of open files to the hard one, as far as the system lets us.
 pub(crate) fn raise_open_files() {
     let mut limit = open_files();
@@ -53,6 +56,51 @@ pub(crate) fn machine() -> Machine {
             / 1024,
         kernel: kernel.trim().to_owned(),
     }
+}
+
+/// How this program was built.
+pub(crate) fn build() -> &'static str {
+    if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    }
+}
+
+/// Processes that wanted a processor, on average over the last minute; 0 when the system does not tell.
+pub(crate) fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split(' ').next();
+    first.and_then(|load| load.parse().ok()).unwrap_or_default()
+}
+
+/// Memory that can be had without swapping, MiB.
+pub(crate) fn available_memory_mib() -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    field(&meminfo, "MemAvailable").and_then(kib).unwrap_or(0) / 1024
+}
+
+/// Memory that the kernel holds for its own objects and for the buffers of TCP sockets, KiB.
+pub(crate) fn kernel_memory_kib() -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let slab = field(&meminfo, "Slab").and_then(kib).unwrap_or(0);
+    let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    slab + tcp_pages(&sockstat) * PAGE_KIB
+}
+
+/// The pages of TCP buffers, the last number of its line.
+fn tcp_pages(sockstat: &str) -> u64 {
+    let numbers = field(sockstat, "TCP").unwrap_or_default();
+    let mut words = numbers.split(' ').skip_while(|word| *word != "mem").skip(1);
+    words
+        .next()
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Files that one process may have open.
+pub(crate) fn open_files_max() -> u64 {
+    open_files().rlim_max
 }
 
 fn cores() -> usize {
@@ -394,6 +442,15 @@ mod tests {
         assert_eq!(kind("/tmpx"), Some("ext4"));
         assert_eq!(kind("/srv/x"), Some("ramfs"));
         assert!(!is_in_memory(Path::new("/proc")));
+    }
+
+    #[test]
+    fn what_sockets_hold_is_read() {
+        let text =
+            "sockets: used 300\nTCP: inuse 5 orphan 0 tw 0 alloc 6 mem 17\nUDP: inuse 1 mem 2\n";
+        assert_eq!(tcp_pages(text), 17);
+        assert_eq!(tcp_pages(""), 0);
+        assert!(kernel_memory_kib() > 0 && available_memory_mib() > 0);
     }
 
     #[test]

@@ -209,6 +209,15 @@ impl Table {
             "load gen",
             "held"
         );
+        if report
+            .rate_steps
+            .iter()
+            .any(|step| step.yardstick.is_some())
+        {
+            // Belongs to the line before.
+            self.0.pop();
+            let _ = writeln!(self.0, "{:>14}{:>8}", "bare per s", "ratio");
+        }
         for step in &report.rate_steps {
             let latency = step.delivery_latency.as_ref().or(step.ack_latency.as_ref());
             let at = |pick: fn(&LatencySummary) -> u64| {
@@ -216,7 +225,7 @@ impl Table {
             };
             let _ = writeln!(
                 self.0,
-                "  {:>10}{:>12.1}{:>12}{:>10.2}{:>14}{:>10}{:>10}{:>9.0}%{:>8}",
+                "  {:>10}{:>12.1}{:>12}{:>10.2}{:>14}{:>10}{:>10}{:>9.0}%{:>8}{}",
                 step.offered_per_second,
                 step.achieved_per_second,
                 step.deliveries,
@@ -225,7 +234,8 @@ impl Table {
                 at(|latency| latency.p50_us),
                 at(|latency| latency.p99_us),
                 step.generator_share * 100.0,
-                if step.held { "yes" } else { "NO" }
+                if step.held { "yes" } else { "NO" },
+                beside(step)
             );
         }
         if let Some(knee) = report.knee_per_second {
@@ -296,6 +306,16 @@ fn describe(cluster: &ClusterReport) -> String {
         let _ = write!(text, ", Redis {version}");
     }
     text
+}
+
+/// What the yardstick reached, and the ratio to it.
+fn beside(step: &RateStep) -> String {
+    step.yardstick.as_ref().map_or_else(String::new, |bare| {
+        format!(
+            "{:>14.0}{:>8.2}",
+            bare.deliveries_per_cpu_second, bare.ratio
+        )
+    })
 }
 
 fn per_cpu(step: &RateStep) -> String {

@@ -3,7 +3,7 @@
 //! A stream is right when its offsets go up by exactly one from the position of the subscription on, up to all that was
 //! published. The offsets give the order, so no search is needed: every check is linear.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Separate stretches of missing offsets that one subscriber remembers, to tell a late delivery from a repeated one.
 const MISSING_RANGES_MAX: usize = 1_024;
@@ -49,7 +49,7 @@ struct Faults {
 }
 
 /// What was wrong with one stream, or with many of them together.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamFaults {
     /// Offsets that were skipped and never came.
     pub holes: u64,
@@ -189,12 +189,12 @@ impl Stream {
 }
 
 /// Which message each offset of each channel carried: the same one for everybody, and the one that was acknowledged.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Contents {
     channels: Vec<Content>,
 }
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Content {
     /// The offset before the first one that is kept.
     base: Option<u64>,

@@ -49,6 +49,10 @@ pub struct Figures {
     pub interruptions: u64,
     /// Times that the log was taken back.
     pub restores: u64,
+    /// Messages that were committed by the owner of their channel for another node.
+    pub forwarded: u64,
+    /// Messages that an owner did not commit in time.
+    pub fallbacks: u64,
     /// A digest of everything in its order: the same for the same seed.
     pub digest: u64,
 }

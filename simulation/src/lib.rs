@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `dice` | everything that is left to chance |
 //! | `plan` | what a seed stands for: sizes, and which faults how often |
-//! | `log`, `bus`, `socket` | the world between the nodes |
+//! | `log`, `bus`, `links`, `socket` | the world between the nodes |
 //! | `node` | one node: the real engine on these |
 //! | `session` | a gateway of lines of text, and the breaches that prove the judge |
 //! | `client`, `publisher` | who reads, who writes |
@@ -22,6 +22,7 @@ mod client;
 mod connection;
 mod dice;
 mod judge;
+mod links;
 mod log;
 mod node;
 mod plan;
@@ -31,5 +32,5 @@ mod socket;
 mod world;
 
 pub use judge::{Figures, Violation};
-pub use plan::{Breach, Plan};
+pub use plan::{Breach, OwnerFaults, Plan};
 pub use world::{Verdict, run};

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use fanfare_engine::{
     memory::log::{MemoryLog, Snapshot},
     port::{
-        AppendError, BoxFuture, Committed, Direction, Head, LaneBatch, LaneCursors, Log, LogError,
-        NodeRecord, Outcome, ReadRange, Retention, Trimmed,
+        AppendError, BoxFuture, Committed, Contention, Direction, Head, LaneBatch, LaneCursors,
+        Log, LogError, NodeRecord, Outcome, ReadRange, Retention, Trimmed,
     },
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Seq};
@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     dice::Dice,
     judge::{Judge, Mark},
+    links::Links,
     plan::{Breach, LogFaults, Plan},
 };
 
@@ -39,6 +40,7 @@ struct Inner {
     log: MemoryLog,
     dice: Dice,
     judge: Judge,
+    links: Links,
     channels: Vec<ChannelName>,
     breach: Option<Breach>,
     state: Mutex<State>,
@@ -58,6 +60,8 @@ struct State {
 pub(crate) struct NodeLog {
     database: Database,
     lane: Mutex<Arc<Lane>>,
+    /// The lane in which the node says that it is alive.
+    pulse: MemoryLog,
     /// What the node has heard of the log's identity: how often it was replaced, and its epoch.
     known: Mutex<(u64, Epoch)>,
 }
@@ -74,7 +78,12 @@ struct Lane {
 }
 
 impl Database {
-    pub(crate) fn new(dice: Dice, judge: Judge, channels: Vec<ChannelName>, plan: &Plan) -> Self {
+    pub(crate) fn new(
+        dice: Dice,
+        (judge, links): (Judge, Links),
+        channels: Vec<ChannelName>,
+        plan: &Plan,
+    ) -> Self {
         let started = Instant::now();
         let clock = move || Millis::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX);
         let log = MemoryLog::new(epoch(0), clock);
@@ -83,6 +92,7 @@ impl Database {
             log,
             dice,
             judge,
+            links,
             channels,
             breach: plan.breach,
             state: Mutex::new(State {
@@ -98,6 +108,7 @@ impl Database {
     pub(crate) fn join(&self) -> NodeLog {
         NodeLog {
             lane: Mutex::new(self.open_lane()),
+            pulse: self.0.log.open_lane(),
             known: Mutex::new(self.identity()),
             database: self.clone(),
         }
@@ -217,7 +228,11 @@ impl Database {
             }
             _ => batch,
         };
-        let committed = lane.log.append(batch).await?;
+        let mut committed = lane.log.append(batch).await?;
+        committed.contention = self.0.links.contention().map(|waited| Contention {
+            waited,
+            channels: batch.iter().map(|draft| draft.channel.clone()).collect(),
+        });
         for (draft, outcome) in batch.iter().zip(&committed.outcomes) {
             if !outcome.duplicate {
                 let key = crate::session::key(draft.data.as_bytes());
@@ -421,7 +436,8 @@ impl Log for NodeLog {
     }
 
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
-        self.ask(|log| Box::pin(async move { log.heartbeat(about).await }))
+        let pulse = self.pulse.clone();
+        self.ask(|_| Box::pin(async move { pulse.heartbeat(about).await }))
     }
 }
 

@@ -53,13 +53,20 @@ impl Place {
             age_max: None,
             count_max: Some(keep),
         });
+        let links = Arc::new(world.links.join(&scope));
+        let (about, metrics): (Bytes, _) = (links.about(), Arc::new(Metrics::default()));
+        world
+            .counted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&metrics));
         let config = EngineConfig {
             shards: world.plan.shards,
             retention: retention.into_iter().collect(),
             retention_interval: RETENTION_INTERVAL,
             stall_seconds: STALL_SECONDS,
-            about: Arc::new(|| Bytes::from_static(b"{}")),
-            metrics: Arc::new(Metrics::default()),
+            about: Arc::new(move || about.clone()),
+            metrics: Arc::clone(&metrics),
         };
         let log = Arc::new(world.database.join());
         let bus = Arc::new(world.network.join(&scope));
@@ -69,6 +76,9 @@ impl Place {
         let started = scope.enter(|| Engine::start(config, log, bus, tables, state, vec![form]));
         match started {
             Ok(engine) => {
+                if world.plan.owners.is_some() {
+                    scope.enter(|| engine.join(links));
+                }
                 let mut state = self.state();
                 state.engine = Some(engine);
                 state.scope = Some(scope);

@@ -47,6 +47,8 @@ pub struct Plan {
     pub node: NodeFaults,
     /// What clients and their connections do.
     pub client: ClientFaults,
+    /// Whether nodes own channels for each other, and what happens to what they hand on.
+    pub owners: Option<OwnerFaults>,
     /// Between two pieces of news that somebody tells, in milliseconds, if anybody does.
     pub news_ms: Option<u64>,
     /// A promise that is broken on purpose, to see whether it is noticed.
@@ -68,6 +70,21 @@ pub struct BusFaults {
     pub cut: f64,
     /// In each tenth of a second: all hints are lost for a while, and nobody is told.
     pub silence: f64,
+}
+
+/// What happens where nodes own channels for each other.
+#[derive(Debug, Clone, Default)]
+pub struct OwnerFaults {
+    /// A batch is said to have waited for others: nodes hand its channels to their owners.
+    pub contended: f64,
+    /// What is handed on, or its answer, takes up to 1.5 seconds instead of a millisecond.
+    pub late: f64,
+    /// What is handed on is lost, and everything behind it; after up to 3 seconds the link ends.
+    pub lose: f64,
+    /// The drafts are committed, the answer is lost, and the link ends.
+    pub lose_answer: f64,
+    /// The owner takes the drafts a second time up to 2 seconds later.
+    pub repeat: f64,
 }
 
 /// What happens between a node and the log.
@@ -141,6 +158,10 @@ pub enum Breach {
     ForgetKeys,
     /// The log is taken back to an earlier state, and keeps its epoch.
     KeepEpoch,
+    /// What nodes hand to each other overtakes what was handed on before.
+    Overtake,
+    /// A node says that it has committed what it was handed, and has not.
+    EmptyPromise,
 }
 
 impl Plan {
@@ -194,6 +215,7 @@ impl Plan {
                 capacity: 64 << 10,
                 ..ClientFaults::default()
             },
+            owners: None,
             news_ms: None,
             breach: None,
         }
@@ -202,6 +224,11 @@ impl Plan {
     /// News of the moment, in every second seed. They have a dice of their own for the same reason.
     pub(crate) fn tell(&mut self, dice: &Dice) {
         self.news_ms = dice.chance(0.5).then(|| dice.between(1, 100));
+    }
+
+    /// Channels with owners, in half of the seeds. They have a dice of their own for the same reason.
+    pub(crate) fn own(&mut self, dice: &Dice) {
+        self.owners = dice.chance(0.5).then(|| OwnerFaults::draw(dice));
     }
 
     /// What more than half of the seeds have besides. It has a dice of its own, so that seeds of before mean what they meant.
@@ -301,6 +328,19 @@ impl BusFaults {
             slow_ms: dice.between(1, 400),
             cut: some(0.02),
             silence: some(0.02),
+        }
+    }
+}
+
+impl OwnerFaults {
+    fn draw(dice: &Dice) -> Self {
+        let some = |most| if dice.chance(0.5) { most } else { 0.0 };
+        Self {
+            contended: 0.5,
+            late: some(0.1),
+            lose: some(0.02),
+            lose_answer: some(0.02),
+            repeat: some(0.1),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-use fanfare_engine::Engine;
+use fanfare_engine::{Engine, Metrics};
 use fanfare_wire::{ChannelName, Draft, Json, News, NewsBody};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use crate::{
     client::Client,
     dice::Dice,
     judge::{Figures, Judge, Violation},
+    links::Links,
     log::Database,
     node::Place,
     plan::{ClientFaults, NodeFaults, Plan},
@@ -32,6 +33,8 @@ const QUIET: Duration = Duration::from_secs(120);
 
 /// The dice of news is that of another seed.
 const NEWS: u64 = 0x6e65_7773_0000_0000;
+/// So is that of what nodes hand to each other.
+const OWNERS: u64 = 0x6f77_6e65_7273_0000;
 /// Longest news in bytes.
 const NEWS_BYTES_MAX: u64 = 3000;
 
@@ -58,6 +61,9 @@ pub(crate) struct World {
     pub(crate) judge: Judge,
     pub(crate) database: Database,
     pub(crate) network: Network,
+    pub(crate) links: Links,
+    /// What each node that there was has counted.
+    pub(crate) counted: Mutex<Vec<Arc<Metrics>>>,
     pub(crate) channels: Vec<String>,
     places: Vec<Arc<Place>>,
     /// No more faults, no new messages.
@@ -77,13 +83,15 @@ pub fn run(seed: u64, change: impl FnOnce(&mut Plan), trace: bool) -> Verdict {
     let mut plan = Plan::draw(&dice);
     plan.widen(&Dice::new(!seed));
     plan.tell(&news);
+    let owners = Dice::new(seed ^ OWNERS);
+    plan.own(&owners);
     change(&mut plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime needs memory only");
-    let (violations, figures) = runtime.block_on(live((dice, news), plan.clone(), trace));
+    let (violations, figures) = runtime.block_on(live((dice, news, owners), plan.clone(), trace));
     Verdict {
         plan,
         violations,
@@ -91,7 +99,7 @@ pub fn run(seed: u64, change: impl FnOnce(&mut Plan), trace: bool) -> Verdict {
     }
 }
 
-async fn live(dice: (Dice, Dice), plan: Plan, trace: bool) -> (Vec<Violation>, Figures) {
+async fn live(dice: (Dice, Dice, Dice), plan: Plan, trace: bool) -> (Vec<Violation>, Figures) {
     let world = World::new(dice, plan, trace);
     for (number, place) in world.places.iter().enumerate() {
         place.start(number, &world);
@@ -122,11 +130,19 @@ async fn live(dice: (Dice, Dice), plan: Plan, trace: bool) -> (Vec<Violation>, F
     world.over.store(true, SeqCst);
     world.places.iter().for_each(|place| place.end());
     world.network.close();
-    world.judge.verdict()
+    world.links.close();
+    let (violations, mut figures) = world.judge.verdict();
+    let counted = world.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    for metrics in &*counted {
+        figures.forwarded += metrics.forwarded.value();
+        figures.fallbacks += metrics.fallbacks.value();
+    }
+    (violations, figures)
 }
 
 impl World {
-    fn new((dice, news): (Dice, Dice), plan: Plan, trace: bool) -> Arc<Self> {
+    fn new((dice, news, owners): (Dice, Dice, Dice), plan: Plan, trace: bool) -> Arc<Self> {
+        let links = Links::new(owners, &plan);
         let judge = Judge::new(plan.bound(), trace);
         let channels: Vec<String> = (1..=plan.channels).map(|at| format!("c{at}")).collect();
         let names = channels
@@ -134,8 +150,10 @@ impl World {
             .filter_map(|name| ChannelName::parse(name).ok())
             .collect();
         Arc::new(Self {
-            database: Database::new(dice.clone(), judge.clone(), names, &plan),
+            database: Database::new(dice.clone(), (judge.clone(), links.clone()), names, &plan),
             network: Network::new(dice.clone(), news.clone(), &plan),
+            links,
+            counted: Mutex::default(),
             places: (0..plan.nodes).map(|_| Arc::default()).collect(),
             channels,
             judge,
@@ -243,12 +261,14 @@ impl World {
     fn break_again(&self) {
         self.healed.store(false, SeqCst);
         self.network.break_again(self.plan.bus.clone());
+        self.links.break_again(self.plan.owners.clone());
         self.database.break_again(self.plan.log.clone());
     }
 
     fn heal(&self) {
         self.healed.store(true, SeqCst);
         self.network.heal();
+        self.links.heal();
         self.database.heal();
     }
 

@@ -3,7 +3,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use fanfare_simulation::{Breach, Plan, Verdict, run};
+use fanfare_simulation::{Breach, OwnerFaults, Plan, Verdict, run};
 
 /// Seeds that failed once, and what they showed.
 const CORPUS: [u64; 1] = [
@@ -16,8 +16,11 @@ const SEEDS: [Range<u64>; 2] = [1_000..3_000, 3_000..5_000];
 
 #[test]
 fn the_corpus_holds() {
-    // They failed before there were news.
-    hold_changed(CORPUS, |plan| plan.news_ms = None);
+    // They failed before there were news and owners.
+    hold_changed(CORPUS, |plan| {
+        plan.news_ms = None;
+        plan.owners = None;
+    });
 }
 
 #[test]
@@ -48,6 +51,7 @@ fn the_same_seed_is_the_same_run() {
 fn every_fault_happens() {
     let (mut interruptions, mut restores, mut connections) = (0, 0, 0);
     let (mut news, mut news_beside_publications) = (0, 0);
+    let (mut forwarded, mut fallbacks) = (0, 0);
     let (mut rounds, mut rewinds, mut absences, mut naps) = (0, 0, 0, 0);
     for seed in 0..200 {
         let Verdict { plan, figures, .. } = run(seed, |_| {}, false);
@@ -57,6 +61,8 @@ fn every_fault_happens() {
         naps += u64::from(plan.lane_log_kept < Duration::from_millis(plan.node.pause_ms));
         news += figures.news;
         news_beside_publications += figures.news.min(figures.received);
+        forwarded += figures.forwarded;
+        fallbacks += figures.fallbacks;
         interruptions += figures.interruptions;
         restores += figures.restores;
         connections += figures.connections;
@@ -64,6 +70,8 @@ fn every_fault_happens() {
     assert!(interruptions > 150, "{interruptions} deaths and pauses");
     assert!(restores > 20, "{restores} restores");
     assert!(connections > 2_000, "{connections} connections");
+    assert!(forwarded > 5_000, "{forwarded} committed by owners");
+    assert!(fallbacks > 500, "{fallbacks} not committed in time");
     assert!(news > 10_000, "{news} news");
     assert!(
         news_beside_publications > 5_000,
@@ -92,6 +100,18 @@ fn whoever_breaks_a_promise_is_caught() {
         plan.nodes = 3;
         plan.bus.lose = 1.0;
     });
+    let owned = |plan: &mut Plan| {
+        plan.nodes = 3;
+        plan.pause_ms = 1;
+        plan.window = 16;
+        (plan.bus, plan.log, plan.node) = Default::default();
+        plan.owners = Some(OwnerFaults {
+            contended: 0.5,
+            ..OwnerFaults::default()
+        });
+    };
+    caught(Breach::Overtake, &["fifo"], owned);
+    caught(Breach::EmptyPromise, &["lost-write"], owned);
     // The sweep would bring everything all the same: what gives it away is that nothing is at fault and it is late.
     caught(Breach::NoHints, &["prompt"], |plan| {
         plan.nodes = 3;

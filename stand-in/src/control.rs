@@ -10,18 +10,22 @@
 //! | `expire` | `address` | the mailbox forgets its history |
 //! | `fail` | `place`, `count`, `status`, `reason` | the next requests there fail: `history`, `messages`, `watch`, `token`, `certs`, `any`, … |
 //! | `latency` | `place`, `millis` | requests there take so long |
+//! | `hold` | `place`, `on` | requests there wait until `on` is false again |
 //! | `keys` | `rotate`, `keep`, `seconds` | tokens are signed with the next key; for how long keys may be kept |
-//! | `access` | `seconds` | how long access tokens hold that are made from now on |
+//! | `access` | `seconds`, `lapse` | how long access tokens hold that are made from now on; all that were made lapse |
+//! | `consent` | `denied`, `verified`, `audience`, `renewals` | what people and Google do at a consent: scopes that are denied, whether addresses are verified, for whom tokens of identity are; how many refreshes bring another refresh token. What is not said is as usual |
 //! | `revoke` | `address` | all tokens of somebody are taken back |
 //! | `push` | `endpoint`, `audience`, `serviceAccount`, `wrapped`, `duplicatesPercent`, `reorder` | where and how messages are pushed |
 //! | `publish` | `data`, `attributes` | a message of any text is pushed |
-//! | `state` | | counts |
+//! | `state` | | counts: of messages pushed, and by place of requests and answers |
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{World, gmail::texts, lock, mailbox::Draft, pubsub::PushConfig};
+use crate::{
+    World, gmail::texts, journal::Calls, lock, mailbox::Draft, oauth::Conduct, pubsub::PushConfig,
+};
 
 /// Most messages of one call.
 const COUNT_MAX: u64 = 10_000;
@@ -72,10 +76,31 @@ impl World {
                     .slow(text(asked, "place")?, Duration::from_millis(millis));
                 Ok(json!({}))
             }
+            "hold" => {
+                let on = asked["on"].as_bool().ok_or("on is missing")?;
+                self.faults.hold(text(asked, "place")?, on);
+                Ok(json!({}))
+            }
             "keys" => Ok(self.keys(asked)),
             "access" => {
-                let seconds = asked["seconds"].as_i64().ok_or("seconds is missing")?;
-                lock(&self.oauth).set_access_seconds(seconds);
+                let mut oauth = lock(&self.oauth);
+                if let Some(seconds) = asked["seconds"].as_i64() {
+                    oauth.set_access_seconds(seconds);
+                }
+                if asked["lapse"].as_bool() == Some(true) {
+                    oauth.lapse();
+                }
+                drop(oauth);
+                Ok(json!({}))
+            }
+            "consent" => {
+                let usual = Conduct::default();
+                lock(&self.oauth).set_conduct(Conduct {
+                    denied: texts(&asked["denied"]),
+                    verified: asked["verified"].as_bool().unwrap_or(usual.verified),
+                    audience: asked["audience"].as_str().map(str::to_owned),
+                    renewals: asked["renewals"].as_u64().unwrap_or(usual.renewals),
+                });
                 Ok(json!({}))
             }
             "revoke" => {
@@ -99,8 +124,17 @@ impl World {
             "state" => {
                 let pushed = self.push.counts();
                 let mailboxes: Vec<String> = lock(&self.mailboxes).keys().cloned().collect();
+                let counts = self.journal.counts();
+                let of = |count: fn(&Calls) -> u64| -> serde_json::Map<String, Value> {
+                    let by_place = counts.iter();
+                    by_place
+                        .map(|(place, calls)| ((*place).to_owned(), count(calls).into()))
+                        .collect()
+                };
                 Ok(json!({
                     "mailboxes": mailboxes,
+                    "requests": of(|calls| calls.begun),
+                    "answered": of(|calls| calls.answered),
                     "published": pushed.published,
                     "attempts": pushed.attempts,
                     "acknowledged": pushed.acknowledged,

@@ -1,17 +1,28 @@
-//! What goes wrong on demand: refusals, quota, errors of the server, latency.
+//! What goes wrong on demand: refusals, quota, errors of the server, latency, no answer at all.
 
-use std::{collections::BTreeMap, sync::Mutex, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
-use crate::{http::Answer, lock};
+use crate::{http::Answer, lock, oauth::refused};
 
 /// Everything, wherever it is asked.
 pub const ANYWHERE: &str = "any";
 
+/// The longest that a request is held.
+const HOLD_MAX: Duration = Duration::from_secs(120);
+
 /// What will go wrong, by place.
 #[derive(Debug, Default)]
-pub struct Faults(Mutex<BTreeMap<String, Fault>>);
+pub struct Faults {
+    places: Mutex<BTreeMap<String, Fault>>,
+    released: Condvar,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Fault {
@@ -20,12 +31,13 @@ struct Fault {
     status: u16,
     reason: String,
     latency: Duration,
+    held: bool,
 }
 
 impl Faults {
     /// Lets the next `count` requests at a place fail.
     pub fn fail(&self, place: &str, count: u64, status: u16, reason: &str) {
-        let mut faults = lock(&self.0);
+        let mut faults = lock(&self.places);
         let fault = faults.entry(place.to_owned()).or_default();
         fault.fails = count;
         fault.status = status;
@@ -34,27 +46,54 @@ impl Faults {
 
     /// Lets all requests at a place take a while.
     pub fn slow(&self, place: &str, latency: Duration) {
-        let mut faults = lock(&self.0);
+        let mut faults = lock(&self.places);
         faults.entry(place.to_owned()).or_default().latency = latency;
+    }
+
+    /// Lets requests at a place wait until they are released.
+    pub fn hold(&self, place: &str, on: bool) {
+        lock(&self.places).entry(place.to_owned()).or_default().held = on;
+        self.released.notify_all();
     }
 
     /// Waits as it must; the answer, if the request is to fail.
     pub(crate) fn strike(&self, place: &str) -> Option<Answer> {
         let mut latency = Duration::ZERO;
         let mut answer = None;
-        for place in [place, ANYWHERE] {
-            let mut faults = lock(&self.0);
-            let Some(fault) = faults.get_mut(place) else {
+        for at in [place, ANYWHERE] {
+            let mut faults = lock(&self.places);
+            let Some(fault) = faults.get_mut(at) else {
                 continue;
             };
             latency = latency.max(fault.latency);
             if fault.fails > 0 && answer.is_none() {
                 fault.fails -= 1;
-                answer = Some(error(fault.status, &fault.reason));
+                answer = Some(match place {
+                    "token" | "revoke" => oauth_error(fault.status, &fault.reason),
+                    _ => error(fault.status, &fault.reason),
+                });
             }
         }
         thread::sleep(latency);
+        self.wait_for_release(place);
         answer
+    }
+
+    fn wait_for_release(&self, place: &str) {
+        let deadline = Instant::now() + HOLD_MAX;
+        let mut places = lock(&self.places);
+        let held = |places: &BTreeMap<String, Fault>| {
+            let held = |place| places.get(place).is_some_and(|fault| fault.held);
+            held(place) || held(ANYWHERE)
+        };
+        while held(&places) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.released.wait_timeout(places, left);
+            places = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
@@ -79,8 +118,22 @@ pub(crate) fn place_of(path: &str) -> &'static str {
     }
 }
 
+fn oauth_error(status: u16, reason: &str) -> Answer {
+    let error = match (status, reason) {
+        (_, "") if status >= 500 => "server_error",
+        (_, "") => "invalid_request",
+        (_, reason) => reason,
+    };
+    refused(status, error)
+}
+
 /// An error as Google's APIs write it.
 pub(crate) fn error(status: u16, reason: &str) -> Answer {
+    error_in_words(status, reason, "")
+}
+
+/// The same in other words than the usual.
+pub(crate) fn error_in_words(status: u16, reason: &str, other: &str) -> Answer {
     let (name, default_reason, words, domain) = match status {
         400 => (
             "INVALID_ARGUMENT",
@@ -125,6 +178,7 @@ pub(crate) fn error(status: u16, reason: &str) -> Answer {
     } else {
         reason
     };
+    let words = if other.is_empty() { words } else { other };
     let detail = json!({"message": words, "domain": domain, "reason": reason});
     let mut answer = Answer::json(
         status,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     World,
-    faults::error,
+    faults::{error, error_in_words},
     http::{Answer, Request},
     lock,
     mailbox::{Change, Mailbox, Message, Record, SYSTEM_LABELS},
@@ -70,13 +70,18 @@ impl World {
 
 fn watch(mailbox: &mut Mailbox, request: &Request) -> Answer {
     let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    if asked["topicName"]
-        .as_str()
-        .is_none_or(|topic| !topic.starts_with("projects/"))
-    {
+    let topic = asked["topicName"].as_str();
+    let Some(topic) = topic.filter(|topic| topic.starts_with("projects/")) else {
         return error(400, "");
-    }
-    let expires = mailbox.watch(texts(&asked["labelIds"]), unix_millis());
+    };
+    let labels = texts(&asked["labelIds"]);
+    let Ok(expires) = mailbox.watch(topic, labels, unix_millis()) else {
+        return error_in_words(
+            400,
+            "failedPrecondition",
+            "Only one user push notification client allowed per developer (call /stop then try again)",
+        );
+    };
     let id = mailbox.history_id().to_string();
     Answer::json(
         200,
@@ -211,7 +216,7 @@ fn show(message: &Message, request: &Request) -> Value {
         "id": message.id,
         "threadId": message.thread_id,
         "labelIds": message.labels,
-        "snippet": message.snippet,
+        "snippet": escaped(&message.snippet),
         "sizeEstimate": 1000 + message.snippet.len(),
         "historyId": message.history_id.to_string(),
         "internalDate": message.internal_date.to_string(),
@@ -233,6 +238,13 @@ fn show(message: &Message, request: &Request) -> Value {
         shown["payload"] = json!({"mimeType": "text/plain", "headers": headers});
     }
     shown
+}
+
+/// Gmail writes snippets for HTML.
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = text.replace('>', "&gt;").replace('"', "&quot;");
+    text.replace('\'', "&#39;")
 }
 
 fn show_record(record: &Record) -> Value {

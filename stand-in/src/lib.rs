@@ -8,6 +8,7 @@
 //! | `/gmail/v1/users/…` | [`gmail`] | the Gmail API over a [`mailbox`] |
 //! | (pushes out) | [`pubsub`] | a push subscription: signed, retried until 2xx, repeated and reordered on demand |
 //! | `/control/…` | [`control`] | what a test does to it |
+//! | | [`journal`] | what happened when |
 //!
 //! It is plain threads and blocking sockets, and shares no code with what it tests.
 
@@ -15,6 +16,7 @@ pub mod control;
 pub mod faults;
 pub mod gmail;
 pub mod http;
+pub mod journal;
 pub mod mailbox;
 pub mod oauth;
 pub mod pubsub;
@@ -29,7 +31,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -37,6 +39,7 @@ use serde_json::Value;
 use crate::{
     faults::Faults,
     http::{Answer, Request},
+    journal::{Call, Entries, Journal},
     mailbox::Mailbox,
     oauth::OAuth,
     pubsub::{Push, PushConfig},
@@ -56,6 +59,7 @@ pub struct World {
     pub(crate) oauth: Mutex<OAuth>,
     pub(crate) faults: Faults,
     pub(crate) push: Arc<Push>,
+    pub(crate) journal: Arc<Journal>,
 }
 
 impl Google {
@@ -70,11 +74,13 @@ impl Google {
         }
         let listener = TcpListener::bind(listen)?;
         let address = listener.local_addr()?;
+        let journal = Arc::new(Journal::default());
         let world = Arc::new(World {
             mailboxes: Mutex::default(),
             oauth: Mutex::new(OAuth::new()),
             faults: Faults::default(),
-            push: Push::start(),
+            push: Push::start(Arc::clone(&journal)),
+            journal,
         });
         let ended = Arc::new(AtomicBool::new(false));
         let serving = Arc::clone(&world);
@@ -123,6 +129,12 @@ impl Google {
         self.world.push.publish(data, BTreeMap::new());
     }
 
+    /// Takes out of the journal what has ended since the last time.
+    #[must_use]
+    pub fn take_journal(&self) -> Entries {
+        self.world.journal.take()
+    }
+
     /// A token as Pub/Sub signs it, for these claims.
     #[must_use]
     pub fn token(&self, claims: &Value) -> String {
@@ -155,13 +167,36 @@ impl World {
             };
         }
         let place = faults::place_of(&request.path);
-        if let Some(answer) = self.faults.strike(place) {
-            return answer;
-        }
-        match place {
-            "auth" | "token" | "revoke" | "userinfo" | "certs" => self.oauth(request),
-            _ => self.gmail(request),
-        }
+        let (address, begun) = (self.whose(request, place), Instant::now());
+        self.journal.begun(place);
+        let answer = match (self.faults.strike(place), place) {
+            (Some(answer), _) => answer,
+            (None, "auth" | "token" | "revoke" | "userinfo" | "certs") => self.oauth(request),
+            (None, _) => self.gmail(request),
+        };
+        self.journal.answered(Call {
+            address,
+            place,
+            begun,
+            ended: Instant::now(),
+        });
+        answer
+    }
+
+    /// Whom a request is about, as far as its token says.
+    fn whose(&self, request: &Request, place: &str) -> String {
+        let oauth = lock(&self.oauth);
+        let address = match place {
+            "token" => {
+                let form = request.form();
+                let token = http::find(&form, "refresh_token");
+                token.and_then(|token| oauth.address_to_refresh(token))
+            }
+            _ => request
+                .bearer()
+                .and_then(|token| oauth.address_of(token, unix_millis())),
+        };
+        address.unwrap_or_default()
     }
 
     /// Looks at a mailbox, and pushes what has changed.

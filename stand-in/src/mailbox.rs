@@ -99,8 +99,13 @@ pub struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired;
 
+/// A mailbox is watched for one topic at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherTopic;
+
 #[derive(Debug, Clone)]
 struct Watch {
+    topic: String,
     expires: i64,
     labels: BTreeSet<String>,
 }
@@ -243,6 +248,22 @@ impl Mailbox {
         self.history.clear();
     }
 
+    /// The mailbox has had all ids up to this one, if it has not anyway; nothing is remembered of them.
+    pub fn begin_at(&mut self, history_id: u64) {
+        if history_id > self.history_id {
+            self.history_id = history_id;
+            self.expire();
+        }
+    }
+
+    /// Says when a message came, in milliseconds since 1970. False if there is no such message.
+    pub fn set_date(&mut self, id: &str, internal_date: i64) -> bool {
+        let message = self.messages.get_mut(id);
+        message
+            .map(|message| message.internal_date = internal_date)
+            .is_some()
+    }
+
     /// A label of the user's own; returns its id.
     pub fn label(&mut self, name: &str) -> String {
         let known = self.user_labels.iter().find(|(_, known)| *known == name);
@@ -273,14 +294,23 @@ impl Mailbox {
 
     /// Changes are told from now on, at once and for a week; returns until when. With `labels`: only of messages that have
     /// one of them.
-    pub fn watch(&mut self, labels: Vec<String>, now: i64) -> i64 {
+    ///
+    /// # Errors
+    /// [`OtherTopic`] if there is a watch for another topic.
+    pub fn watch(&mut self, topic: &str, labels: Vec<String>, now: i64) -> Result<i64, OtherTopic> {
+        let holds = |watch: &&Watch| now < watch.expires;
+        let known = self.watch.as_ref().filter(holds);
+        if known.is_some_and(|watch| watch.topic != topic) {
+            return Err(OtherTopic);
+        }
         let expires = now + WATCH_MILLIS;
         self.watch = Some(Watch {
+            topic: topic.to_owned(),
             expires,
             labels: labels.into_iter().collect(),
         });
         self.to_tell = true;
-        expires
+        Ok(expires)
     }
 
     /// Changes are told no more.
@@ -394,7 +424,7 @@ mod tests {
         let mut mailbox = Mailbox::new("a@example.com");
         mailbox.add(Draft::default());
         assert_eq!(mailbox.notification(0), None, "nobody watches");
-        let expires = mailbox.watch(labels(&["INBOX"]), 0);
+        let expires = mailbox.watch("t", labels(&["INBOX"]), 0).unwrap();
         assert!(mailbox.notification(0).is_some(), "told at once");
         assert_eq!(mailbox.notification(0), None);
         let id = mailbox.add(Draft::default());
@@ -405,6 +435,8 @@ mod tests {
         mailbox.modify(&id, &labels(&["STARRED"]), &[]);
         assert_eq!(mailbox.notification(0), None, "of no watched label");
         mailbox.add(Draft::default());
+        assert_eq!(mailbox.watch("u", Vec::new(), 1), Err(OtherTopic));
         assert_eq!(mailbox.notification(expires), None);
+        assert!(mailbox.watch("u", Vec::new(), expires).is_ok());
     }
 }

@@ -1,6 +1,9 @@
-//! OAuth, where everybody consents to everything, and the keys that tokens are signed with.
+//! OAuth, where everybody consents, and the keys that tokens are signed with.
+//!
+//! As at Google: a refresh token comes with `access_type=offline`, and then only at the first consent of somebody to a client, or
+//! with `prompt=consent`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest;
@@ -35,7 +38,23 @@ pub struct OAuth {
     refresh: BTreeMap<String, String>,
     /// Access tokens: whom they are of, and until when.
     access: BTreeMap<String, (String, i64)>,
+    /// Who has consented, to which client.
+    consented: BTreeSet<(String, String)>,
+    conduct: Conduct,
     next: u64,
+}
+
+/// What people and Google do at a consent, on demand.
+#[derive(Debug, Clone)]
+pub struct Conduct {
+    /// Scopes that nobody consents to.
+    pub denied: Vec<String>,
+    /// Whether addresses are verified.
+    pub verified: bool,
+    /// For whom tokens of identity are, if not for the client.
+    pub audience: Option<String>,
+    /// How many of the next refreshes come with another refresh token, which is good beside the one before.
+    pub renewals: u64,
 }
 
 struct Grant {
@@ -43,6 +62,19 @@ struct Grant {
     redirect: String,
     challenge: Option<String>,
     client: String,
+    scopes: String,
+    with_refresh: bool,
+}
+
+impl Default for Conduct {
+    fn default() -> Self {
+        Self {
+            denied: Vec::new(),
+            verified: true,
+            audience: None,
+            renewals: 0,
+        }
+    }
 }
 
 impl OAuth {
@@ -55,6 +87,8 @@ impl OAuth {
             codes: BTreeMap::new(),
             refresh: BTreeMap::new(),
             access: BTreeMap::new(),
+            consented: BTreeSet::new(),
+            conduct: Conduct::default(),
             next: 0,
         }
     }
@@ -87,6 +121,22 @@ impl OAuth {
         self.access_seconds = seconds;
     }
 
+    /// No access token that was made holds any more; refresh tokens do.
+    pub fn lapse(&mut self) {
+        self.access.clear();
+    }
+
+    /// What people and Google do at a consent from now on.
+    pub fn set_conduct(&mut self, conduct: Conduct) {
+        self.conduct = conduct;
+    }
+
+    /// What people and Google do at a consent.
+    #[must_use]
+    pub fn conduct(&self) -> &Conduct {
+        &self.conduct
+    }
+
     /// Whom an access token is of, if it holds.
     #[must_use]
     pub fn address_of(&self, token: &str, now: i64) -> Option<String> {
@@ -94,10 +144,17 @@ impl OAuth {
         (now < *until).then(|| address.clone())
     }
 
+    /// Whom a refresh token is of, if it is not taken back.
+    #[must_use]
+    pub fn address_to_refresh(&self, token: &str) -> Option<String> {
+        self.refresh.get(token).cloned()
+    }
+
     /// Takes all of somebody's tokens back.
     pub fn revoke(&mut self, address: &str) {
         self.refresh.retain(|_, of| of != address);
         self.access.retain(|_, (of, _)| of != address);
+        self.consented.retain(|(of, _)| of != address);
     }
 
     fn mint(&mut self, kind: &str) -> String {
@@ -106,21 +163,22 @@ impl OAuth {
         format!("{kind}-{:012}", self.next)
     }
 
-    fn tokens(&mut self, address: &str, client: &str, with_refresh: bool) -> Value {
+    fn tokens(&mut self, address: &str, client: &str, scopes: &str, with_refresh: bool) -> Value {
         let now = unix_millis();
         let access = self.mint("access");
         let until = now + self.access_seconds * 1000;
         self.access
             .insert(access.clone(), (address.to_owned(), until));
         bound(&mut self.access);
+        let audience = self.conduct.audience.as_deref().unwrap_or(client);
         let mut answer = json!({
             "access_token": access,
             "expires_in": self.access_seconds,
-            "scope": "openid email https://www.googleapis.com/auth/gmail.readonly",
+            "scope": scopes,
             "token_type": "Bearer",
             "id_token": self.signer().token(&json!({
-                "iss": ISSUER, "aud": client, "azp": client, "sub": subject(address), "email": address,
-                "email_verified": true, "iat": now / 1000, "exp": now / 1000 + 3600,
+                "iss": ISSUER, "aud": audience, "azp": client, "sub": subject(address), "email": address,
+                "email_verified": self.conduct.verified, "iat": now / 1000, "exp": now / 1000 + 3600,
             })),
         });
         if with_refresh {
@@ -196,11 +254,19 @@ impl World {
         self.with_mailbox(&address, |_| ());
         let mut oauth = lock(&self.oauth);
         let code = oauth.mint("code");
+        let first = oauth.consented.insert((address.clone(), client.clone()));
+        while oauth.consented.len() > GRANTS_MAX {
+            oauth.consented.pop_first();
+        }
+        let offline = request.parameter("access_type") == Some("offline");
+        let asked_again = request.parameter("prompt") == Some("consent");
         let grant = Grant {
             address,
             redirect: redirect.clone(),
             challenge: parameter("code_challenge"),
             client,
+            scopes: granted(request.parameter("scope"), &oauth.conduct.denied),
+            with_refresh: offline && (first || asked_again),
         };
         oauth.codes.insert(code.clone(), grant);
         bound(&mut oauth.codes);
@@ -239,12 +305,16 @@ impl World {
                 if !verified || grant.redirect != field("redirect_uri") {
                     return refused(400, "invalid_grant");
                 }
-                let tokens = oauth.tokens(&grant.address, &grant.client, true);
+                let (address, client) = (&grant.address, &grant.client);
+                let tokens = oauth.tokens(address, client, &grant.scopes, grant.with_refresh);
                 Answer::json(200, &tokens)
             }
             "refresh_token" => match oauth.refresh.get(field("refresh_token")).cloned() {
                 Some(address) => {
-                    let tokens = oauth.tokens(&address, field("client_id"), false);
+                    let renewed = oauth.conduct.renewals > 0;
+                    oauth.conduct.renewals = oauth.conduct.renewals.saturating_sub(1);
+                    let scopes = granted(None, &[]);
+                    let tokens = oauth.tokens(&address, field("client_id"), &scopes, renewed);
                     Answer::json(200, &tokens)
                 }
                 None => refused(400, "invalid_grant"),
@@ -254,7 +324,20 @@ impl World {
     }
 }
 
-fn refused(status: u16, error: &str) -> Answer {
+/// The scopes that come of those that are asked for, in Google's long names.
+fn granted(asked: Option<&str>, denied: &[String]) -> String {
+    let asked = asked.unwrap_or("openid email https://www.googleapis.com/auth/gmail.readonly");
+    let wanted = |scope: &&str| !denied.iter().any(|denied| denied == scope);
+    let long = |scope| match scope {
+        "email" => "https://www.googleapis.com/auth/userinfo.email",
+        scope => scope,
+    };
+    let scopes = asked.split_whitespace().filter(wanted).map(long);
+    scopes.collect::<Vec<_>>().join(" ")
+}
+
+/// An error as OAuth writes it.
+pub(crate) fn refused(status: u16, error: &str) -> Answer {
     Answer::json(
         status,
         &json!({"error": error, "error_description": "refused by the stand-in"}),

@@ -12,10 +12,18 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
-use crate::{http, lock, oauth::ISSUER, random::Random, signer::Signer, unix_millis};
+use crate::{
+    http,
+    journal::{self, Journal},
+    lock,
+    oauth::ISSUER,
+    random::Random,
+    signer::Signer,
+    unix_millis,
+};
 
 /// Posts under way at one time.
-const PUSHERS: usize = 4;
+const PUSHERS: usize = 16;
 /// Messages that wait; more are dropped, and counted.
 const WAITING_MAX: usize = 100_000;
 /// How long an answer may take.
@@ -26,11 +34,13 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long a token holds, in seconds.
 const TOKEN_SECONDS: i64 = 3600;
+/// For how long a token is used again, as Pub/Sub does.
+const TOKEN_REUSE: Duration = Duration::from_secs(60);
 
 const SUBSCRIPTION: &str = "projects/stand-in/subscriptions/push";
 
 /// Where and how messages are pushed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
     /// `http://127.0.0.1:PORT/path`.
     pub endpoint: String,
@@ -83,6 +93,14 @@ pub struct Pushed {
 pub struct Push {
     state: Mutex<State>,
     news: Condvar,
+    journal: Arc<Journal>,
+}
+
+/// A token, and what it was made for.
+struct Stamp {
+    config: PushConfig,
+    token: String,
+    made: Instant,
 }
 
 struct State {
@@ -108,7 +126,7 @@ struct Message {
 }
 
 impl Push {
-    pub(crate) fn start() -> Arc<Self> {
+    pub(crate) fn start(journal: Arc<Journal>) -> Arc<Self> {
         let push = Arc::new(Self {
             state: Mutex::new(State {
                 config: None,
@@ -120,6 +138,7 @@ impl Push {
                 ended: false,
             }),
             news: Condvar::new(),
+            journal,
         });
         for _ in 0..PUSHERS {
             let push = Arc::clone(&push);
@@ -182,9 +201,25 @@ impl Push {
     }
 
     fn run(&self) {
+        let mut stamp: Option<Stamp> = None;
         while let Some((message, config)) = self.next() {
-            let status = post(&message, &config).unwrap_or(0);
-            self.settle(message, &config, status);
+            let holds =
+                |stamp: &Stamp| stamp.config == config && stamp.made.elapsed() < TOKEN_REUSE;
+            let current = stamp
+                .take()
+                .filter(holds)
+                .unwrap_or_else(|| Stamp::new(config));
+            let begun = Instant::now();
+            let status = post(&message, &current).unwrap_or(0);
+            self.journal.posted(journal::Post {
+                data: message.data.clone(),
+                begun,
+                ended: Instant::now(),
+                status,
+                again: message.again,
+            });
+            self.settle(message, &current.config, status);
+            stamp = Some(current);
         }
     }
 
@@ -248,20 +283,31 @@ impl Push {
     }
 }
 
-fn post(message: &Message, config: &PushConfig) -> Option<u16> {
+impl Stamp {
+    fn new(config: PushConfig) -> Self {
+        let now = unix_millis() / 1000;
+        let token = Signer::new(config.key).token(&json!({
+            "iss": ISSUER, "aud": config.audience, "azp": "113774264463038321964", "sub": "113774264463038321964",
+            "email": config.service_account, "email_verified": true, "iat": now, "exp": now + TOKEN_SECONDS,
+        }));
+        Self {
+            config,
+            token,
+            made: Instant::now(),
+        }
+    }
+}
+
+fn post(message: &Message, stamp: &Stamp) -> Option<u16> {
+    let config = &stamp.config;
     let rest = config.endpoint.strip_prefix("http://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address: SocketAddr = host
         .to_socket_addrs()
         .ok()?
         .find(|it| it.ip().is_loopback())?;
-    let now = unix_millis() / 1000;
-    let token = Signer::new(config.key).token(&json!({
-        "iss": ISSUER, "aud": config.audience, "azp": "113774264463038321964", "sub": "113774264463038321964",
-        "email": config.service_account, "email_verified": true, "iat": now, "exp": now + TOKEN_SECONDS,
-    }));
     let mut headers = vec![
-        ("authorization", format!("Bearer {token}")),
+        ("authorization", format!("Bearer {}", stamp.token)),
         (
             "user-agent",
             "APIs-Google; (+https://developers.google.com/webmasters/APIs-Google.html)".to_owned(),

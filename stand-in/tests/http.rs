@@ -41,7 +41,9 @@ const CLIENT: &str = "client_id=c&client_secret=s&redirect_uri=http://127.0.0.1/
 
 /// Consents, and gives the access token and the refresh token.
 fn consent(google: &Google) -> (String, String) {
-    let path = format!("/o/oauth2/v2/auth?response_type=code&state=xyz&login_hint={USER}&{CLIENT}");
+    let path = format!(
+        "/o/oauth2/v2/auth?response_type=code&access_type=offline&state=xyz&login_hint={USER}&{CLIENT}"
+    );
     let (status, head, _) = ask(google, "GET", &path, "", "");
     assert_eq!(status, 302);
     assert!(head.contains("state=xyz"), "{head}");
@@ -258,4 +260,53 @@ fn keys_rotate_and_the_one_before_stays_or_goes() {
 #[test]
 fn it_listens_on_this_machine_only() {
     assert!(Google::start("0.0.0.0:0".parse().unwrap()).is_err());
+}
+
+#[test]
+fn held_requests_wait_and_the_journal_says_when_what_happened() {
+    let google = google();
+    let (access, refresh) = consent(&google);
+    let hold = |on: bool| {
+        google
+            .control("hold", &json!({"place": "history", "on": on}))
+            .unwrap();
+    };
+    let calls = |count: &str| {
+        let state = google.control("state", &json!({})).unwrap();
+        state[count]["history"].as_u64()
+    };
+    let form = format!("grant_type=refresh_token&refresh_token={refresh}&{CLIENT}");
+    assert_eq!(ask(&google, "POST", "/token", "", &form).0, 200);
+    hold(true);
+    thread::scope(|scope| {
+        let path = "/gmail/v1/users/me/history?startHistoryId=1";
+        let asked = scope.spawn(|| ask(&google, "GET", path, &access, ""));
+        let deadline = Instant::now() + PATIENCE;
+        while calls("requests") != Some(1) {
+            assert!(Instant::now() < deadline, "the request did not come");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(calls("answered"), Some(0));
+        // Others are not held.
+        let profile = ask(&google, "GET", "/gmail/v1/users/me/profile", &access, "");
+        assert_eq!(profile.0, 200);
+        hold(false);
+        assert_eq!(asked.join().unwrap().0, 404, "an id from long ago");
+    });
+    let entries = google.take_journal();
+    let seen: Vec<(&str, &str)> = entries
+        .calls
+        .iter()
+        .map(|call| (call.place, call.address.as_str()))
+        .collect();
+    let expected = [
+        ("auth", ""),
+        ("token", ""),
+        ("token", ""),
+        ("token", USER),
+        ("profile", USER),
+        ("history", USER),
+    ];
+    assert_eq!(seen, expected);
+    assert!(entries.calls.iter().all(|call| call.begun <= call.ended));
 }

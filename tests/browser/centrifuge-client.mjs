@@ -1,15 +1,19 @@
 /**
- * The official Centrifuge client in Node: connect, subscribe, publish, history, recovery after a
- * loss, from far back and from a foreign epoch; or, with `--expect-refused`, that a client without a
- * token gets nowhere.
+ * The official Centrifuge client in Node, in JSON or in Protobuf, over each of its transports: connect,
+ * subscribe, publish, history, presence, recovery after a loss, from far back and from a foreign epoch;
+ * or, with `--expect-refused`, that a client without a token gets nowhere. With `--other` a balancer
+ * sends each request to the next of two nodes.
  */
 
-import { Centrifuge } from 'centrifuge';
+import { Centrifuge as CentrifugeJson } from 'centrifuge';
+import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
 import WebSocket from 'ws';
 
 import { Api, freshChannel } from './lib/api.mjs';
 import { readArgs } from './lib/args.mjs';
+import { Balancer } from './lib/balancer.mjs';
 import { CheckFailed, ensure, ensureEqual, ensureSequence, run, until } from './lib/check.mjs';
+import { EventSource } from './lib/event-source.mjs';
 
 const USAGE = `usage: node centrifuge-client.mjs --url http://127.0.0.1:8000
   --url URL                   the server
@@ -17,13 +21,15 @@ const USAGE = `usage: node centrifuge-client.mjs --url http://127.0.0.1:8000
   --token JWT                 connection token; without it the server must be in development mode
   --subscription-token JWT    subscription token, for the channel of --channel
   --channel NAME              the channel to use (a fresh one)
+  --protobuf                  speak Protobuf
+  --transport NAME            websocket, http_stream or sse (websocket)
+  --other URL                 another node: requests go to both in turns
+  --far COUNT                 how far back the far recovery goes (1000)
   --expect-refused            only check that a client without a token is refused
   --patience SECONDS          how long to wait for anything (20)`;
 
 /** How many messages are missed in the plain recovery. */
 const MISSED = 50;
-/** How many messages lie between the position asked for and the head in the far recovery. */
-const FAR = 1000;
 /** How many publications one history page asks for. */
 const PAGE = 10;
 /** Errors of a connect that say "you may not": unauthorized, permission denied, token expired. */
@@ -36,13 +42,30 @@ const args = readArgs(USAGE, {
   'subscription-token': { type: 'string' },
   channel: { type: 'string' },
   'expect-refused': { type: 'boolean', default: false },
+  protobuf: { type: 'boolean', default: false },
+  transport: { type: 'string', default: 'websocket' },
+  other: { type: 'string' },
+  far: { type: 'string', default: '1000' },
 });
-const endpoint = `${args.url.replace(/^http/, 'ws')}/connection/websocket`;
+/** How many messages lie between the position asked for and the head in the far recovery. */
+const FAR = Number(args.far);
+/** What a message is for the client: a value in JSON, bytes in Protobuf. */
+const toClient = args.protobuf
+  ? (value) => new TextEncoder().encode(JSON.stringify(value))
+  : (value) => value;
+const fromClient = args.protobuf
+  ? (bytes) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  : (value) => value;
+const isWebSocket = args.transport === 'websocket';
+const balancer = args.other ? await Balancer.over([args.url, args.other]) : null;
+const door = balancer?.url ?? args.url;
+const endpoint = `${door.replace(/^http/, 'ws')}/connection/websocket`;
 const api = new Api(args.url, args['api-key']);
 const clients = [];
 
 await run('centrifuge-client.mjs', args['expect-refused'] ? refused : checks, async () => {
   clients.forEach((client) => client.disconnect());
+  await balancer?.close();
 });
 
 async function checks(done) {
@@ -60,13 +83,31 @@ async function checks(done) {
   done(`subscribe, recoverable, at ${base} of epoch ${epoch}`);
 
   await published(first, left, channel, base, done);
+  if (args.protobuf && !args.token) {
+    await notJson(first, channel, done);
+  }
   await twoClients(left, channel, done);
   await history(left, epoch, done);
-  await pong(first, done);
+  if (!args.token) {
+    await presence(left, done);
+  }
+  if (!args.protobuf && isWebSocket) {
+    await pong(first, done);
+  }
   await recovery(first, left, channel, done);
+  if (!isWebSocket) {
+    await cut(left, channel, done);
+  }
   await far(channel, epoch, done);
   await foreignEpoch(channel, done);
   await unsubscribe(left, channel, done);
+  if (balancer) {
+    ensure(
+      balancer.counts.every((count) => count > 0),
+      `requests to the nodes: ${balancer.counts}`,
+    );
+    done(`requests went to both nodes: ${balancer.counts}`);
+  }
 }
 
 async function published(client, subscription, channel, base, done) {
@@ -74,7 +115,9 @@ async function published(client, subscription, channel, base, done) {
   await comes(subscription, viaApi.offset);
   ensureEqual(viaApi.offset, base + 1, 'the first offset behind the position of the subscription');
   ensureEqual(subscription.pubs.at(-1).data, { from: 'api' }, 'data published through the API');
-  const allowed = await granted('publish', () => client.publish(channel, { from: 'client' }));
+  const allowed = await granted('publish', () =>
+    client.publish(channel, toClient({ from: 'client' })),
+  );
   if (allowed) {
     await comes(subscription, base + 2);
     ensureEqual(subscription.pubs.at(-1).data, { from: 'client' }, 'data published by a client');
@@ -106,7 +149,7 @@ async function history(subscription, epoch, done) {
     return;
   }
   const newest = subscription.pubs.slice(-PAGE).reverse();
-  const plain = (pubs) => pubs.map(({ offset, data }) => ({ offset, data }));
+  const plain = (pubs) => pubs.map(({ offset, data }) => ({ offset, data: fromClient(data) }));
   ensureEqual(plain(result.publications), newest, 'the newest page of the history');
   ensureEqual(
     { epoch: result.epoch, offset: result.offset },
@@ -127,6 +170,19 @@ async function history(subscription, epoch, done) {
     'history with limit 0',
   );
   done('history: newest first, behind a position, and the position alone');
+}
+
+/** What only Protobuf can say is refused, and the connection stays. */
+async function notJson(client, channel, done) {
+  const code = (data) =>
+    client.publish(channel, data).then(
+      () => null,
+      (error) => error.code,
+    );
+  ensureEqual(await code(new Uint8Array([0xff, 0])), 107, 'publish of bytes that are no JSON');
+  ensureEqual(await code(new Uint8Array()), 107, 'publish of nothing');
+  ensureEqual(client.state, 'connected', 'the state of the client');
+  done('bytes that are no JSON are refused (107)');
 }
 
 /** The connect reply on the wire: it promises pings, and asks for pongs. */
@@ -175,6 +231,45 @@ async function recovery(client, subscription, channel, done) {
   await comes(subscription, live.offset);
   ensureEqual(live.offset, position + MISSED + 1, 'the offset of the first live one');
   done(`recovery: ${MISSED} published while disconnected, all came in order, then live`);
+}
+
+async function presence(subscription, done) {
+  const { client } = subscription;
+  // Who has left is there for some seconds more.
+  await until(args.patience, 'the client to be present, alone', async () => {
+    const { clients: present } = await subscription.sdk.presence();
+    return Object.keys(present).length === 1;
+  });
+  const { numClients } = await subscription.sdk.presenceStats();
+  ensureEqual(numClients, 1, 'how many are counted');
+  ensureEqual(client.state, 'connected', 'the state of the client');
+  done('presence: the client is there, and alone');
+}
+
+/** The stream breaks in the middle; the client comes back by itself, where it was. */
+async function cut(subscription, channel, done) {
+  const position = subscription.pubs.at(-1).offset;
+  subscription.context = null;
+  balancer?.cut();
+  if (!balancer) {
+    subscription.client._transport.close();
+  }
+  await until(args.patience, 'the cut to be noticed', () => subscription.client.state !== 'connected');
+  await api.publishInOrder(
+    channel,
+    Array.from({ length: MISSED }, (_, index) => ({ cut: index })),
+  );
+  const context = await until(args.patience, 'subscribed again', () => subscription.context);
+  ensureEqual([context.wasRecovering, context.recovered], [true, true], 'wasRecovering, recovered');
+  await comes(subscription, position + MISSED);
+  const missed = subscription.pubs.filter(({ offset }) => offset > position);
+  ensureSequence(
+    missed.map(({ offset }) => offset),
+    position + 1,
+    position + MISSED,
+    'after the cut',
+  );
+  done(`a stream that is cut: the client comes back by itself, and ${MISSED} came in order`);
 }
 
 async function far(channel, epoch, done) {
@@ -227,7 +322,7 @@ async function unsubscribe(subscription, channel, done) {
   subscription.sdk.unsubscribe();
   // The answer to a later command proves that the server has taken the unsubscribe.
   await until(args.patience, 'the unsubscribe to be taken', async () => {
-    const error = await subscription.client.rpc('none', {}).then(
+    const error = await subscription.client.rpc('none', toClient({})).then(
       () => null,
       (reason) => reason,
     );
@@ -249,6 +344,10 @@ async function unsubscribe(subscription, channel, done) {
 
 /** That a client without a token is refused, on the wire and through the client. */
 async function refused(done) {
+  if (!isWebSocket) {
+    await refusedClient(done);
+    return;
+  }
   const raw = await rawConnect(undefined);
   const code = raw.reply?.error?.code ?? null;
   const said = `error ${code ?? 'none'}, close ${raw.close ?? 'none'} ${raw.reason}`;
@@ -258,7 +357,10 @@ async function refused(done) {
     `connect without a token ended otherwise: ${said}`,
   );
   done(`without a token the wire says: ${said}`);
+  await refusedClient(done);
+}
 
+async function refusedClient(done) {
   const client = newClient({});
   const seen = [];
   let end = null;
@@ -307,7 +409,14 @@ async function rawConnect(token) {
 }
 
 function newClient(options) {
-  const client = new Centrifuge(endpoint, { websocket: WebSocket, ...options });
+  const Centrifuge = args.protobuf ? CentrifugeProtobuf : CentrifugeJson;
+  const client = isWebSocket
+    ? new Centrifuge(endpoint, { websocket: WebSocket, ...options })
+    : new Centrifuge([{ transport: args.transport, endpoint: `${door}/connection/${args.transport}` }], {
+        emulationEndpoint: `${door}/emulation`,
+        eventsource: EventSource,
+        ...options,
+      });
   clients.push(client);
   return client;
 }
@@ -344,7 +453,9 @@ async function subscribed(client, channel, options = {}) {
   let end = null;
   sdk.on('subscribed', (context) => (subscription.context = context));
   sdk.on('unsubscribed', (context) => (end = context));
-  sdk.on('publication', ({ offset, data }) => subscription.pubs.push({ offset, data }));
+  sdk.on('publication', ({ offset, data }) =>
+    subscription.pubs.push({ offset, data: fromClient(data) }),
+  );
   sdk.subscribe();
   await until(args.patience, `subscribed to ${channel}`, () => subscription.context ?? end);
   if (end) {

@@ -1,9 +1,11 @@
 /**
- * The official Centrifuge client and who is there: two users on two servers see each other come, in
- * lists and in counts; a lost connection shows nothing; an unsubscribe does.
+ * The official Centrifuge client and who is there: two users on two servers, one in JSON and the
+ * other in Protobuf, see each other come, in lists and in counts; a lost connection shows nothing;
+ * an unsubscribe does.
  */
 
 import { Centrifuge } from 'centrifuge';
+import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
 import WebSocket from 'ws';
 
 import { readArgs } from './lib/args.mjs';
@@ -30,12 +32,14 @@ await run('presence.mjs', checks, async () => {
 });
 
 async function checks(done) {
-  const here = await enter(args.url, args.token);
+  const here = await enter(Centrifuge, args.url, args.token);
   await until(args.patience, 'the own join', () => here.events.length === 1);
-  const there = await enter(args.other, args['other-token']);
+  const there = await enter(CentrifugeProtobuf, args.other, args['other-token']);
   await until(args.patience, 'the join of the other', () => here.events.length === 2);
   ensure(here.events.every(([kind]) => kind === 'join'), `joins: ${JSON.stringify(here.events)}`);
   const user = here.events[1][1];
+  await until(args.patience, 'its own join', () => there.events.length === 1);
+  ensureEqual(there.events, [['join', user]], 'what the other was told');
   done(`told that ${user} has joined`);
 
   for (const { subscription } of [here, there]) {
@@ -48,7 +52,7 @@ async function checks(done) {
   done('both list both');
 
   there.client.disconnect();
-  const again = await enter(args.url, args['other-token']);
+  const again = await enter(CentrifugeProtobuf, args.url, args['other-token']);
   await until(args.patience, 'the lost connection to be gone', async () => {
     const { clients: list } = await here.subscription.presence();
     return Object.keys(list).length === 2 && again.id() in list;
@@ -63,9 +67,9 @@ async function checks(done) {
   done(`told that ${user} has left`);
 }
 
-async function enter(url, token) {
+async function enter(Client, url, token) {
   const endpoint = `${url.replace(/^http/, 'ws')}/connection/websocket`;
-  const client = new Centrifuge(endpoint, { websocket: WebSocket, token });
+  const client = new Client(endpoint, { websocket: WebSocket, token });
   clients.push(client);
   const subscription = client.newSubscription(args.channel, { joinLeave: true });
   const events = [];

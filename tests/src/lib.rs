@@ -6,13 +6,16 @@
 //! look at a refusal.
 
 pub mod api;
+pub mod backend;
 pub mod expect;
 pub mod hold;
 pub mod http;
 pub mod jwt;
+pub mod mail;
 pub mod servers;
 pub mod slow;
 pub mod sse;
+pub mod stream;
 pub mod wait;
 pub mod webhook;
 pub mod ws;

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tungstenite::client::ClientRequestBuilder;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocket;
 use tungstenite::{Error, Message};
@@ -74,6 +75,20 @@ impl Client {
         }
     }
 
+    /// The same, with these headers in the request.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    #[track_caller]
+    pub fn open_with(address: SocketAddr, headers: &[(&str, &str)]) -> Self {
+        let opened = TcpStream::connect_timeout(&address, patience())
+            .and_then(|stream| Self::over_with(stream, address, headers));
+        match opened {
+            Ok(client) => client,
+            Err(error) => panic!("{address} takes no WebSocket: {error}"),
+        }
+    }
+
     /// Opens a WebSocket and sends nothing on it.
     ///
     /// # Errors
@@ -88,11 +103,23 @@ impl Client {
     /// # Errors
     /// When the handshake fails.
     pub fn over(stream: TcpStream, address: SocketAddr) -> io::Result<Self> {
+        Self::over_with(stream, address, &[])
+    }
+
+    fn over_with(
+        stream: TcpStream,
+        address: SocketAddr,
+        headers: &[(&str, &str)],
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience()))?;
         stream.set_write_timeout(Some(patience()))?;
         let url = format!("ws://{address}{PATH}");
-        let (socket, _) = tungstenite::client(url, stream).map_err(|error| match error {
+        let mut request = ClientRequestBuilder::new(url.parse().map_err(io::Error::other)?);
+        for (name, value) in headers {
+            request = request.with_header(*name, *value);
+        }
+        let (socket, _) = tungstenite::client(request, stream).map_err(|error| match error {
             HandshakeError::Failure(error) => io::Error::other(error),
             HandshakeError::Interrupted(_) => io::ErrorKind::TimedOut.into(),
         })?;
@@ -306,7 +333,8 @@ impl Client {
         let _ = self.socket.send(message);
     }
 
-    fn glance(&mut self) {
+    /// Takes in what has come, without waiting for more.
+    pub fn glance(&mut self) {
         self.read_until(Instant::now() + GLANCE);
     }
 

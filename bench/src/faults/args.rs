@@ -1,8 +1,9 @@
-//! The command line of `fanfare bench faults` and `fanfare bench scenario`.
+//! The command line of `fanfare bench faults` and `fanfare bench scenario b`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
+use serde::Serialize;
 
 /// `fanfare bench faults`.
 #[derive(Debug, Clone, Args)]
@@ -27,24 +28,8 @@ pub struct FaultsArgs {
     pub markdown: Option<PathBuf>,
 }
 
-/// `fanfare bench scenario`.
-#[derive(Debug, Clone, Args)]
-pub struct ScenarioArgs {
-    /// Which one.
-    #[command(subcommand)]
-    pub scenario: Scenario,
-}
-
-/// A story with one end.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Scenario {
-    /// 1,000 messages, Redis killed at the 500th and started again later: all of them are in the database, and every client
-    /// gets all of them in order, without anyone triggering anything.
-    B(ScenarioBArgs),
-}
-
 /// `fanfare bench scenario b`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub struct ScenarioBArgs {
     /// Make Redis hang instead of killing it.
     #[arg(long)]
@@ -61,4 +46,7 @@ pub struct ScenarioBArgs {
     /// Write the history to this file, for `fanfare bench check`.
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
+    /// Write raw figures, a page and a plot into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }

@@ -42,6 +42,7 @@ impl Guests {
             channels: vec![stage.channels[stage.probe_channel].clone()],
             credentials: Credentials::None,
             threads: 1,
+            numbers: (0, 1),
             connect_rate: CONNECT_RATE,
             reconnect: true,
             recorder: None,

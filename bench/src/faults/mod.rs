@@ -19,9 +19,10 @@ mod scene;
 mod stage;
 mod table;
 
-pub use self::args::{FaultsArgs, Scenario, ScenarioArgs, ScenarioBArgs};
+pub use self::args::{FaultsArgs, ScenarioBArgs};
 
-pub(crate) use self::scenario::run as run_scenario;
+pub(crate) use self::probe::exchange;
+pub(crate) use self::scenario::{ScenarioBFigures, run as run_scenario_b};
 
 use std::fs;
 use std::io::Write;

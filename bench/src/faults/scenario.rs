@@ -6,8 +6,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::error::BenchError;
-use crate::faults::args::{Scenario, ScenarioArgs, ScenarioBArgs};
+use crate::faults::args::ScenarioBArgs;
 use crate::faults::row::{Load, RowError, scaled};
 use crate::faults::runner::{Play, perform};
 use crate::faults::scene::{DATABASE, Layout, PUBLICATIONS};
@@ -15,6 +17,9 @@ use crate::faults::stage::Stage;
 use crate::history::{CheckReport, check};
 use crate::local::TempDir;
 use crate::mode::positive;
+use crate::output::Circumstances;
+use crate::report::LatencySummary;
+use crate::scenario::write_b;
 
 /// Messages in all.
 const MESSAGES: u64 = 1_000;
@@ -34,17 +39,39 @@ struct Counted {
     rows: Cell<u64>,
 }
 
-/// Runs the scenario that is asked for.
+/// What it came to, as it is written.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScenarioBFigures<'a> {
+    /// When and where.
+    pub(crate) circumstances: Circumstances,
+    /// Every option.
+    pub(crate) parameters: &'a ScenarioBArgs,
+    /// Messages sent when Redis went away.
+    pub(crate) sent_at_kill: u64,
+    /// Messages sent when it came back.
+    pub(crate) sent_at_return: u64,
+    /// How long it was away, in seconds.
+    pub(crate) away_seconds: f64,
+    /// Messages in the database.
+    pub(crate) rows: u64,
+    /// Deliveries at all clients together.
+    pub(crate) deliveries: u64,
+    /// Deliveries that there should be.
+    pub(crate) due: u64,
+    /// Connections that were lost.
+    pub(crate) lost_connections: u64,
+    /// From sending to delivery, with Redis and without.
+    pub(crate) windows: Vec<(&'static str, LatencySummary)>,
+    /// What did not hold.
+    pub(crate) reasons: &'a [String],
+}
+
+/// Runs it.
 ///
 /// # Errors
 /// [`BenchError::Violated`] when anything was lost, repeated or out of order; the others when it could not be run.
-pub(crate) fn run(args: &ScenarioArgs) -> Result<(), BenchError> {
-    match &args.scenario {
-        Scenario::B(args) => run_b(args),
-    }
-}
-
-fn run_b(args: &ScenarioBArgs) -> Result<(), BenchError> {
+pub(crate) fn run(args: &ScenarioBArgs) -> Result<(), BenchError> {
+    let circumstances = Circumstances::now();
     let rate = positive("--rate", args.rate)?;
     let away = positive("--away", args.away)?;
     if away > AWAY_MAX {
@@ -88,6 +115,24 @@ fn run_b(args: &ScenarioBArgs) -> Result<(), BenchError> {
     let report = check(&[PathBuf::from(&history)])?;
     let reasons = reasons(args, &counted, &report, played.incomplete);
     let text = describe(args, &counted, &report, &reasons, args.history.as_deref());
+    if let Some(out) = &args.out {
+        write_b(
+            out,
+            &ScenarioBFigures {
+                circumstances,
+                parameters: args,
+                sent_at_kill: counted.sent_at_kill.get(),
+                sent_at_return: counted.sent_at_return.get(),
+                away_seconds: counted.away.get(),
+                rows: counted.rows.get(),
+                deliveries: report.counts.deliveries,
+                due: MESSAGES * args.clients as u64,
+                lost_connections: report.counts.lost,
+                windows: windows(&report),
+                reasons: &reasons,
+            },
+        )?;
+    }
     // Whoever read the output may have gone; the verdict is told all the same.
     let _ = std::io::stdout().write_all(text.as_bytes());
     if reasons.is_empty() {
@@ -160,6 +205,22 @@ fn reasons(
     reasons
 }
 
+/// What the windows of a history are to this scenario.
+fn window_name(window: &str) -> &'static str {
+    match window {
+        "fault" => "without Redis",
+        "healing" => "until as before",
+        _ => "with Redis",
+    }
+}
+
+fn windows(report: &CheckReport) -> Vec<(&'static str, LatencySummary)> {
+    let windows = report.latencies.iter();
+    windows
+        .map(|window| (window_name(window.window), window.whole.clone()))
+        .collect()
+}
+
 fn describe(
     args: &ScenarioBArgs,
     counted: &Counted,
@@ -201,11 +262,7 @@ fn describe(
         counts.lost, counts.resumed
     );
     for window in &report.latencies {
-        let name = match window.window {
-            "fault" => "without Redis",
-            "healing" => "until as before",
-            _ => "with Redis",
-        };
+        let name = window_name(window.window);
         let ms = |us: u64| us as f64 / 1_000.0;
         let whole = &window.whole;
         let _ = writeln!(

@@ -1,5 +1,6 @@
 //! The subscribers: many connections on few threads, each of which checks its own stream.
 
+mod jitter;
 mod recent;
 mod seat;
 mod worker;
@@ -14,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::error::BenchError;
@@ -23,6 +25,8 @@ use crate::latency::Latency;
 use crate::target::Target;
 use crate::token::Signer;
 use crate::verify::{Contents, StreamFaults};
+
+pub(crate) use self::jitter::{Jitter, nanoseconds};
 
 /// Connections from one source address to one target before another source address is needed; Linux gives out about
 /// 28,000 ports by itself.
@@ -46,6 +50,8 @@ pub(crate) struct FleetOptions {
     pub(crate) credentials: Credentials,
     /// Threads.
     pub(crate) threads: usize,
+    /// Number of the first subscriber, and the step to the next one: several processes may share the numbers.
+    pub(crate) numbers: (usize, usize),
     /// New connections a second, over all threads.
     pub(crate) connect_rate: f64,
     /// Whether a connection that was lost is opened again on another server, from its position.
@@ -120,6 +126,8 @@ pub(crate) enum Order {
     Measure(u64),
     /// Hand over what was recorded and begin anew.
     TakeLatency(Sender<Latency>),
+    /// Cut connections from now on, as told.
+    Jitter(Jitter),
     /// Say who lacks something: publications by channel since the first subscription. Confirmed once counted.
     Expect(Arc<Vec<u64>>, Sender<()>),
     /// End.
@@ -127,10 +135,16 @@ pub(crate) enum Order {
 }
 
 /// What the subscribers of a thread, or of all, found.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Findings {
     /// Latencies not taken before.
     pub(crate) latency: Latency,
+    /// From the moment at which a subscriber came back until it had each message that it had missed.
+    pub(crate) replay: Latency,
+    /// From the moment at which a subscriber came back until its subscription was confirmed.
+    pub(crate) rejoin: Latency,
+    /// Connections that were cut on purpose.
+    pub(crate) cuts: u64,
     /// Which message stood under which offset.
     pub(crate) contents: Contents,
     /// Different publications received by each subscriber, with its channel.
@@ -156,8 +170,12 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn merge(&mut self, other: Self) {
+    /// Adds those of others.
+    pub(crate) fn merge(&mut self, other: Self) {
         self.latency.merge(&other.latency);
+        self.replay.merge(&other.replay);
+        self.rejoin.merge(&other.rejoin);
+        self.cuts += other.cuts;
         self.mismatched += other.mismatched + self.contents.merge(&other.contents);
         self.received.extend(other.received);
         self.faults.add(other.faults);
@@ -248,6 +266,11 @@ impl Fleet {
     /// Records latencies of what was meant to be sent at `from` or later.
     pub(crate) fn measure(&self, from: u64) -> Result<(), BenchError> {
         self.tell(|| Order::Measure(from))
+    }
+
+    /// Cuts connections from now on, as told.
+    pub(crate) fn jitter(&self, jitter: Jitter) -> Result<(), BenchError> {
+        self.tell(|| Order::Jitter(jitter))
     }
 
     /// Hands over the latencies recorded since it was last asked.
@@ -432,6 +455,7 @@ mod tests {
             channels: Vec::new(),
             credentials: Credentials::None,
             threads: 1,
+            numbers: (0, 1),
             connect_rate: 1.0,
             reconnect: false,
             recorder: None,

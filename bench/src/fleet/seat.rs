@@ -29,6 +29,10 @@ pub(crate) struct Board {
     pub(crate) latency: Latency,
     /// See `latency`; the end of time while nothing is measured.
     pub(crate) measure_from: u64,
+    /// See [`crate::fleet::Findings::replay`].
+    pub(crate) replay: Latency,
+    /// See [`crate::fleet::Findings::rejoin`].
+    pub(crate) rejoin: Latency,
     /// Recent publications.
     pub(crate) recent: Recent,
     /// Which message stood under which offset.
@@ -61,6 +65,8 @@ impl Board {
             options,
             latency: Latency::new(),
             measure_from: u64::MAX,
+            replay: Latency::new(),
+            rejoin: Latency::new(),
             recent: Recent::new(channels),
             contents: Contents::new(channels),
             delivered: 0,
@@ -82,11 +88,18 @@ impl Board {
         }
     }
 
-    fn measure(&mut self, at: Option<u64>, now: u64) {
-        if let Some(at) = at
-            && at >= self.measure_from
-        {
+    /// Records how long a delivery took. `back` is when the subscriber came back, while it lacks what it missed.
+    fn measure(&mut self, at: Option<u64>, back: &mut u64, now: u64) {
+        let Some(at) = at else { return };
+        if at >= self.measure_from {
             self.latency.record(at, now);
+        }
+        if *back > 0 {
+            if at < *back {
+                self.replay.record(*back, now);
+            } else {
+                *back = 0;
+            }
         }
     }
 }
@@ -128,6 +141,8 @@ pub(crate) struct Seat {
     pub(crate) ping: u16,
     /// Whether pings are answered.
     pub(crate) pong: bool,
+    /// When it came back after a cut, until it has had everything from before that; 0 for never.
+    pub(crate) back: u64,
 }
 
 /// A seat while its connection is served.
@@ -170,7 +185,8 @@ impl Handler for Session<'_> {
             {
                 self.seat.stream.accept_next();
                 self.board.delivered += 1;
-                self.board.measure(known.data.at, self.now);
+                self.board
+                    .measure(known.data.at, &mut self.seat.back, self.now);
                 self.record_receive(due, known);
                 rest = rest.get(length + 1..).unwrap_or_default();
                 continue;
@@ -268,7 +284,7 @@ impl Session<'_> {
         let before = seat.stream.position();
         let step = seat.stream.accept(offset);
         board.delivered += 1;
-        board.measure(data.at, self.now);
+        board.measure(data.at, &mut seat.back, self.now);
         let channel = seat.channel as usize;
         if step != Step::Next {
             let name = board.options.channels[channel].clone();
@@ -410,6 +426,9 @@ impl Session<'_> {
         }
         seat.stage = Stage::Live;
         seat.failures = 0;
+        if seat.back > 0 {
+            self.board.rejoin.record(seat.back, now);
+        }
         for recovered in &result.publications {
             match scan::data(recovered.data.get().as_bytes()) {
                 Some(data) => {

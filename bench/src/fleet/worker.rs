@@ -12,8 +12,9 @@ use mio::{Events, Poll, Token};
 
 use crate::clock::{self, MILLISECOND, SECOND};
 use crate::error::BenchError;
+use crate::fleet::jitter::AGAIN_AFTER;
 use crate::fleet::seat::{Board, Seat, Session, Stage};
-use crate::fleet::{Findings, FleetOptions, Gauges, Order, count_reason};
+use crate::fleet::{Findings, FleetOptions, Gauges, Jitter, Order, count_reason};
 use crate::history::Event as HistoryEvent;
 use crate::link::{Ended, Link, SCRATCH_BYTES};
 use crate::random::Random;
@@ -65,6 +66,10 @@ pub(crate) struct Worker {
     next_begin: u64,
     /// Reconnections to come.
     timers: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Cuts to come, and how they are made.
+    cuts: BinaryHeap<Reverse<(u64, u32)>>,
+    jitter: Option<Jitter>,
+    cut: u64,
     expected: Option<Arc<Vec<u64>>>,
     closed: BTreeMap<String, u64>,
     /// When the clients were last looked through, in seconds.
@@ -102,6 +107,9 @@ impl Worker {
             reconnects: 0,
             next_begin: 0,
             timers: BinaryHeap::new(),
+            cuts: BinaryHeap::new(),
+            jitter: None,
+            cut: 0,
             expected: None,
             closed: BTreeMap::new(),
             swept: 0,
@@ -128,6 +136,7 @@ impl Worker {
                 return Ok(self.findings());
             }
             self.begin_due(now);
+            self.cut_due(now);
             self.reconnect_due(now);
             if now / SECOND != self.swept {
                 self.swept = now / SECOND;
@@ -142,8 +151,10 @@ impl Worker {
         if self.begun < self.goal && self.joining < JOINING_MAX {
             until = self.next_begin;
         }
-        if let Some(Reverse((at, _))) = self.timers.peek() {
-            until = until.min(*at);
+        for timers in [&self.timers, &self.cuts] {
+            if let Some(Reverse((at, _))) = timers.peek() {
+                until = until.min(*at);
+            }
         }
         // Somebody waits for the last deliveries: look often.
         let tick = if self.expected.is_some() {
@@ -173,6 +184,12 @@ impl Worker {
                     // Whoever asked may have gone.
                     let _ = sender.send(latency);
                 }
+                Ok(Order::Jitter(jitter)) => {
+                    self.jitter = Some(jitter);
+                    let firsts = (0..self.clients.len() as u32)
+                        .map(|slot| Reverse((jitter.first(&mut self.random), slot)));
+                    self.cuts = firsts.collect();
+                }
                 Ok(Order::Expect(expected, counted)) => {
                     self.expected = Some(expected);
                     self.show();
@@ -189,7 +206,8 @@ impl Worker {
         let options = Arc::clone(&self.board.options);
         let interval = (SECOND as f64 * options.threads as f64 / options.connect_rate) as u64;
         while self.begun < self.goal && self.joining < JOINING_MAX && self.next_begin <= now {
-            let number = self.begun * options.threads + self.index;
+            let (first, step) = options.numbers;
+            let number = first + step * (self.begun * options.threads + self.index);
             let seat = Seat {
                 number: number as u32,
                 channel: (number % options.channels.len()) as u32,
@@ -214,12 +232,52 @@ impl Worker {
         }
     }
 
+    /// Cuts those whose turn it is: without a word, as a lost network does.
+    fn cut_due(&mut self, now: u64) {
+        let Some(jitter) = self.jitter else { return };
+        while let Some(&Reverse((at, slot))) = self.cuts.peek() {
+            if at > now {
+                return;
+            }
+            self.cuts.pop();
+            if now > jitter.until {
+                self.cuts.clear();
+                return;
+            }
+            let Client { link, seat } = &mut self.clients[slot as usize];
+            if seat.stage != Stage::Live {
+                self.cuts.push(Reverse((now + AGAIN_AFTER, slot)));
+                continue;
+            }
+            if let Some(link) = link.take() {
+                link.abort();
+            }
+            seat.stage = Stage::Waiting;
+            seat.target = another_target(
+                &mut self.random,
+                seat.target,
+                self.board.options.targets.len(),
+            );
+            // It is back when it begins to connect; until then this says that it is to be noted.
+            seat.back = u64::MAX;
+            self.live -= 1;
+            self.cut += 1;
+            self.reconnects += 1;
+            self.timers.push(Reverse((now + jitter.offline, slot)));
+            let next = jitter.next(now, &mut self.random);
+            self.cuts.push(Reverse((next, slot)));
+        }
+    }
+
     fn open(&mut self, slot: usize, now: u64) {
         let options = Arc::clone(&self.board.options);
         let seat = &mut self.clients[slot].seat;
         let target = &options.targets[seat.target as usize];
         let source = options.source(seat.number as usize);
         seat.stage = Stage::Joining;
+        if seat.back == u64::MAX {
+            seat.back = now;
+        }
         seat.heard = (now / SECOND) as u32;
         self.joining += 1;
         match Link::open(target, source, self.poll.registry(), Token(slot)) {
@@ -351,6 +409,9 @@ impl Worker {
         }
         Findings {
             latency: self.board.latency,
+            replay: self.board.replay,
+            rejoin: self.board.rejoin,
+            cuts: self.cut,
             contents: self.board.contents,
             received: self
                 .clients

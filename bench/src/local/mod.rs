@@ -27,6 +27,8 @@ pub use self::redis_cluster::RedisCluster;
 pub use self::sentinel::Sentinels;
 pub use self::tempdir::TempDir;
 
+pub(crate) use self::process::Process;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;

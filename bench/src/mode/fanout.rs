@@ -6,28 +6,89 @@ use crate::args::FanoutArgs;
 use crate::clock;
 use crate::error::BenchError;
 use crate::mode::run::{AFTERMATH, drain};
-use crate::mode::{Setup, conclude, judge, judge_publications, publish, reached};
-use crate::report::RateStep;
+use crate::mode::servers::{ServerOptions, Servers};
+use crate::mode::{
+    Setup, conclude, fanout_page, judge, judge_publications, publish, reached, versus,
+};
+use crate::output::Folder;
+use crate::report::{RateStep, Report};
 use crate::system::Sample;
 
 /// Rates of one benchmark.
 const RATES_MAX: usize = 64;
 
+/// Turns at each rate.
+const ROUNDS_MAX: usize = 100;
+
 /// Runs it.
-pub(crate) fn run(args: FanoutArgs) -> Result<(), BenchError> {
+pub(crate) fn run(mut args: FanoutArgs) -> Result<(), BenchError> {
     if args.rates.is_empty() || args.rates.len() > RATES_MAX {
         return Err(BenchError::option(
             "--rates",
             format!("must be 1 to {RATES_MAX} numbers"),
         ));
     }
+    if args.rounds == 0 || args.rounds > ROUNDS_MAX {
+        return Err(BenchError::option(
+            "--rounds",
+            format!("must be 1 to {ROUNDS_MAX}"),
+        ));
+    }
+    let servers = if args.own {
+        Some(start(&mut args)?)
+    } else {
+        None
+    };
     let setup = Setup::new(&args.target, 1)?;
     for &rate in &args.rates {
         setup.plan(&args.publish, args.via, rate, 0)?;
     }
+    Sample::first(&args.output.pids)?;
+    let mut report = setup.report("fanout", &args);
+    if args.yardstick && !args.output.pids.is_empty() {
+        versus::run(&args, setup, &mut report)?;
+    } else {
+        if args.yardstick {
+            report.warnings.push(
+                "without --pid or --own there is no processor time, and no ratio to the yardstick"
+                    .to_owned(),
+            );
+        }
+        alone(&args, &setup, &mut report)?;
+    }
+    if let Some(mut servers) = servers {
+        report.verdict.reasons.extend(servers.ended());
+        report.warnings.extend(servers.stop());
+    }
+    report.verdict.passed = report.verdict.reasons.is_empty();
+    if let Some(out) = &args.out {
+        let (page, plots) = fanout_page::render(&report, args.client.clients, args.publish.size);
+        Folder::open(out)?.write("fanout", &report, &page, &plots)?;
+    }
+    conclude(report, &args.output)
+}
+
+/// One node, which takes the place of those of the command line.
+fn start(args: &mut FanoutArgs) -> Result<Servers, BenchError> {
+    let servers = Servers::start(&ServerOptions {
+        nodes: 1,
+        sqlite: true,
+        node_threads: None,
+        ..ServerOptions::default()
+    })?;
+    args.target = servers.target();
+    args.output.pids = servers
+        .processes()
+        .into_iter()
+        .map(|(_, pid)| pid)
+        .collect();
+    Ok(servers)
+}
+
+/// The server alone, with its clients in this process.
+fn alone(args: &FanoutArgs, setup: &Setup, report: &mut Report) -> Result<(), BenchError> {
     let pids = &args.output.pids;
     let before = Sample::first(pids)?;
-    let mut report = setup.report("fanout", &args);
     let fleet = setup.fleet(&args.client, false)?;
     let begun = clock::now();
     setup.connect(&fleet, args.client.clients, &args.client)?;
@@ -72,5 +133,5 @@ pub(crate) fn run(args: FanoutArgs) -> Result<(), BenchError> {
     report.subscribers = Some(judged.report);
     report.verdict.reasons.extend(judged.verdict.reasons);
     report.verdict.first_violation = judged.verdict.first_violation;
-    conclude(report, &args.output)
+    Ok(())
 }

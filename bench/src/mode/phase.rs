@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::args::PublishArgs;
 use crate::clock::{self, MILLISECOND, SECOND};
+use crate::crowd::Audience;
 use crate::error::BenchError;
-use crate::fleet::Fleet;
 use crate::progress::Progress;
 use crate::publish::{Ledger, Plan, Publisher};
 use crate::report::{PublicationReport, RateStep};
@@ -61,15 +61,27 @@ pub(crate) fn publish(
     plan: Plan,
     rate: f64,
     args: &PublishArgs,
-    fleet: Option<&Fleet>,
+    audience: Option<&dyn Audience>,
     pids: &[u32],
+) -> Result<Phase, BenchError> {
+    publish_watched(plan, rate, args, audience, pids, &mut || Ok(()))
+}
+
+/// The same; `watch` is called at the beginning and at the end of the measured window.
+pub(crate) fn publish_watched(
+    plan: Plan,
+    rate: f64,
+    args: &PublishArgs,
+    audience: Option<&dyn Audience>,
+    pids: &[u32],
+    watch: &mut dyn FnMut() -> Result<(), BenchError>,
 ) -> Result<Phase, BenchError> {
     let publisher = Publisher::prepare(plan)?;
     let start = clock::now() + LEAD;
     let measure_from = start + (args.warmup * SECOND as f64) as u64;
     let schedule = Schedule::new(start, rate, args.warmup + args.duration);
-    if let Some(fleet) = fleet {
-        fleet.measure(measure_from)?;
+    if let Some(audience) = audience {
+        audience.measure(measure_from)?;
     }
     publisher.start(schedule, measure_from)?;
 
@@ -78,17 +90,17 @@ pub(crate) fn publish(
         publisher: &publisher,
         schedule: &schedule,
         start,
-        fleet,
+        audience,
     };
-    look.until(measure_from);
+    look.until(measure_from)?;
     let before = Sample::take(pids);
-    let delivered_before = fleet.map_or(0, Fleet::delivered);
-    look.until(schedule.end());
+    let delivered_before = delivered(audience)?;
+    watch()?;
+    look.until(schedule.end())?;
     let after = Sample::take(pids);
-    let deliveries = fleet
-        .map_or(0, Fleet::delivered)
-        .saturating_sub(delivered_before);
-    look.until(u64::MAX);
+    let deliveries = delivered(audience)?.saturating_sub(delivered_before);
+    watch()?;
+    look.until(u64::MAX)?;
     look.progress.clear();
     let ledger = publisher.finish()?;
     Ok(Phase {
@@ -105,37 +117,48 @@ struct Look<'a> {
     publisher: &'a Publisher,
     schedule: &'a Schedule,
     start: u64,
-    fleet: Option<&'a Fleet>,
+    audience: Option<&'a dyn Audience>,
 }
 
 impl Look<'_> {
     /// Shows the progress until a time, or until the publisher has finished.
-    fn until(&mut self, time: u64) {
+    fn until(&mut self, time: u64) -> Result<(), BenchError> {
         loop {
             let now = clock::now();
             if now >= time || self.publisher.has_finished() {
-                return;
+                return Ok(());
             }
             let whole = self.schedule.end() - self.start;
             let share = now.saturating_sub(self.start) as f64 / whole as f64;
-            let (publisher, fleet) = (self.publisher, self.fleet);
-            self.progress.show(share, || describe(publisher, fleet));
+            let (publisher, audience) = (self.publisher, self.audience);
+            let mut failed = None;
+            self.progress.show(share, || {
+                describe(publisher, audience).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    String::new()
+                })
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
             thread::sleep(LOOK.min(clock::between(now, time)));
         }
     }
 }
 
-fn describe(publisher: &Publisher, fleet: Option<&Fleet>) -> String {
+fn delivered(audience: Option<&dyn Audience>) -> Result<u64, BenchError> {
+    audience.map_or(Ok(0), |audience| Ok(audience.look()?.delivered))
+}
+
+fn describe(publisher: &Publisher, audience: Option<&dyn Audience>) -> Result<String, BenchError> {
     let (sent, acknowledged, errors) = publisher.progress();
     let mut text = format!("{sent} sent, {acknowledged} acknowledged, {errors} errors");
-    if let Some(fleet) = fleet {
+    if let Some(audience) = audience {
+        let look = audience.look()?;
         text.push_str(&format!(
             ", {} delivered to {}, {} violations, {} reconnects",
-            fleet.delivered(),
-            fleet.live(),
-            fleet.violations(),
-            fleet.reconnects()
+            look.delivered, look.live, look.violations, look.reconnects
         ));
     }
-    text
+    Ok(text)
 }

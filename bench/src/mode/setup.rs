@@ -1,7 +1,7 @@
 //! From the command line to what the parts need, and from what they found to the report.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::args::{ClientArgs, OutputArgs, PublishArgs, TargetArgs, Via};
+use crate::crowd::{Crowd, PER_PROCESS, PROCESSES_MAX, Party};
 use crate::error::BenchError;
 use crate::fleet::{Credentials, Fleet, FleetOptions, PER_SOURCE_ADDRESS};
 use crate::history::{self, Reader, Recorder};
@@ -52,6 +53,7 @@ pub(crate) struct Setup {
     targets: Vec<Target>,
     publish_targets: Vec<Target>,
     credentials: Credentials,
+    access: TargetArgs,
     api_key: Option<String>,
     started_unix_ms: u64,
     recorder: Option<Recorder>,
@@ -113,6 +115,7 @@ impl Setup {
             targets,
             publish_targets,
             credentials,
+            access: args.clone(),
             api_key: args.api_key.clone(),
             started_unix_ms,
             recorder: None,
@@ -172,10 +175,51 @@ impl Setup {
             channels: self.channels.to_vec(),
             credentials: self.credentials.clone(),
             threads: args.threads,
+            numbers: (0, 1),
             connect_rate: positive("--connect-rate", args.connect_rate)?,
             reconnect,
             recorder: self.recorder.clone(),
         })
+    }
+
+    /// Where publications go.
+    pub(crate) fn publish_addresses(&self) -> Vec<SocketAddr> {
+        let targets = self.publish_targets.iter();
+        targets.map(|target| target.address).collect()
+    }
+
+    /// Starts processes of subscribers, one for each thread that is asked for, and more where one may not open as many
+    /// connections.
+    pub(crate) fn crowd(&self, args: &ClientArgs, reconnect: bool) -> Result<Crowd, BenchError> {
+        let needed = args.clients.div_ceil(PER_PROCESS);
+        if args.clients == 0 || needed > PROCESSES_MAX {
+            return Err(BenchError::option(
+                "--clients",
+                format!("must be 1 to {}", PER_PROCESS * PROCESSES_MAX),
+            ));
+        }
+        if args.threads == 0 || args.threads > THREADS_MAX {
+            return Err(BenchError::option(
+                "--threads",
+                format!("must be 1 to {THREADS_MAX}"),
+            ));
+        }
+        let processes = needed.max(args.threads);
+        // Checked here, where it can be told: each process opens its share.
+        system::check_open_files(args.clients.div_ceil(processes))?;
+        let party = Party {
+            urls: self.access.urls.clone(),
+            channels: self.channels.to_vec(),
+            token: self.access.token.clone(),
+            token_secret: self.access.token_secret.clone(),
+            user: self.access.user.clone(),
+            first: 0,
+            processes,
+            source: None,
+            connect_rate: positive("--connect-rate", args.connect_rate)?,
+            reconnect,
+        };
+        Crowd::start(&party, processes)
     }
 
     fn sources(&self, args: &ClientArgs) -> Result<Vec<Ipv4Addr>, BenchError> {
@@ -282,6 +326,8 @@ impl Setup {
         Report {
             command,
             generator_version: env!("CARGO_PKG_VERSION"),
+            build: system::build(),
+            load_before: system::load_average(),
             run: self.run.clone(),
             started_unix_ms: self.started_unix_ms,
             parameters: serde_json::to_value(parameters).unwrap_or_default(),

@@ -83,7 +83,7 @@ struct Request {
 
 enum Order {
     Set(Faults),
-    ForwardTo(SocketAddr),
+    ForwardTo(Vec<SocketAddr>),
     ResetAll,
     Finish,
 }
@@ -145,7 +145,12 @@ impl Proxy {
 
     /// Sends connections that are opened from now on to another server.
     pub fn forward_to(&self, to: SocketAddr) {
-        self.tell(Order::ForwardTo(to));
+        self.tell(Order::ForwardTo(vec![to]));
+    }
+
+    /// Sends connections that are opened from now on to several servers in turn, past those that refuse them.
+    pub fn spread_over(&self, servers: &[SocketAddr]) {
+        self.tell(Order::ForwardTo(servers.to_vec()));
     }
 
     /// Resets all open connections, both sides at once.

@@ -262,3 +262,30 @@ fn a_server_that_is_gone_is_told_as_a_reset() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     exchange(&mut stream, b"another server");
 }
+
+#[test]
+fn several_servers_take_turns_and_one_that_is_gone_is_passed_over() {
+    let greeter = |word: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.and_then(|mut stream| stream.write_all(word));
+            }
+        });
+        address
+    };
+    let gone = free_address().unwrap();
+    let proxy = Proxy::start(gone, Content::Bytes).unwrap();
+    proxy.spread_over(&[greeter(b"a"), gone, greeter(b"b")]);
+    let greeted: Vec<u8> = (0..6)
+        .map(|_| {
+            let mut stream = TcpStream::connect(proxy.address()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut word = [0];
+            stream.read_exact(&mut word).unwrap();
+            word[0]
+        })
+        .collect();
+    assert_eq!(greeted, b"ababab");
+}

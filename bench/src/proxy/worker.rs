@@ -42,7 +42,10 @@ const ACCEPT_PAUSE: u64 = 10 * MILLISECOND;
 pub(super) struct Worker {
     poll: Poll,
     listener: TcpListener,
-    to: SocketAddr,
+    /// Where connections go, in turn.
+    servers: Vec<SocketAddr>,
+    /// How many have gone.
+    turn: usize,
     content: Content,
     orders: Receiver<Request>,
     counters: Arc<Counters>,
@@ -72,7 +75,8 @@ impl Worker {
         Ok(Self {
             poll,
             listener,
-            to,
+            servers: vec![to],
+            turn: 0,
             content,
             orders,
             counters,
@@ -133,7 +137,7 @@ impl Worker {
                     }
                     self.serve_all();
                 }
-                Order::ForwardTo(to) => self.to = to,
+                Order::ForwardTo(servers) => self.servers = servers,
                 Order::ResetAll => {
                     for slot in 0..self.pairs.len() {
                         self.close(slot, true);
@@ -172,7 +176,7 @@ impl Worker {
 
     fn forward(&mut self, client: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
-        let server = match link::connect(self.to, None) {
+        let server = match self.connect() {
             Ok(server) => server,
             Err(error) => {
                 reset_on_close(&client);
@@ -196,6 +200,26 @@ impl Worker {
         self.count_open();
         self.serve(slot);
         Ok(())
+    }
+
+    /// Connects to the next server. Within a machine it is known at once that nobody listens there; then it is the turn of
+    /// the one after.
+    fn connect(&mut self) -> io::Result<TcpStream> {
+        let mut refusal = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for _ in 0..self.servers.len() {
+            let to = self.servers[self.turn % self.servers.len()];
+            self.turn = self.turn.wrapping_add(1);
+            let connected = link::connect(to, None).and_then(|server| match self.servers[..] {
+                // Asking takes the error away from who reads.
+                [_] => Ok(server),
+                _ => server.take_error()?.map_or(Ok(server), Err),
+            });
+            match connected {
+                Ok(server) => return Ok(server),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 
     fn ready(&mut self, event: &Event) {

@@ -28,7 +28,7 @@ use crate::{
     metrics::Metrics,
     pages::Pages,
     port::{
-        AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, ReadRange,
+        AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, Peers, ReadRange,
         Retention, State, Tables, TablesError, TransactError, Transaction,
         state::{StateEvents, StateHealth},
         tables::{Migration, Row, Value},
@@ -92,7 +92,7 @@ struct Core {
     state: Arc<dyn State>,
     channels: Arc<Channels>,
     presence: Arc<Presence>,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     transactor: Transactor,
     heads: Heads,
     pages: Arc<Pages>,
@@ -144,7 +144,11 @@ impl Engine {
             metrics: Arc::clone(&metrics),
         });
         let transactor = Transactor::new(tables, Arc::clone(&spread), Arc::clone(&metrics));
-        let publisher = Publisher::start(Arc::clone(&log), spread, Arc::clone(&metrics));
+        let publisher = Arc::new(Publisher::start(
+            Arc::clone(&log),
+            spread,
+            Arc::clone(&metrics),
+        ));
         Sweeper::start(
             Arc::clone(&log),
             Arc::clone(&bus),
@@ -188,6 +192,18 @@ impl Engine {
         task::spawn(Arc::clone(&core).beat(about));
         task::spawn(Arc::clone(&core).trim(retention, retention_interval));
         Ok(Arc::new(Self { core, hub }))
+    }
+
+    /// Hands what is published into contended channels to the nodes that own them, and takes what others hand to this one. Once,
+    /// at the start; a node that never joins commits all that it takes, and so do the others then.
+    pub fn join(&self, peers: Arc<dyn Peers>) {
+        self.core.publisher.join(peers);
+        self.core.publisher.meet(&self.nodes());
+    }
+
+    /// Takes nothing more from other nodes: they commit it themselves.
+    pub fn part(&self) {
+        self.core.publisher.part();
     }
 
     /// The log's epoch now. It changes when the database was restored or replaced.
@@ -484,7 +500,10 @@ impl Core {
             // Whatever it is: the log may have become another one.
             self.epochs.check();
             match answer {
-                Ok(nodes) => *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes,
+                Ok(nodes) => {
+                    self.publisher.meet(&nodes);
+                    *self.living_nodes() = nodes;
+                }
                 Err(error) => debug!(%error, "no heartbeat"),
             }
         }

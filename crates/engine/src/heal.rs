@@ -47,8 +47,12 @@ impl Healer {
     }
 
     async fn run(self: Arc<Self>, channel: Arc<Channel>, cause: Cause, mut known_since: Instant) {
+        // There is no hint to wait for.
+        let mut at_once = cause == Cause::Unannounced;
         loop {
-            tokio::time::sleep(REORDER_WAIT).await;
+            if !std::mem::take(&mut at_once) {
+                tokio::time::sleep(REORDER_WAIT).await;
+            }
             let looked = Instant::now();
             let Some((_, to)) = channel.hole() else {
                 return;

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::publish::{BATCH_BYTES_MAX, BATCH_DRAFTS_MAX};
+use crate::publish::{BATCH_BYTES_MAX, BATCH_DRAFTS_MAX, QUEUE_MAX};
 
 /// Bytes of the drafts that may wait for their batch on a node. Beyond it they are refused before they are taken.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -31,6 +31,8 @@ const BATCH_GUESS: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Load {
     started: Instant,
+    /// The drafts that wait.
+    drafts: AtomicUsize,
     /// Weight of the drafts that wait.
     bytes: AtomicUsize,
     /// The mean time of a batch, in microseconds.
@@ -43,6 +45,7 @@ impl Load {
     pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),
+            drafts: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             batch_micros: AtomicU64::new(micros(BATCH_GUESS)),
             in_flight_since: AtomicU64::new(0),
@@ -51,8 +54,10 @@ impl Load {
 
     /// Takes room for a draft. Returns whether there was any; a draft of any weight finds room when nothing waits.
     pub(crate) fn take_room(&self, weight: usize) -> bool {
+        let drafts = self.drafts.fetch_add(1, AcqRel);
         let before = self.bytes.fetch_add(weight, AcqRel);
         let fits = before == 0 || before.saturating_add(weight) <= QUEUE_BYTES_MAX;
+        let fits = fits && drafts < QUEUE_MAX;
         if !fits {
             self.give_room(weight);
         }
@@ -61,6 +66,7 @@ impl Load {
 
     /// A draft no longer waits.
     pub(crate) fn give_room(&self, weight: usize) {
+        self.drafts.fetch_sub(1, AcqRel);
         self.bytes.fetch_sub(weight, AcqRel);
     }
 
@@ -88,6 +94,16 @@ impl Load {
         let mean = self.batch_micros.load(Relaxed);
         let mean = (mean * (SMOOTHING - 1) + took) / SMOOTHING;
         self.batch_micros.store(mean, Relaxed);
+    }
+
+    /// Drafts that wait.
+    pub(crate) fn drafts(&self) -> usize {
+        self.drafts.load(Relaxed)
+    }
+
+    /// How long a batch takes, lately.
+    pub(crate) fn batch_time(&self) -> Duration {
+        Duration::from_micros(self.batch_micros.load(Relaxed))
     }
 
     /// Bytes that wait.

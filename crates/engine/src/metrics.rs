@@ -34,13 +34,21 @@ pub enum Cause {
     Sweep,
     /// The sweep showed them while the bus was down, when it is the way of delivery.
     Down,
+    /// The sweep showed what no node had announced, because none had published it: the only way in which it comes.
+    Unannounced,
     /// Heads were compared with the log: at the start, after the node slept for long, or for a client that knew more.
     Audit,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Gap, Self::Sweep, Self::Down, Self::Audit];
+    pub const ALL: [Self; 5] = [
+        Self::Gap,
+        Self::Sweep,
+        Self::Down,
+        Self::Unannounced,
+        Self::Audit,
+    ];
 
     /// Its name in exported metrics.
     #[must_use]
@@ -49,6 +57,7 @@ impl Cause {
             Self::Gap => "gap",
             Self::Sweep => "sweep",
             Self::Down => "down",
+            Self::Unannounced => "unannounced",
             Self::Audit => "audit",
         }
     }
@@ -87,6 +96,16 @@ pub struct Metrics {
     pub batches: Counter,
     /// From the moment a batch is handed to the log to its commit.
     pub commit_seconds: Histogram,
+    /// How long batches waited for commits of others in their channels, one for each that did.
+    pub lock_wait_seconds: Histogram,
+    /// Publishes that were handed to the node that owns their channel, and committed by it.
+    pub forwarded: Counter,
+    /// Publishes that were handed to an owner, and committed by this node after all: it was late, refused, or the link ended.
+    pub fallbacks: Counter,
+    /// Publishes that other nodes handed to this one.
+    pub taken: Counter,
+    /// Times that this node handed a channel to another owner than before.
+    pub owner_moves: Counter,
     /// Transactions of apps that were committed.
     pub transactions: Counter,
     /// Those that had been committed before, by the idempotency key of a draft.

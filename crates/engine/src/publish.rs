@@ -3,8 +3,22 @@
 //! One lane per node. While one batch is being committed the next one gathers: at low load a publish waits for nobody,
 //! under load hundreds share one flush. What is committed goes to the node's own subscribers first, then to the
 //! publisher, then to the other nodes as a hint; none of these steps can undo the one before.
+//!
+//! Where nodes wait for each other's commits in a channel, its drafts are handed to the node that owns it.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `pending` | a draft on its way, and who is told |
+//! | `lane` | batches, one in flight |
+//! | `owners` | which channels are contended, and whose they are |
+//! | `abroad` | what was handed to owners, and comes back |
 
-use std::sync::Arc;
+mod abroad;
+mod lane;
+pub mod owners;
+mod pending;
+
+use std::sync::{Arc, OnceLock, Weak};
 
 use fanfare_wire::{Draft, Epoch, Millis, Seq};
 use thiserror::Error;
@@ -13,19 +27,30 @@ use tokio::{
     time::Instant,
 };
 
+use self::{
+    lane::{Item, Lane},
+    pending::Pending,
+};
 use crate::{
-    hub::{Event, Remote},
     load::Load,
     metrics::Metrics,
-    port::{AppendError, Committed, Log, Outcome},
+    port::{
+        AppendError, BoxFuture, Log, NodeRecord, Outcome,
+        peers::{Line, NotTaken, Peers, Taken, Taker},
+    },
     spread::Spread,
     task,
 };
 
-/// Publishes that may wait for their batch on a node. Beyond it they are refused before they are taken.
+pub use abroad::{PARCELS_MAX, PATIENCE, PATIENCE_MAX};
+pub(crate) use pending::Reply;
+
+/// Publishes that may wait for their batch on a node, those that were handed to other nodes included. Beyond it they are refused before they are taken.
 pub const QUEUE_MAX: usize = 20_000;
 /// Drafts in one batch.
 pub const BATCH_DRAFTS_MAX: usize = 512;
+/// Room in the queue for what is no draft.
+const QUEUE_REST: usize = 64;
 /// Bytes in one batch, unless a single draft is larger.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -73,49 +98,50 @@ pub enum PublishError {
     Closed,
 }
 
-/// Whom to tell.
-pub(crate) enum Reply {
-    /// Somebody who waits.
-    Waiting(oneshot::Sender<Result<Published, PublishError>>),
-    /// A session.
-    Session { remote: Remote, tag: u32 },
-}
-
-struct Pending {
-    draft: Draft,
-    reply: Reply,
-}
-
-/// What stands in the lane's queue.
-enum Item {
-    Publish(Pending),
-    /// Somebody wants to know when everything before it is committed or refused.
-    Flush(oneshot::Sender<()>),
-}
-
 /// The entrance to the node's lane.
 pub(crate) struct Publisher {
     queue: mpsc::Sender<Item>,
     load: Arc<Load>,
     metrics: Arc<Metrics>,
+    peers: OnceLock<Arc<dyn Peers>>,
 }
 
 impl Publisher {
     /// Starts the lane.
     pub(crate) fn start(log: Arc<dyn Log>, spread: Arc<Spread>, metrics: Arc<Metrics>) -> Self {
-        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        let (sender, queue) = mpsc::channel(QUEUE_MAX + QUEUE_REST);
         let load = Arc::new(Load::new());
-        let lane = Lane {
-            log,
-            spread,
-            load: Arc::clone(&load),
-            metrics: Arc::clone(&metrics),
-        };
-        task::spawn(lane.run(queue));
+        let (lanes_load, counted) = (Arc::clone(&load), Arc::clone(&metrics));
+        task::spawn(Lane::run(log, spread, lanes_load, counted, queue));
         Self {
             queue: sender,
             load,
             metrics,
+            peers: OnceLock::new(),
+        }
+    }
+
+    /// From now on drafts of contended channels go to the nodes that own them. Only the first call counts.
+    pub(crate) fn join(self: &Arc<Self>, peers: Arc<dyn Peers>) {
+        if self.peers.set(Arc::clone(&peers)).is_ok() {
+            peers.start(Arc::new(Entrance(Arc::downgrade(self))));
+            // There is room for it: nothing else is put here.
+            let _ = self.queue.try_send(Item::Join(peers));
+        }
+    }
+
+    /// Hears who is alive.
+    pub(crate) fn meet(&self, nodes: &[NodeRecord]) {
+        if let Some(peers) = self.peers.get() {
+            // If there is no room now there is at the next heartbeat.
+            let _ = self.queue.try_send(Item::Members(peers.meet(nodes)));
+        }
+    }
+
+    /// Takes nothing more from other nodes.
+    pub(crate) fn part(&self) {
+        if let Some(peers) = self.peers.get() {
+            peers.close();
         }
     }
 
@@ -131,7 +157,33 @@ impl Publisher {
         if !self.load.take_room(draft.weight()) {
             return reply.send(Err(self.busy()));
         }
-        place.send(Item::Publish(Pending { draft, reply }));
+        place.send(Item::Publish(Pending::own(draft, reply)));
+    }
+
+    /// Takes drafts that another node hands on, all of them or none.
+    fn take(
+        &self,
+        line: &Arc<Line>,
+        drafts: Vec<Draft>,
+    ) -> Option<oneshot::Receiver<Result<Taken, NotTaken>>> {
+        let place = self.queue.try_reserve().ok();
+        let place = place.filter(|_| !line.is_broken() && !drafts.is_empty())?;
+        for (taken, draft) in drafts.iter().enumerate() {
+            if !self.load.take_room(draft.weight()) {
+                for draft in &drafts[..taken] {
+                    self.load.give_room(draft.weight());
+                }
+                return None;
+            }
+        }
+        self.metrics.taken.add(drafts.len() as u64);
+        let (sender, answer) = oneshot::channel();
+        place.send(Item::Parcel {
+            line: Arc::clone(line),
+            drafts,
+            sender,
+        });
+        Some(answer)
     }
 
     fn busy(&self) -> PublishError {
@@ -140,9 +192,9 @@ impl Publisher {
         PublishError::Busy { retry_ms }
     }
 
-    /// How many publishes wait for their batch.
+    /// How many publishes wait for their batch, or for the answer of another node.
     pub(crate) fn waiting(&self) -> usize {
-        QUEUE_MAX - self.queue.capacity().min(QUEUE_MAX)
+        self.load.drafts()
     }
 
     /// What they weigh, in bytes.
@@ -160,97 +212,28 @@ impl Publisher {
     }
 }
 
-impl Reply {
-    fn send(self, result: Result<Published, PublishError>) {
-        match self {
-            // Who no longer waits does not want to know.
-            Self::Waiting(sender) => drop(sender.send(result)),
-            Self::Session { remote, tag } => remote.send(Event::Published { tag, result }),
+/// Where other nodes hand in their drafts. The links outlive no node, and hold none.
+struct Entrance(Weak<Publisher>);
+
+impl Taker for Entrance {
+    fn take(
+        &self,
+        line: &Arc<Line>,
+        drafts: Vec<Draft>,
+    ) -> BoxFuture<'static, Result<Taken, NotTaken>> {
+        let answer = self
+            .0
+            .upgrade()
+            .and_then(|publisher| publisher.take(line, drafts));
+        if answer.is_none() {
+            line.break_off();
         }
+        let refused = |words: &str| NotTaken(words.to_owned());
+        Box::pin(async move {
+            let answer = answer.ok_or_else(|| refused("the node takes no more"))?;
+            answer
+                .await
+                .unwrap_or_else(|_| Err(refused("the node stopped before the answer")))
+        })
     }
-}
-
-struct Lane {
-    log: Arc<dyn Log>,
-    spread: Arc<Spread>,
-    load: Arc<Load>,
-    metrics: Arc<Metrics>,
-}
-
-impl Lane {
-    async fn run(self, mut queue: mpsc::Receiver<Item>) {
-        let mut carried = None;
-        loop {
-            let next = match carried.take() {
-                Some(item) => Some(item),
-                None => queue.recv().await,
-            };
-            let first = match next {
-                Some(Item::Publish(pending)) => pending,
-                Some(Item::Flush(sender)) => {
-                    // Who no longer waits does not want to know.
-                    let _ = sender.send(());
-                    continue;
-                }
-                None => return,
-            };
-            let (drafts, replies) = gather(first, &mut queue, &mut carried);
-            self.load
-                .give_room(drafts.iter().map(Draft::weight).sum::<usize>());
-            let started = Instant::now();
-            self.load.batch_begins(started);
-            let result = self.log.append(&drafts).await;
-            self.load.batch_ends(Instant::now());
-            self.metrics.commit_seconds.record(started.elapsed());
-            self.metrics.batches.add(1);
-            // Before anything is shown: what was committed may be of another epoch than the one before.
-            self.spread.check_epoch();
-            match result {
-                Ok(committed) => self.committed(drafts, replies, &committed),
-                Err(error) => {
-                    self.metrics.append_errors.add(drafts.len() as u64);
-                    if matches!(error, AppendError::Unknown(_)) {
-                        self.metrics.unknown_outcomes.add(drafts.len() as u64);
-                    }
-                    for reply in replies {
-                        reply.send(Err(error.clone().into()));
-                    }
-                }
-            }
-        }
-    }
-
-    fn committed(&self, drafts: Vec<Draft>, replies: Vec<Reply>, committed: &Committed) {
-        let runs = self.spread.show(drafts, committed);
-        for (reply, outcome) in replies.into_iter().zip(&committed.outcomes) {
-            reply.send(Ok(Published::new(&committed.epoch, outcome)));
-        }
-        self.spread.hint(committed, runs);
-    }
-}
-
-/// Takes what has gathered, within the bounds of a batch. A draft that no longer fits opens the next one.
-fn gather(
-    first: Pending,
-    queue: &mut mpsc::Receiver<Item>,
-    carried: &mut Option<Item>,
-) -> (Vec<Draft>, Vec<Reply>) {
-    let mut bytes = first.draft.weight();
-    let mut drafts = vec![first.draft];
-    let mut replies = vec![first.reply];
-    while drafts.len() < BATCH_DRAFTS_MAX
-        && let Ok(item) = queue.try_recv()
-    {
-        let pending = match item {
-            Item::Publish(pending) if bytes + pending.draft.weight() <= BATCH_BYTES_MAX => pending,
-            other => {
-                *carried = Some(other);
-                break;
-            }
-        };
-        bytes += pending.draft.weight();
-        drafts.push(pending.draft);
-        replies.push(pending.reply);
-    }
-    (drafts, replies)
 }

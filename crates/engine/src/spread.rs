@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fanfare_wire::{ChannelName, Draft, Publication, Run, hint::Hint};
+use fanfare_wire::{ChannelName, Draft, Epoch, Publication, Run, hint::Hint};
 
 use crate::{
     channels::Channels,
     epoch::Epochs,
     metrics::Metrics,
-    port::{Bus, BusHealth, Committed},
+    port::{Bus, BusHealth, Committed, Outcome, peers::Taken},
 };
 
 /// Shows what was committed to the node's own subscribers, and hints it to the other nodes.
@@ -29,7 +29,7 @@ impl Spread {
     /// Shows the publications of a commit to the node's own subscribers, and counts them. The runs are for
     /// [`hint`](Self::hint).
     pub(crate) fn show(&self, drafts: Vec<Draft>, committed: &Committed) -> Vec<Arc<Run>> {
-        let runs = runs(drafts, committed);
+        let runs = runs(drafts, &committed.epoch, &committed.outcomes);
         for run in &runs {
             self.channels.offer(run);
         }
@@ -38,6 +38,13 @@ impl Spread {
         self.metrics.duplicates.add(duplicates);
         self.metrics.publications.add(all - duplicates);
         runs
+    }
+
+    /// Shows this node's own subscribers what another node has committed for it. The others hear of it from there.
+    pub(crate) fn show_taken(&self, drafts: Vec<Draft>, taken: &Taken) {
+        for run in runs(drafts, &taken.epoch, &taken.outcomes) {
+            self.channels.offer(&run);
+        }
     }
 
     /// Tells the other nodes.
@@ -54,10 +61,11 @@ impl Spread {
     }
 }
 
-/// The publications that a batch added, a run per channel.
-fn runs(drafts: Vec<Draft>, committed: &Committed) -> Vec<Arc<Run>> {
-    let mut by_channel: BTreeMap<ChannelName, Vec<Publication>> = BTreeMap::new();
-    for (draft, outcome) in drafts.into_iter().zip(&committed.outcomes) {
+/// The publications that were added, in runs of numbers that follow each other: in a batch that is one per channel, since the
+/// log held its lock; what another node has committed may have that of others between.
+fn runs(drafts: Vec<Draft>, epoch: &Epoch, outcomes: &[Outcome]) -> Vec<Arc<Run>> {
+    let mut by_channel: BTreeMap<ChannelName, Vec<Vec<Publication>>> = BTreeMap::new();
+    for (draft, outcome) in drafts.into_iter().zip(outcomes) {
         if outcome.duplicate {
             continue;
         }
@@ -69,16 +77,17 @@ fn runs(drafts: Vec<Draft>, committed: &Committed) -> Vec<Arc<Run>> {
             info: draft.info,
             tags: draft.tags,
         };
-        by_channel
-            .entry(draft.channel)
-            .or_default()
-            .push(publication);
+        let runs = by_channel.entry(draft.channel).or_default();
+        match runs.last_mut() {
+            Some(run) if run.last().is_some_and(|it| it.seq.next() == outcome.seq) => {
+                run.push(publication);
+            }
+            _ => runs.push(vec![publication]),
+        }
     }
-    // Numbers of one batch in one channel follow each other: the log held its lock.
-    by_channel
-        .into_iter()
-        .filter_map(|(channel, publications)| {
-            Run::new(channel, committed.epoch.clone(), publications)
-        })
-        .collect()
+    let of_channel = |(channel, runs): (ChannelName, Vec<Vec<Publication>>)| {
+        runs.into_iter()
+            .filter_map(move |run| Run::new(channel.clone(), epoch.clone(), run))
+    };
+    by_channel.into_iter().flat_map(of_channel).collect()
 }

@@ -26,6 +26,12 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Between two sweeps while they do not: the sweep is the way of delivery then.
 const INTERVAL_WITHOUT_BUS: Duration = Duration::from_millis(25);
+/// Between two sweeps where others than nodes publish, which no hint tells of.
+const INTERVAL_UNANNOUNCED: Duration = Duration::from_millis(50);
+/// The same while they do so.
+const INTERVAL_UNANNOUNCED_BUSY: Duration = Duration::from_millis(25);
+/// For how long after the last of their publications they count as doing so.
+const UNANNOUNCED_SPAN: Duration = Duration::from_secs(10);
 /// Lane-log entries read at once; after a full read the next one follows immediately.
 const ENTRIES_MAX: usize = 1000;
 
@@ -75,9 +81,10 @@ impl Sweeper {
     async fn run(self: Arc<Self>) {
         let mut cursors = None;
         let mut looked = Instant::now();
+        let mut unannounced = None;
         loop {
             self.count_down(&mut looked);
-            let swept = self.sweep(&mut cursors).await;
+            let swept = self.sweep(&mut cursors, &mut unannounced).await;
             // Whatever the answer: the log may have become another one.
             self.epochs.check();
             let more = match swept {
@@ -92,12 +99,20 @@ impl Sweeper {
             if more {
                 continue;
             }
-            let interval = match self.bus.health() {
-                BusHealth::Down => INTERVAL_WITHOUT_BUS,
-                BusHealth::Up | BusHealth::Local => INTERVAL,
-            };
             // Either way it is time to sweep again.
-            let _ = time::timeout(interval, self.at_once.notified()).await;
+            let _ = time::timeout(self.interval(unannounced), self.at_once.notified()).await;
+        }
+    }
+
+    /// How long to wait for the next sweep, when something was last found that no node announces.
+    fn interval(&self, unannounced: Option<Instant>) -> Duration {
+        if self.bus.health() == BusHealth::Down {
+            return INTERVAL_WITHOUT_BUS;
+        }
+        match unannounced {
+            Some(at) if at.elapsed() < UNANNOUNCED_SPAN => INTERVAL_UNANNOUNCED_BUSY,
+            _ if self.log.expects_unannounced() => INTERVAL_UNANNOUNCED,
+            _ => INTERVAL,
         }
     }
 
@@ -115,8 +130,12 @@ impl Sweeper {
         *looked += Duration::from_millis(ms);
     }
 
-    /// One sweep. Returns whether there may be more to read at once.
-    async fn sweep(&self, cursors: &mut Option<Cursors>) -> Result<bool, LogError> {
+    /// One sweep. Returns whether there may be more to read at once, and notes when it found what no node announces.
+    async fn sweep(
+        &self,
+        cursors: &mut Option<Cursors>,
+        unannounced: &mut Option<Instant>,
+    ) -> Result<bool, LogError> {
         let Some(Cursors {
             epoch,
             lanes: known,
@@ -156,6 +175,13 @@ impl Sweeper {
             // A jump in a lane, or a new one without its first, says the same for clocks that stand still while a machine sleeps.
             let cursor = known.insert(batch.lane, batch.n).unwrap_or(0);
             slept |= cursor + 1 != batch.n;
+            let cause = match batch.unannounced {
+                true => Cause::Unannounced,
+                false => cause,
+            };
+            if batch.unannounced {
+                *unannounced = Some(asks);
+            }
             for (name, _, last) in &batch.channels {
                 let head = Head {
                     seq: *last,

@@ -116,6 +116,8 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
         join_leave: false,
         history_max_count: None,
         history_max_age: None,
+        proxied: fanfare_gateway::access::Proxied::default(),
+        allow_user_limited_channels: false,
     };
     GatewayConfig {
         node: NodeIdentity {
@@ -123,6 +125,7 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
             uid: Uuid::new_v4(),
             version: env!("CARGO_PKG_VERSION"),
             address: None,
+            owners: false,
         },
         api_key: None,
         tokens: None,
@@ -147,6 +150,7 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
             recovery: false,
             apps,
         },
+        proxies: fanfare_gateway::proxy::ProxyConfig::default(),
         counters: Box::new(Vec::new),
         families: Box::new(Vec::new),
     }

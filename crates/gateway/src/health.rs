@@ -65,6 +65,7 @@ impl Gateway {
             name: &node.name,
             version: node.version,
             address: node.address.as_deref(),
+            owners: node.owners,
             uptime: uptime_seconds,
             num_clients: metrics.connections.value(),
             num_subs: metrics.subscriptions.value(),
@@ -94,6 +95,8 @@ pub struct NodeIdentity {
     pub version: &'static str,
     /// Where other nodes reach it, as `http://host:port`.
     pub address: Option<String>,
+    /// Whether it commits for other nodes, and hands drafts to them.
+    pub owners: bool,
 }
 
 #[derive(Serialize)]
@@ -103,6 +106,7 @@ struct About<'a> {
     version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<&'a str>,
+    owners: bool,
     uptime: u64,
     num_clients: i64,
     num_subs: i64,

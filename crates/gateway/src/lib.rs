@@ -2,10 +2,11 @@
 //!
 //! | path | file | serves |
 //! | --- | --- | --- |
-//! | `/connection/websocket` | [`centrifuge`] | the official Centrifuge SDKs |
+//! | `/connection/…`, `/emulation` | [`centrifuge`] | the official Centrifuge SDKs, and clients that only listen |
 //! | `/events` | [`sse`] | `EventSource`, `curl` |
 //! | `/api/…` | [`api`] | the application's own servers |
 //! | `/health/…`, `/metrics` | [`health`], `metrics` | operators |
+//! | `/internal/forward` | [`peers`] | the other nodes |
 //!
 //! Sockets come in at the [`listener`]; who opens a connection that stays passes the [`door`].
 //!
@@ -16,12 +17,18 @@ pub mod access;
 pub mod api;
 pub mod centrifuge;
 pub mod door;
+mod forward;
 pub mod health;
+pub mod https;
 mod identity;
+pub mod jose;
 pub mod listener;
 pub mod metrics;
 mod origin;
+pub mod peers;
+mod pipe;
 mod presence;
+pub mod proxy;
 mod query;
 mod rights;
 pub mod sessions;
@@ -45,15 +52,17 @@ use axum::{
 };
 use fanfare_engine::Engine;
 use fanfare_wire::{
-    Form, FormId,
-    centrifuge::{WebSocketJson, WebSocketJsonJoins},
-    sse::{EventStream, EventStreamJoins, EventStreamOfMany},
+    Form, FormId, Millis,
+    centrifuge::{Codec, Pushes},
+    sse::{EventStream, EventStreamJoins, EventStreamNamed, EventStreamOfMany},
 };
 
 use crate::{
     access::ChannelRules,
+    centrifuge::Emulation,
     door::Door,
     metrics::Family,
+    proxy::{Proxies, ProxyConfig},
     sessions::Sessions,
     socketio::{SocketIo, SocketIoConfig},
     token::TokenVerifier,
@@ -73,8 +82,19 @@ pub(crate) const WEBSOCKET_JSON_JOINS: FormId = FormId(3);
 /// The wire form of event streams that want to be told.
 pub(crate) const EVENT_STREAM_JOINS: FormId = FormId(4);
 
+/// The wire form of Centrifuge clients that speak Protobuf.
+pub(crate) const WEBSOCKET_PROTOBUF: FormId = FormId(5);
+/// The wire form of those that want to be told who joins and leaves.
+pub(crate) const WEBSOCKET_PROTOBUF_JOINS: FormId = FormId(6);
+
+/// The wire form of event streams that apps open.
+pub(crate) const EVENT_STREAM_NAMED: FormId = FormId(7);
+
+/// The first of the wire forms of Centrifuge clients over other transports.
+pub(crate) const CENTRIFUGE_STREAMS: FormId = FormId(8);
+
 /// The first of the wire forms of Socket.IO's clients.
-const SOCKET_IO: FormId = FormId(5);
+const SOCKET_IO: FormId = FormId(CENTRIFUGE_STREAMS.0 + centrifuge::STREAM_FORMS);
 
 /// Room in a request or a frame for what surrounds a payload, in bytes.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
@@ -85,12 +105,16 @@ const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 pub fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
     // In the order of the numbers above.
     let mut forms: Vec<Box<dyn Form>> = vec![
-        Box::new(WebSocketJson),
+        Box::new(Pushes::websocket(Codec::Json, false)),
         Box::new(EventStream),
         Box::new(EventStreamOfMany),
-        Box::new(WebSocketJsonJoins),
+        Box::new(Pushes::websocket(Codec::Json, true)),
         Box::new(EventStreamJoins),
+        Box::new(Pushes::websocket(Codec::Protobuf, false)),
+        Box::new(Pushes::websocket(Codec::Protobuf, true)),
+        Box::new(EventStreamNamed),
     ];
+    forms.extend(centrifuge::stream_forms());
     forms.append(&mut socketio::forms(namespaces, recovery));
     forms
 }
@@ -121,6 +145,8 @@ pub struct GatewayConfig {
     pub subscriptions_max: usize,
     /// How Socket.IO is served.
     pub socketio: SocketIoConfig,
+    /// What is asked of the application's backend.
+    pub proxies: ProxyConfig,
     /// More numbers for `/metrics`: name, help, value.
     pub counters: Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>,
     /// What apps count, for `/metrics`.
@@ -135,6 +161,8 @@ pub struct Gateway {
     door: Door,
     sessions: Arc<Sessions>,
     socketio: Arc<SocketIo>,
+    proxies: Option<Arc<Proxies>>,
+    emulation: Arc<Emulation>,
     accept_errors: Arc<AtomicU64>,
 }
 
@@ -148,6 +176,7 @@ impl Gateway {
             config.connections_burst,
         );
         let sessions = Sessions::start(config.tokens.take(), &engine);
+        let proxies = Proxies::start(std::mem::take(&mut config.proxies));
         Arc::new_cyclic(|gateway| {
             let socketio = SocketIo::new(
                 std::mem::take(&mut config.socketio),
@@ -157,11 +186,14 @@ impl Gateway {
                 config.subscriptions_max,
                 SOCKET_IO,
             );
+            let emulation = Emulation::new(Arc::clone(&engine), config.node.uid);
             Self {
                 config,
                 sessions,
                 engine,
                 socketio,
+                proxies,
+                emulation,
                 started: Instant::now(),
                 door,
                 accept_errors: Arc::default(),
@@ -185,7 +217,7 @@ impl Gateway {
             .layer(middleware::from_fn_with_state(Arc::clone(self), api::guard))
             .layer(DefaultBodyLimit::max(body_bytes_max));
         Router::new()
-            .route("/connection/websocket", get(centrifuge::upgrade))
+            .merge(centrifuge::routes())
             .route("/events", get(sse::events))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
@@ -230,6 +262,14 @@ fn unix_seconds() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since the Unix epoch, for what is told to clients.
+fn unix_millis() -> Millis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// What holds for every request: an open server answers to local names only, so that a page of another site cannot reach

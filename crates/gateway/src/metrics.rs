@@ -101,14 +101,21 @@ impl Collector for Snapshot {
         put_bus(&mut encoder, metrics)?;
         put_door(&mut encoder, &self.gateway)?;
         put_healed(&mut encoder, metrics)?;
-        for family in (self.gateway.config.families)() {
-            put_family(&mut encoder, &family)?;
+        let proxies = self.gateway.proxies.as_ref();
+        let of_proxies = proxies.and_then(|proxies| proxies.family());
+        for family in (self.gateway.config.families)().iter().chain(&of_proxies) {
+            put_family(&mut encoder, family)?;
         }
         for (name, help, histogram) in [
             (
                 "commit_seconds",
                 "Time to commit a batch",
                 &metrics.commit_seconds,
+            ),
+            (
+                "lock_wait_seconds",
+                "Time that batches waited for commits of other sessions in their channels",
+                &metrics.lock_wait_seconds,
             ),
             (
                 "transaction_seconds",
@@ -229,6 +236,26 @@ fn published(metrics: &Metrics) -> Vec<Named<u64>> {
             "batches",
             "Batches handed to the log",
             metrics.batches.value(),
+        ),
+        (
+            "forwarded",
+            "Publishes that were committed by the node that owns their channel",
+            metrics.forwarded.value(),
+        ),
+        (
+            "forward_fallbacks",
+            "Publishes that the owner did not commit in time, so that this node did",
+            metrics.fallbacks.value(),
+        ),
+        (
+            "forward_taken",
+            "Publishes that other nodes handed to this one",
+            metrics.taken.value(),
+        ),
+        (
+            "owner_moves",
+            "Times that a contended channel was handed to another owner than before",
+            metrics.owner_moves.value(),
         ),
     ]
 }

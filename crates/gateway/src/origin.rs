@@ -1,7 +1,10 @@
 //! Which web pages may connect. Browsers do not protect WebSockets as they protect other requests, so the server looks at
 //! the origin itself. Programs that are not browsers send none and are judged by their tokens alone.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::{
+    http::{HeaderMap, HeaderValue, header},
+    response::Response,
+};
 
 /// Origins of web pages that may connect, besides the server's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,18 @@ impl AllowedOrigins {
             return true;
         };
         self.lists(origin) || is_own(origin, headers.get(header::HOST))
+    }
+
+    /// Lets listed pages of other origins read the answer to a request with these headers.
+    pub(crate) fn tell(&self, headers: &HeaderMap, mut response: Response) -> Response {
+        if let Some(origin) = headers.get(header::ORIGIN)
+            && self.lists(origin)
+        {
+            let answer = response.headers_mut();
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            answer.insert(header::VARY, HeaderValue::from_static("origin"));
+        }
+        response
     }
 
     /// Whether the origin is another page's that may connect.

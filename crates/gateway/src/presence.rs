@@ -9,7 +9,10 @@ use fanfare_wire::{
 };
 use uuid::Uuid;
 
-use crate::{Gateway, access::Standing};
+use crate::{
+    Gateway,
+    access::{Circle, Standing},
+};
 
 impl Gateway {
     /// Counts a client as there, if the channel keeps presence, for as long as what is returned lives.
@@ -44,6 +47,7 @@ impl Gateway {
         let standing = Standing {
             authenticated,
             subscribed: true,
+            circle: Circle::Open,
         };
         let options = self.config.rules.of(channel);
         options.is_some_and(|options| options.join_leave)

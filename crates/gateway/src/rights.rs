@@ -38,9 +38,10 @@ impl Gateway {
         let standing = Standing {
             authenticated: !user.is_empty(),
             subscribed: false,
+            circle: self.config.rules.circle(channel, user),
         };
         let named = claims.is_some_and(|claims| claims.channels.contains(channel));
-        if named || options.subscribe.permits(standing) {
+        if named || options.admits(standing) {
             Ok(None)
         } else {
             Err(errors::PERMISSION_DENIED)

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use fanfare_engine::{Engine, follow::Followed};
+use fanfare_engine::{Engine, follow::Followed, publish::PublishError};
 use fanfare_wire::{ChannelName, Draft, Json, NameError, Publication};
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    token::{ConnectionClaims, Seconds, SubscriptionClaims, TokenError, TokenVerifier},
+    Gateway,
+    token::{ConnectionClaims, Proof, Seconds, SubscriptionClaims, TokenError, TokenVerifier},
     unix_seconds,
 };
 
@@ -68,9 +69,12 @@ pub struct Sessions {
 /// Tokens by their digest, in two generations: when the young ones are as many as may be, the old ones go.
 #[derive(Default)]
 struct Verified {
-    young: HashMap<[u8; 32], Arc<ConnectionClaims>>,
-    old: HashMap<[u8; 32], Arc<ConnectionClaims>>,
+    young: HashMap<[u8; 32], Proved>,
+    old: HashMap<[u8; 32], Proved>,
 }
+
+/// What a token says, and who has vouched for it.
+type Proved = (Arc<ConnectionClaims>, Proof);
 
 #[derive(Default)]
 struct Revoked {
@@ -126,14 +130,15 @@ impl Sessions {
         let now = unix_seconds();
         let digest = digest_of(token);
         let known = self.verified().get(&digest);
-        let claims = match known {
-            Some(claims) => {
+        let claims = match known.filter(|(_, proof)| verifier.holds(*proof)) {
+            Some((claims, _)) => {
                 self.hits.fetch_add(1, Relaxed);
                 claims
             }
             None => {
-                let claims = Arc::new(verifier.connection(token, now)?);
-                self.verified().put(digest, Arc::clone(&claims));
+                let (claims, proof) = verifier.prove_connection(token, now)?;
+                let claims = Arc::new(claims);
+                self.verified().put(digest, (Arc::clone(&claims), proof));
                 claims
             }
         };
@@ -143,6 +148,20 @@ impl Sessions {
         match self.is_revoked(&claims) {
             true => Err(REVOKED),
             false => Ok(claims),
+        }
+    }
+
+    /// The same, but waits a moment for the keys of the token's issuer if they are just being asked for.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn connection_soon(&self, token: &str) -> Result<Arc<ConnectionClaims>, TokenError> {
+        match (self.connection(token), self.verifier()) {
+            (Err(TokenError::NotYet), Ok(verifier)) => {
+                verifier.answered().await;
+                self.connection(token)
+            }
+            (judged, _) => judged,
         }
     }
 
@@ -249,21 +268,45 @@ pub(crate) enum RevocationError {
     Json(#[from] fanfare_wire::JsonError),
 }
 
+/// Why nothing was revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// The revocation cannot be written down: a name in it is impossible.
+    #[error("this cannot be revoked")]
+    Impossible,
+    /// It was not committed, or its outcome is not known: revoke again.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Gateway {
+    /// Revokes tokens, at once and on all nodes; returns when that is committed. For apps; the servers of an application call
+    /// `POST /api/revoke`.
+    ///
+    /// # Errors
+    /// [`RevokeError`]: nothing was revoked, unless it says that the outcome is not known.
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), RevokeError> {
+        let draft = revocation.draft().map_err(|_| RevokeError::Impossible)?;
+        self.engine.publish(draft).await?;
+        Ok(())
+    }
+}
+
 impl Verified {
-    fn get(&mut self, digest: &[u8; 32]) -> Option<Arc<ConnectionClaims>> {
-        if let Some(claims) = self.young.get(digest) {
-            return Some(Arc::clone(claims));
+    fn get(&mut self, digest: &[u8; 32]) -> Option<Proved> {
+        if let Some(proved) = self.young.get(digest) {
+            return Some(proved.clone());
         }
-        let claims = self.old.remove(digest)?;
-        self.put(*digest, Arc::clone(&claims));
-        Some(claims)
+        let proved = self.old.remove(digest)?;
+        self.put(*digest, proved.clone());
+        Some(proved)
     }
 
-    fn put(&mut self, digest: [u8; 32], claims: Arc<ConnectionClaims>) {
+    fn put(&mut self, digest: [u8; 32], proved: Proved) {
         if self.young.len() >= VERIFIED_MAX / 2 {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(digest, claims);
+        self.young.insert(digest, proved);
     }
 }
 
@@ -307,9 +350,18 @@ fn digest_of(token: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use fanfare_wire::Seq;
+    use serde_json::json;
+    use tokio::time::advance;
 
     use super::*;
-    use crate::token::TokenSigner;
+    use crate::{
+        jose::{
+            Algorithm,
+            jwks::{Jwks, REFRESH_MIN},
+            testing::{Pair, Published},
+        },
+        token::{IssuerKeys, TokenIssuer, TokenSigner},
+    };
 
     fn claims(user: &str, session: Option<&str>, iat: Option<Seconds>) -> ConnectionClaims {
         ConnectionClaims {
@@ -380,6 +432,31 @@ mod tests {
         assert!(sessions.connection(&other.unwrap()).is_err());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_token_whose_key_was_taken_back_is_not_remembered() {
+        let (ours, newer) = (Pair::p256(), Pair::p256());
+        let published = Published::new(&[&ours]);
+        let issuer = TokenIssuer::any(IssuerKeys::Jwks(Jwks::new(published.issuer())));
+        let sessions = Sessions::new(Some(TokenVerifier::with_issuers(None, vec![issuer])));
+        sessions.on_followed(Followed::CaughtUp);
+        let token = ours.token(Algorithm::Es256, "0", &json!({"sub": "ada"}));
+        assert_eq!(
+            sessions.connection(&token),
+            Err(TokenError::NotYet),
+            "asked for just now"
+        );
+        assert_eq!(sessions.connection_soon(&token).await.unwrap().sub, "ada");
+        assert!(sessions.connection(&token).is_ok());
+        assert_eq!(sessions.hits(), 1);
+        published.set(&[&newer]);
+        advance(REFRESH_MIN).await;
+        let other = newer.token(Algorithm::Es256, "another kid", &json!({"sub": "ada"}));
+        assert!(sessions.connection_soon(&other).await.is_err());
+        assert!(sessions.connection(&token).is_err());
+        let token = newer.token(Algorithm::Es256, "0", &json!({"sub": "bob"}));
+        assert_eq!(sessions.connection(&token).unwrap().sub, "bob");
+    }
+
     #[test]
     fn who_signs_in_again_after_a_revocation_needs_new_subscription_tokens() {
         let sessions = sessions();
@@ -428,14 +505,14 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded_and_the_used_stay() {
         let mut verified = Verified::default();
-        let one = Arc::new(claims("ada", None, None));
+        let one = (Arc::new(claims("ada", None, None)), Proof::default());
         let digest = |number: u32| {
             let mut digest = [0; 32];
             digest[..4].copy_from_slice(&number.to_le_bytes());
             digest
         };
         for number in 0..u32::try_from(VERIFIED_MAX * 2).unwrap() {
-            verified.put(digest(number), Arc::clone(&one));
+            verified.put(digest(number), one.clone());
             assert!(verified.get(&digest(0)).is_some(), "{number}");
             assert!(verified.young.len() + verified.old.len() <= VERIFIED_MAX + 1);
         }

@@ -8,8 +8,8 @@
 //! every `EventSource` does, is therefore turned away with a stream that says when to come back and ends; all others get
 //! a 503 with `Retry-After`.
 
-mod answer;
-mod pipe;
+pub(crate) mod answer;
+pub mod app;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -17,7 +17,7 @@ use axum::{
     Extension,
     body::Body,
     extract::{RawQuery, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use fanfare_engine::{
@@ -34,9 +34,10 @@ use uuid::Uuid;
 use self::answer::{Refusal, Wrong, come_back, stream, wants_stream};
 use crate::{
     EVENT_STREAM, EVENT_STREAM_JOINS, EVENT_STREAM_OF_MANY, Gateway,
-    access::Standing,
+    access::{Circle, Standing},
     door::Seat,
     listener::Handle,
+    pipe,
     presence::client_info,
     query::form_pairs,
     token::{ConnectionClaims, Seconds, TokenError},
@@ -67,7 +68,7 @@ pub(crate) async fn events(
         }
         Err(Refusal::Later(turned_away)) => turned_away.into_response(),
     };
-    with_cors(&gateway, &headers, opened)
+    gateway.config.origins.tell(&headers, opened)
 }
 
 /// What a stream was asked to be.
@@ -96,13 +97,14 @@ async fn open(
     }
     let asked = asked(query, headers)?;
     // Who may not read at all takes nobody's turn at the door: a token costs less to check than a stream to open.
-    let claims = identify(gateway, headers)?;
+    let claims = identify(gateway, headers).await?;
     for channel in &asked.channels {
         may_read(gateway, claims.as_deref(), channel)?;
     }
     let seat = gateway.door.admit()?;
     let join_leave = asked.join_leave;
-    let beginning = begin(gateway, claims.as_deref(), asked).await?;
+    let look_back = |channel: &ChannelName| may_look_back(gateway, claims.as_deref(), channel);
+    let beginning = begin(gateway, &asked, look_back).await?;
     let (pipe, body) = pipe::pipe(handle);
     let session = StreamSession {
         _seat: seat,
@@ -145,17 +147,21 @@ fn asked(query: &str, headers: &HeaderMap) -> Result<Asked, Wrong> {
             "name 1 to 64 channels: /events?channel=a&channel=b",
         ));
     }
-    // The header is newer: a browser sends it when it comes back by itself, with the address unchanged.
-    let header = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let last_event_id = header
-        .map(str::to_owned)
-        .or(last_event_id)
-        .filter(|id| !id.is_empty());
     Ok(Asked {
         channels,
-        last_event_id,
+        last_event_id: self::last_event_id(headers, last_event_id),
         join_leave,
     })
+}
+
+/// Where a client says that it is. The header is newer: a browser sends it when it comes back by itself, with the address
+/// unchanged.
+fn last_event_id(headers: &HeaderMap, in_address: Option<String>) -> Option<String> {
+    let header = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    header
+        .map(str::to_owned)
+        .or(in_address)
+        .filter(|id| !id.is_empty())
 }
 
 /// How others see the stream's client in channels.
@@ -171,7 +177,7 @@ fn attendee(claims: Option<&ConnectionClaims>) -> Arc<Attendee> {
 }
 
 /// Who asks. Tokens come in the `Authorization` header only: addresses are logged.
-fn identify(
+async fn identify(
     gateway: &Gateway,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<ConnectionClaims>>, Refusal> {
@@ -185,7 +191,7 @@ fn identify(
             "send a connection token: Authorization: Bearer <token>",
         )
             .into()),
-        Some(token) => match gateway.sessions.connection(token) {
+        Some(token) => match gateway.sessions.connection_soon(token).await {
             Ok(claims) => Ok(Some(claims)),
             Err(TokenError::NotYet) => Err(gateway.door.turn_away_without_log().into()),
             Err(TokenError::Expired | TokenError::Invalid(_)) => Err((
@@ -207,13 +213,15 @@ fn may_read(
         .rules
         .of(channel)
         .ok_or((StatusCode::NOT_FOUND, "unknown channel"))?;
-    let authenticated = claims.is_some_and(|claims| !claims.sub.is_empty());
+    let user = claims.map_or("", |claims| &claims.sub);
+    let authenticated = !user.is_empty();
     let granted = claims.is_some_and(|claims| claims.channels.contains(channel));
     let standing = Standing {
         authenticated,
         subscribed: false,
+        circle: gateway.config.rules.circle(channel, user),
     };
-    if granted || options.subscribe.permits(standing) {
+    if granted || options.admits(standing) {
         Ok(())
     } else {
         Err((StatusCode::FORBIDDEN, "permission denied"))
@@ -230,20 +238,22 @@ fn may_look_back(
     let standing = Standing {
         authenticated,
         subscribed: true,
+        circle: Circle::Open,
     };
     let options = gateway.config.rules.of(channel);
     options.is_some_and(|options| options.history.permits(standing))
 }
 
 /// Decides where the stream stands in each channel before it begins, so that its very first id is a whole position.
+/// `look_back` says in which channels the stream may go on from a position.
 async fn begin(
     gateway: &Gateway,
-    claims: Option<&ConnectionClaims>,
-    asked: Asked,
+    asked: &Asked,
+    look_back: impl Fn(&ChannelName) -> bool,
 ) -> Result<Beginning, Refusal> {
     let mut epoch = gateway.engine.epoch();
     loop {
-        let begun = begin_in(gateway, claims, &asked, &epoch).await;
+        let begun = begin_in(gateway, asked, &look_back, &epoch).await;
         let now = gateway.engine.epoch();
         if begun.is_ok() || now == epoch {
             return begun;
@@ -254,8 +264,8 @@ async fn begin(
 
 async fn begin_in(
     gateway: &Gateway,
-    claims: Option<&ConnectionClaims>,
     asked: &Asked,
+    look_back: &impl Fn(&ChannelName) -> bool,
     epoch: &Epoch,
 ) -> Result<Beginning, Refusal> {
     let mut positions = Positions::new(epoch.clone(), asked.channels.clone());
@@ -268,9 +278,7 @@ async fn begin_in(
         _ => None,
     };
     let position = |at: usize, name: &ChannelName| {
-        let seqs = resumed
-            .as_ref()
-            .filter(|_| may_look_back(gateway, claims, name))?;
+        let seqs = resumed.as_ref().filter(|_| look_back(name))?;
         seqs.get(at).copied()
     };
     let readers: Vec<(ChannelName, Option<Seq>)> = positions
@@ -315,18 +323,6 @@ fn put_notice(event: &str, name: &ChannelName, (key, seq): (&str, Seq), out: &mu
     sse::put_event(event, json.as_bytes(), out);
 }
 
-/// Lets listed pages of other origins read the answer.
-fn with_cors(gateway: &Gateway, headers: &HeaderMap, mut response: Response) -> Response {
-    if let Some(origin) = headers.get(header::ORIGIN)
-        && gateway.config.origins.lists(origin)
-    {
-        let answer = response.headers_mut();
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        answer.insert(header::VARY, HeaderValue::from_static("origin"));
-    }
-    response
-}
-
 // === The session ===
 
 /// One event stream.
@@ -367,21 +363,19 @@ impl StreamSession {
         }
     }
 
-    fn wake(&self, cx: &mut Context<'_>) {
-        let left = self
-            .expires()
-            .map(|expires| (expires - unix_seconds()).max(1));
-        let left = left
-            .and_then(|left| u32::try_from(left).ok())
-            .unwrap_or(u32::MAX);
-        cx.request(Request::Wake {
-            seconds: left.min(HEARTBEAT_SECONDS),
-        });
+    fn has_expired(&self) -> bool {
+        self.expires()
+            .is_some_and(|expires| expires <= unix_seconds())
     }
-}
 
-impl Session for StreamSession {
-    fn on_open(&mut self, cx: &mut Context<'_>) {
+    /// Says where the stream stands and asks for its channels, each in the form that `form` says; the first heartbeat is due in
+    /// `seconds`.
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        seconds: u32,
+        form: impl Fn(&Self, &ChannelName) -> FormId,
+    ) {
         if self.is_revoked() {
             // Since its token was looked at.
             cx.request(Request::Close);
@@ -402,10 +396,29 @@ impl Session for StreamSession {
                 tag,
                 channel: channel.clone(),
                 start,
-                form: self.form_for(channel),
+                form: form(self, channel),
             });
         }
-        self.wake(cx);
+        self.wake(cx, seconds);
+    }
+
+    /// Wakes in `seconds`, or when the token expires.
+    fn wake(&self, cx: &mut Context<'_>, seconds: u32) {
+        let left = self
+            .expires()
+            .map(|expires| (expires - unix_seconds()).max(1));
+        let left = left
+            .and_then(|left| u32::try_from(left).ok())
+            .unwrap_or(u32::MAX);
+        cx.request(Request::Wake {
+            seconds: left.min(seconds),
+        });
+    }
+}
+
+impl Session for StreamSession {
+    fn on_open(&mut self, cx: &mut Context<'_>) {
+        self.begin(cx, HEARTBEAT_SECONDS, Self::form_for);
     }
 
     fn on_bytes(&mut self, bytes: &mut [u8], _: &mut Context<'_>) -> usize {
@@ -441,17 +454,11 @@ impl Session for StreamSession {
                 self.positions
                     .set(&channel, Seq(oldest.0.saturating_sub(1)));
             }
-            Event::Wake
-                if self
-                    .expires()
-                    .is_some_and(|expires| expires <= unix_seconds()) =>
-            {
-                cx.request(Request::Close);
-            }
+            Event::Wake if self.has_expired() => cx.request(Request::Close),
             Event::Recheck if self.is_revoked() => cx.request(Request::Close),
             Event::Wake => {
                 cx.out.extend_from_slice(b": \n\n");
-                self.wake(cx);
+                self.wake(cx, HEARTBEAT_SECONDS);
             }
             // The browser comes back by itself, with its last id, to a node that can serve it.
             Event::SubscribeFailed { .. } | Event::Drain | Event::Reset => {
@@ -502,6 +509,8 @@ fn put_ready(positions: &Positions, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -1,32 +1,35 @@
-//! Client tokens: JWTs signed with HMAC-SHA-256, as Centrifugo's and with the same claims.
+//! Client tokens: JSON Web Tokens with the claims of Centrifugo's.
 //!
 //! A *connection token* says who a client is; a *subscription token* lets one user into one channel. Both carry `sub`
 //! (the user, empty for anonymous), and may carry `exp`, `nbf`, `iat`, `jti` (the session) and `info`. The presence of `channel` tells them
-//! apart: neither kind is taken for the other. Audience and issuer are not looked at: whoever has the secret is trusted.
+//! apart: neither kind is taken for the other.
 //!
-//! The time is passed in; nothing here reads a clock or keeps state. Any algorithm but HS256, `none` included, is refused.
+//! They are signed with HS256 and this server's own secret, whoever they say that they are of; or by one of its [`issuer`]s, who are
+//! told apart by `iss`, each with keys, algorithms and audiences of its own. The time is passed in; nothing here reads a clock or
+//! keeps state.
 
-mod provider;
-
-use std::fmt;
+mod claims;
+pub mod issuer;
 
 use fanfare_wire::{ChannelName, Json};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation,
-    errors::{Error, ErrorKind},
-};
-use serde::{Deserialize, Serialize};
-use serde_json::{Number, value::RawValue};
+use serde_json::Number;
 use thiserror::Error;
 
-/// Longest token in bytes.
-pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+use self::claims::{Claims, Standard, Unproven, parse_channel, raw};
+use crate::jose::{FormError, SecretKey, Unverified};
+
+pub use self::issuer::{IssuerKeys, TokenIssuer};
+pub use crate::jose::TOKEN_BYTES_MAX;
 
 /// Longest user name (`sub`) in bytes.
 pub const USER_BYTES_MAX: usize = 255;
 
 /// How far the clock of whoever signs may be ahead of ours, in seconds: only `nbf` is treated with leniency.
 pub const CLOCK_SKEW_SECONDS: i64 = 5;
+
+const WRONG_ALGORITHM: &str =
+    "it is not signed with an algorithm that is accepted; with token_secret that is HS256";
+const WRONG_CLAIMS: &str = "its header or its claims are not what they should be";
 
 /// Seconds since the Unix epoch.
 pub type Seconds = i64;
@@ -72,39 +75,46 @@ pub enum TokenError {
     /// It was never valid, or is not for this use. The reason never repeats the token.
     #[error("token is not valid: {0}")]
     Invalid(&'static str),
-    /// This node does not know yet which tokens are revoked. Try again in a moment.
+    /// This node does not know yet which tokens are revoked, or does not have the key. Try again in a moment.
     #[error("tokens cannot be judged yet; try again in a moment")]
     NotYet,
 }
 
-/// Checks tokens against one secret.
+/// Checks tokens.
+#[derive(Debug)]
 pub struct TokenVerifier {
-    key: DecodingKey,
-    validation: Validation,
+    /// Trusted whatever a token says of its issuer.
+    own: Option<TokenIssuer>,
+    issuers: Vec<TokenIssuer>,
 }
 
 /// Signs tokens with one secret.
-pub struct TokenSigner {
-    key: EncodingKey,
+#[derive(Debug)]
+pub struct TokenSigner(SecretKey);
+
+/// Who has said so: by this it is known whether it still holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Proof {
+    issuer: usize,
+    generation: u64,
 }
 
 // === impl TokenVerifier ===
 
 impl TokenVerifier {
-    /// A verifier for a secret.
+    /// A verifier for a secret, with HS256.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        provider::install();
-        let mut validation = Validation::new(Algorithm::HS256);
-        // The library would read its own clock, and knows fewer shapes of time than the standard.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        validation.required_spec_claims.clear();
-        Self {
-            key: DecodingKey::from_secret(secret),
-            validation,
-        }
+        Self::with_issuers(Some(secret), Vec::new())
+    }
+
+    /// A verifier for several issuers, and for a secret, with HS256, if there is one. A token that names an issuer is judged
+    /// by the issuers of that name, if there are any; all others by the secret and by the issuers without a name.
+    #[must_use]
+    pub fn with_issuers(secret: Option<&[u8]>, issuers: Vec<TokenIssuer>) -> Self {
+        let key = secret.map(SecretKey::hs256);
+        let own = key.map(|key| TokenIssuer::any(IssuerKeys::Secret(key)));
+        Self { own, issuers }
     }
 
     /// Checks a connection token.
@@ -112,7 +122,16 @@ impl TokenVerifier {
     /// # Errors
     /// [`TokenError`]; a subscription token is not valid here.
     pub fn connection(&self, token: &str, now: Seconds) -> Result<ConnectionClaims, TokenError> {
-        let claims = self.verify(token, now)?;
+        Ok(self.prove_connection(token, now)?.0)
+    }
+
+    /// Checks a connection token, and says who has vouched for it.
+    pub(crate) fn prove_connection(
+        &self,
+        token: &str,
+        now: Seconds,
+    ) -> Result<(ConnectionClaims, Proof), TokenError> {
+        let (claims, proof) = self.verify(token, now)?;
         if claims.channel.is_some() {
             return Err(TokenError::Invalid("this is a subscription token"));
         }
@@ -120,14 +139,15 @@ impl TokenVerifier {
         let channels = parsed.collect::<Result<Vec<_>, _>>()?;
         let Standard { exp, iat } = claims.times()?;
         let info = claims.info.as_deref().map(Json::from_raw);
-        Ok(ConnectionClaims {
+        let claims = ConnectionClaims {
             sub: claims.sub,
             exp,
             iat,
             jti: claims.jti,
             info,
             channels,
-        })
+        };
+        Ok((claims, proof))
     }
 
     /// Checks a subscription token. Whether it is for this user and channel is [`SubscriptionClaims::permit`]'s question.
@@ -139,7 +159,7 @@ impl TokenVerifier {
         token: &str,
         now: Seconds,
     ) -> Result<SubscriptionClaims, TokenError> {
-        let claims = self.verify(token, now)?;
+        let (claims, _) = self.verify(token, now)?;
         let Some(channel) = &claims.channel else {
             return Err(TokenError::Invalid(
                 "it names no channel, as a subscription token must",
@@ -157,39 +177,75 @@ impl TokenVerifier {
         })
     }
 
-    fn verify(&self, token: &str, now: Seconds) -> Result<Claims, TokenError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::Invalid("it is too long"));
+    /// Whether what was proved is still so: the key was not taken back by its issuer.
+    pub(crate) fn holds(&self, proof: Proof) -> bool {
+        let mut all = self.own.iter().chain(&self.issuers);
+        let issuer = all.nth(proof.issuer);
+        issuer.is_some_and(|issuer| issuer.generation() == proof.generation)
+    }
+
+    /// Waits for the keys that are being asked for, for [`WAIT_MAX`](crate::jose::jwks::WAIT_MAX) each at most.
+    pub(crate) async fn answered(&self) {
+        for keys in self.issuers.iter().filter_map(TokenIssuer::jwks) {
+            keys.answered().await;
         }
-        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
-        let claims = decoded
-            .map_err(|error| TokenError::Invalid(reason(&error)))?
-            .claims;
-        if claims.sub.len() > USER_BYTES_MAX {
-            return Err(TokenError::Invalid("its user name is too long"));
+    }
+
+    fn verify(&self, token: &str, now: Seconds) -> Result<(Claims, Proof), TokenError> {
+        let token = Unverified::parse(token).map_err(reason)?;
+        let unproven = Unproven::read(&token)?;
+        let iss = unproven.iss.as_deref();
+        let is_named = |issuer: &&TokenIssuer| issuer.issuer.as_deref() == iss;
+        let named = iss.is_some() && self.issuers.iter().any(|it| is_named(&it));
+        let mut outcome = Err(TokenError::Invalid(
+            "nobody is known who could have signed it",
+        ));
+        for (at, issuer) in self.own.iter().chain(&self.issuers).enumerate() {
+            let asked = match named {
+                true => is_named(&issuer),
+                false => issuer.issuer.is_none(),
+            };
+            if !asked {
+                continue;
+            }
+            // Before the look at the key: one that is replaced meanwhile does not count.
+            let generation = issuer.generation();
+            match issuer.check(&token, &unproven, now) {
+                Ok(claims) => {
+                    let proof = Proof {
+                        issuer: at,
+                        generation,
+                    };
+                    return Ok((claims, proof));
+                }
+                // Of several reasons the one that may pass, or that the client can do something about.
+                Err(error)
+                    if weight(error) >= outcome.as_ref().err().map_or(0, |it| weight(*it)) =>
+                {
+                    outcome = Err(error);
+                }
+                Err(_) => {}
+            }
         }
-        if claims
-            .jti
-            .as_ref()
-            .is_some_and(|jti| jti.len() > USER_BYTES_MAX)
-        {
-            return Err(TokenError::Invalid("its session name is too long"));
-        }
-        if seconds(claims.nbf.as_ref())?.is_some_and(|nbf| nbf > now + CLOCK_SKEW_SECONDS) {
-            return Err(TokenError::Invalid("it is not valid yet"));
-        }
-        if claims.times()?.exp.is_some_and(|exp| now >= exp) {
-            return Err(TokenError::Expired);
-        }
-        Ok(claims)
+        outcome
     }
 }
 
-/// Never shows the secret.
-impl fmt::Debug for TokenVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenVerifier").finish_non_exhaustive()
+fn weight(error: TokenError) -> u8 {
+    match error {
+        TokenError::Invalid(_) => 0,
+        TokenError::NotYet => 1,
+        TokenError::Expired => 2,
     }
+}
+
+fn reason(error: FormError) -> TokenError {
+    TokenError::Invalid(match error {
+        FormError::TooLong => "it is too long",
+        FormError::Parts => "it is not a JSON Web Token",
+        FormError::Header => WRONG_CLAIMS,
+        FormError::Algorithm => WRONG_ALGORITHM,
+    })
 }
 
 // === impl SubscriptionClaims ===
@@ -216,10 +272,7 @@ impl TokenSigner {
     /// A signer for a secret.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        provider::install();
-        Self {
-            key: EncodingKey::from_secret(secret),
-        }
+        Self(SecretKey::hs256(secret))
     }
 
     /// Signs a connection token.
@@ -264,97 +317,13 @@ impl TokenSigner {
         if claims.sub.len() > USER_BYTES_MAX {
             return Err(TokenError::Invalid("its user name is too long"));
         }
-        let header = Header::new(Algorithm::HS256);
-        let token = jsonwebtoken::encode(&header, claims, &self.key)
-            .map_err(|_| TokenError::Invalid("it cannot be signed"))?;
+        let claims =
+            serde_json::to_vec(claims).map_err(|_| TokenError::Invalid("it cannot be signed"))?;
+        let token = self.0.sign(&claims);
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid("it is too long"));
         }
         Ok(token)
-    }
-}
-
-/// Never shows the secret.
-impl fmt::Debug for TokenSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSigner").finish_non_exhaustive()
-    }
-}
-
-/// The claims as they stand in a token of either kind; others are ignored.
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    #[serde(default)]
-    sub: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    exp: Option<Number>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    nbf: Option<Number>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    iat: Option<Number>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    info: Option<Box<RawValue>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    channel: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    channels: Vec<String>,
-}
-
-/// The times of a token that its holder learns.
-struct Standard {
-    exp: Option<Seconds>,
-    iat: Option<Seconds>,
-}
-
-impl Claims {
-    fn times(&self) -> Result<Standard, TokenError> {
-        Ok(Standard {
-            exp: seconds(self.exp.as_ref())?,
-            iat: seconds(self.iat.as_ref())?,
-        })
-    }
-}
-
-/// A NumericDate, which may have a fraction; that is cut off.
-fn seconds(number: Option<&Number>) -> Result<Option<Seconds>, TokenError> {
-    /// Beyond this a float no longer holds every second; it is the year 285 million.
-    const FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
-
-    let Some(number) = number else {
-        return Ok(None);
-    };
-    let whole = number.as_i64().or_else(|| {
-        let float = number.as_f64().filter(|float| float.abs() <= FLOAT_MAX)?;
-        Some(float.floor() as Seconds)
-    });
-    whole
-        .map(Some)
-        .ok_or(TokenError::Invalid("one of its times is out of range"))
-}
-
-fn parse_channel(name: &str) -> Result<ChannelName, TokenError> {
-    ChannelName::parse(name).map_err(|_| TokenError::Invalid("it names an impossible channel"))
-}
-
-fn raw(json: Option<&Json>) -> Result<Option<Box<RawValue>>, TokenError> {
-    let raw = json
-        .map(|json| serde_json::from_slice(json.as_bytes()))
-        .transpose();
-    raw.map_err(|_| TokenError::Invalid("its info is not JSON"))
-}
-
-fn reason(error: &Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::InvalidSignature => {
-            "its signature does not match; is it signed with this server's secret?"
-        }
-        ErrorKind::InvalidAlgorithm
-        | ErrorKind::InvalidAlgorithmName
-        | ErrorKind::UnsupportedAlgorithm => "it is not signed with HS256",
-        ErrorKind::Json(_) => "its header or its claims are not what they should be",
-        _ => "it is not a JSON Web Token",
     }
 }
 

@@ -9,16 +9,23 @@ use std::{
 use fanfare_wire::Millis;
 use tokio::time::Instant;
 
-/// A clock that is set by every commit.
-pub(crate) struct Clock {
+/// A clock that is set by every commit. An app that commits itself has one of its own.
+pub struct Clock {
     started: Instant,
     /// What the database's clock showed at `started`, as the last commit tells it.
     origin: AtomicI64,
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Clock {
     /// Shows the machine's time until the database's is known.
-    pub(crate) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -29,12 +36,13 @@ impl Clock {
     }
 
     /// Now, in milliseconds since the Unix epoch.
-    pub(crate) fn now(&self) -> Millis {
+    #[must_use]
+    pub fn now(&self) -> Millis {
         self.origin.load(Relaxed) + self.elapsed()
     }
 
-    /// A commit that has just returned happened at this time.
-    pub(crate) fn set(&self, time: Millis) {
+    /// A commit that has just returned happened at this time; without effect if it is 0.
+    pub fn set(&self, time: Millis) {
         if time > 0 {
             self.origin.store(time - self.elapsed(), Relaxed);
         }

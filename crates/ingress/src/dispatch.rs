@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     Shared,
     metrics::Worked,
+    receive::REQUESTS_MAX,
     source::Source,
     store::Claim,
     work::{Turn, told},
@@ -52,6 +53,8 @@ pub(crate) struct Desk {
     /// Something of it was kept, or a place became free.
     news: Notify,
     places: Arc<Semaphore>,
+    /// Requests of it that may be under way: no other source suffers from its senders.
+    pub(crate) requests: Semaphore,
     /// More waits than is taken.
     full: AtomicBool,
     /// Keys that have a turn on this node, or are about to.
@@ -65,6 +68,7 @@ impl Desk {
             source,
             news: Notify::new(),
             places,
+            requests: Semaphore::new(REQUESTS_MAX),
             full: AtomicBool::new(false),
             at_work: Mutex::default(),
         }

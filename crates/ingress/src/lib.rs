@@ -3,6 +3,7 @@
 //! | step | file | what happens |
 //! | --- | --- | --- |
 //! | receive | `receive` | `POST /webhooks/{source}`: bounds, then the source's [verification](verify), then the handler's [`Place`] |
+//! | submit | [`submit`] | what an app delivers to its own source goes on from here like any other |
 //! | keep | `store` | deduplication keys and delivery in one transaction; 2xx only after its commit |
 //! | claim | `dispatch` | a node takes a key's deliveries for a while: nobody else works on that key meanwhile |
 //! | work | `work` | the [`Handler`] runs; its rows and publications commit together with the acknowledgement |
@@ -12,10 +13,9 @@
 //! node that dies loses its claims when their lease ends; what it had not committed is done again by another.
 
 mod backoff;
-mod clock;
+pub mod clock;
 pub mod delivery;
 mod dispatch;
-pub mod https;
 mod metrics;
 pub mod operator;
 pub mod publish;
@@ -25,6 +25,7 @@ mod schema;
 mod settle;
 pub mod source;
 mod store;
+pub mod submit;
 pub mod verify;
 mod work;
 
@@ -37,18 +38,21 @@ use axum::{Router, routing::any};
 use fanfare_engine::Engine;
 use fanfare_gateway::metrics::Family;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
 use crate::{
     dispatch::{Desk, Dispatcher},
     metrics::Metrics,
-    receive::{Lines, REQUESTS_MAX},
+    receive::Lines,
     store::Store,
 };
+
+/// The client that other systems are asked with.
+pub use fanfare_gateway::https;
 
 pub use crate::{
     delivery::{Delivery, HandleError, Handler, Place, Unfit},
     source::{Source, SourceName, Terms},
+    submit::{SubmitError, Submitter},
 };
 
 /// Most sources of a node.
@@ -76,8 +80,6 @@ pub(crate) struct Shared {
     pub(crate) desks: BTreeMap<SourceName, Arc<Desk>>,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
-    /// Requests that may be under way.
-    pub(crate) requests: Semaphore,
     /// The tables are there.
     pub(crate) opened: AtomicBool,
     /// Lines that may still be logged about refusals.
@@ -111,7 +113,6 @@ impl Ingress {
             desks,
             store: Store::new(Arc::clone(engine)),
             metrics,
-            requests: Semaphore::new(REQUESTS_MAX),
             opened: AtomicBool::new(false),
             lines: Lines::default(),
         });
@@ -130,6 +131,12 @@ impl Ingress {
     /// ([`Gateway::guarded`](fanfare_gateway::Gateway::guarded)).
     pub fn operator_router(&self) -> Router {
         operator::router(Arc::clone(&self.shared))
+    }
+
+    /// For apps that have something to deliver to themselves.
+    #[must_use]
+    pub fn submitter(&self) -> Submitter {
+        Submitter::new(&self.shared)
     }
 
     /// What it counts, for `/metrics`, whenever it is asked.

@@ -88,6 +88,11 @@ impl Metrics {
 
     pub(crate) fn kept(&self, source: &SourceName, took: Duration, duplicate: bool) {
         self.acknowledged.record(took);
+        self.submitted(source, duplicate);
+    }
+
+    /// A delivery of this system itself was kept: nobody waits for an acknowledgement.
+    pub(crate) fn submitted(&self, source: &SourceName, duplicate: bool) {
         if let Some(of) = self.sources.get(source.as_str()) {
             let counter = match duplicate {
                 true => &of.duplicates,

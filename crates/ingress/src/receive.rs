@@ -29,12 +29,12 @@ use crate::{
     dispatch::Desk,
     refusal::Refusal,
     source::SourceName,
-    store::Kept,
+    store::{Kept, SEEN_KEPT},
     verify::Verified,
 };
 
-/// Requests to webhooks that may be under way on a node; more are answered with 503.
-pub(crate) const REQUESTS_MAX: usize = 256;
+/// Requests of a source that may be under way on a node; more are answered with 503.
+pub(crate) const REQUESTS_MAX: usize = 64;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// In how many seconds it is worth trying again.
@@ -95,11 +95,11 @@ async fn take(
     if method != Method::POST {
         return Err(Refusal::Method);
     }
-    let _under_way = shared.requests.try_acquire().map_err(|_| Refusal::Busy)?;
     let source = &desk.source;
-    // Who has no right to be heard is not listened to for long.
+    // Who has no right to be heard is not listened to for long, and takes no place of those who have.
     let unix = unix_seconds();
     let admitted = source.verify.admit(headers, unix).await?;
+    let _under_way = desk.requests.try_acquire().map_err(|_| Refusal::Busy)?;
     let body = read(headers, body, source.terms.body_bytes_max).await?;
     let verified = source.verify.open(admitted, headers, body)?;
     let Verified {
@@ -122,7 +122,10 @@ async fn take(
     if desk.is_full() {
         return Err(Refusal::Full);
     }
-    let kept = shared.store.keep(&delivery, &place, &dedups).await;
+    let kept = shared
+        .store
+        .keep(&delivery, &place, &dedups, SEEN_KEPT)
+        .await;
     let kept = kept.map_err(|error| {
         debug!(source = %source.name, %error, "a delivery cannot be kept");
         Refusal::Storage

@@ -25,6 +25,10 @@ use crate::{
 pub(crate) const OWN_STEPS_MAX: usize = 5;
 /// How long a delivery is known again. Pub/Sub keeps trying for a week unless it is told otherwise.
 pub(crate) const SEEN_KEPT: Duration = Duration::from_secs(8 * 24 * 3600);
+/// How long a delivery is known again that an app has submitted to itself: it does so again and again, for as many as it
+/// serves.
+pub(crate) const SUBMITTED_KEPT: Duration = Duration::from_secs(36 * 3600);
+const _: () = assert!(SUBMITTED_KEPT.as_secs() <= SEEN_KEPT.as_secs());
 /// How long dead letters are kept.
 pub(crate) const DEAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Dead letters of one answer.
@@ -116,19 +120,24 @@ impl Store {
         self.engine.migrate(schema::APP, schema::MIGRATIONS).await
     }
 
-    /// Keeps a delivery, unless one of its deduplication keys was seen before.
+    /// Keeps a delivery, unless one of its deduplication keys was seen before. They are known again for `known_for`, at most
+    /// [`SEEN_KEPT`].
     pub(crate) async fn keep(
         &self,
         delivery: &Delivery,
         place: &Place,
         dedups: &[String],
+        known_for: Duration,
     ) -> Result<Kept, StoreError> {
         let now = self.clock.now();
+        // What is to be forgotten earlier is as old as if it were seen earlier.
+        let early = SEEN_KEPT.saturating_sub(known_for).as_millis();
+        let seen_at = now - i64::try_from(early).unwrap_or(0);
         let source = delivery.source.as_str();
         let mut steps: Vec<Step> = dedups
             .iter()
             .map(|dedup| {
-                let params = vec![source.into(), dedup.as_str().into(), now.into()];
+                let params = vec![source.into(), dedup.as_str().into(), seen_at.into()];
                 Step::some(schema::SEE, params)
             })
             .collect();

@@ -12,7 +12,8 @@ use crate::config::{Config, Secret};
 
 /// Gives a server for a first try a secret of its own: its apps sign tokens for whoever asks. They end with the server.
 pub(crate) fn complete(config: &mut Config) {
-    if config.dev && config.watch.enabled && config.token_secret.is_none() {
+    let signs = config.watch.enabled || config.mail.is_on();
+    if config.dev && signs && config.token_secret.is_none() {
         // From the operating system's source, 122 bits each.
         let random = [Uuid::new_v4(), Uuid::new_v4()].map(|uuid| uuid.simple().to_string());
         config.token_secret = Some(Secret::from(random.concat()));

@@ -97,7 +97,8 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
-                if ["postgres", "redis", "api_key", "token_secret", "secret"].contains(&id) {
+                let secrets = ["postgres", "redis", "api_key"];
+                if secrets.contains(&id) || id.ends_with("secret") || id.ends_with("_key") {
                     assert!(
                         argument.is_hide_env_values_set(),
                         "{} --{id}",

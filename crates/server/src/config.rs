@@ -9,8 +9,11 @@ mod duration;
 mod error;
 mod file;
 mod flags;
+mod mail;
+mod proxy;
 mod secret;
 mod socketio;
+mod tokens;
 mod watch;
 mod webhooks;
 
@@ -21,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_gateway::{AllowedOrigins, access::ChannelRules};
+use fanfare_gateway::{AllowedOrigins, access::ChannelRules, proxy::ProxyConfig};
 use tracing::Level;
 
 use self::{
@@ -31,8 +34,10 @@ use self::{
 pub(crate) use self::{
     error::ConfigError,
     flags::Settings,
+    mail::{Gmail, MailSettings, Mailboxes},
     secret::Secret,
     socketio::SocketIo,
+    tokens::{Issuer, IssuerKey},
     watch::WatchSettings,
     webhooks::{Webhook, WebhookVerify},
 };
@@ -65,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) advertise: Option<String>,
     /// The URL of the shared database; absent: the embedded one.
     pub(crate) postgres: Option<Secret>,
+    /// Whether nodes that wait for each other's commits in a channel leave it to one of them.
+    pub(crate) owners: bool,
     /// The URL of Redis; absent: no bus.
     pub(crate) redis: Option<Secret>,
     /// The server's name.
@@ -73,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) api_key: Option<Secret>,
     /// The secret of client tokens; absent: no token is valid.
     pub(crate) token_secret: Option<Secret>,
+    /// Who else signs client tokens.
+    pub(crate) token_issuers: Vec<Issuer>,
     /// Open to everybody, on a loopback address.
     pub(crate) dev: bool,
     /// Threads that serve connections, and as many for everything else; 0 for one per core.
@@ -91,8 +100,12 @@ pub(crate) struct Config {
     pub(crate) socketio: SocketIo,
     /// What clients may do in which channels.
     pub(crate) channels: ChannelRules,
+    /// What is asked of the application's backend.
+    pub(crate) proxies: ProxyConfig,
     /// The watch party.
     pub(crate) watch: WatchSettings,
+    /// Live mail.
+    pub(crate) mail: MailSettings,
     /// What is published for other systems.
     pub(crate) webhooks: Vec<Webhook>,
 }
@@ -153,8 +166,22 @@ impl Config {
         if !self.dev && self.api_key.is_none() {
             remarks.push("no api_key is set: the server API refuses every call");
         }
-        if !self.dev && self.token_secret.is_none() {
-            remarks.push("no token_secret is set: no client can connect");
+        if !self.dev
+            && self.token_secret.is_none()
+            && self.token_issuers.is_empty()
+            && self.proxies.connect.is_none()
+        {
+            remarks.push(
+                "no token_secret is set, no token_issuers and no proxy.connect: no client can connect",
+            );
+        }
+        let takes_all = |issuer: &Issuer| {
+            matches!(issuer.key, IssuerKey::Jwks(_)) && issuer.audiences.is_empty()
+        };
+        if self.token_issuers.iter().any(takes_all) {
+            remarks.push(
+                "one of token_issuers has a jwks_url and no audience: what it signs for other services is accepted too",
+            );
         }
         if self.redis.is_some() && self.postgres.is_none() {
             remarks.push(
@@ -195,19 +222,32 @@ impl Config {
         )?;
         let channels = channels::resolve(file.channels, file.namespaces, dev)?;
         let webhooks = webhooks::resolve(file.webhooks, &channels)?;
+        let proxies = proxy::resolve(file.proxy, &channels)?;
+        let mail_flags = mail::MailFlags {
+            client_secret: flags.mail_client_secret,
+            encryption_key: flags.mail_encryption_key,
+        };
+        let mail = mail::resolve(file.mail, mail_flags, dev)?;
+        mail::check_webhooks(&mail, &webhooks)?;
+        mail::check_channels(&mail, &channels)?;
+        let token_secret = secret(flags.token_secret, file.token_secret);
+        if mail.is_on() && !dev && token_secret.is_none() {
+            let problem =
+                "is missing; the sessions of [mail] are signed with it: openssl rand -hex 32";
+            return Err(ConfigError::setting("token_secret", problem));
+        }
         Ok(Self {
             listen,
             advertise: socketio::advertise(text(flags.advertise, file.advertise))?,
             socketio: socketio::resolve(&file.socketio)?,
             data: data.into(),
             postgres: check::postgres_url(secret(flags.postgres, file.postgres))?,
+            owners: flags.owners.or(file.owners).unwrap_or(true),
             redis: check::redis_url(secret(flags.redis, file.redis))?,
             node_name: check::node_name(text(flags.node_name, file.node_name))?,
             api_key: check::key("api_key", secret(flags.api_key, file.api_key))?,
-            token_secret: check::key(
-                "token_secret",
-                secret(flags.token_secret, file.token_secret),
-            )?,
+            token_secret: check::key("token_secret", token_secret)?,
+            token_issuers: tokens::resolve(file.token_issuers)?,
             dev,
             log: LogConfig {
                 format: check::log_format(text(flags.log_format, file.log_format).as_deref())?,
@@ -260,7 +300,9 @@ impl Config {
                 )?,
             },
             channels,
+            mail,
             webhooks,
+            proxies,
             watch: watch::resolve(file.watch, dev)?,
         })
     }

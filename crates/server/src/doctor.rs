@@ -1,4 +1,4 @@
-//! `fanfare doctor`: checks a configuration against the live databases, one line per finding.
+//! `fanfare doctor`: checks a configuration against the live databases and, for live mail, Google: one line per finding.
 
 use std::{
     io::{self, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use fanfare_backend::doctor::{Finding, Grade, examine_folder, examine_postgres, examine_redis};
 
-use crate::config::Config;
+use crate::{config::Config, mail};
 
 /// Examines what the configuration names, prints the findings on standard output, and fails if one of them is a failure.
 ///
@@ -33,6 +33,7 @@ pub(crate) async fn run(config: &Config) -> io::Result<ExitCode> {
         None if config.postgres.is_some() => report("redis", vec![no_bus()])?,
         None => {}
     }
+    report("mail", mail::examine(&config.mail).await)?;
     Ok(if worst == Grade::Fail {
         ExitCode::FAILURE
     } else {

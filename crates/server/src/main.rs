@@ -7,11 +7,13 @@ mod bench_leases;
 mod cli;
 mod config;
 mod doctor;
+mod mail;
 mod pages;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod shared;
 mod token_command;
+mod tokens;
 mod webhooks;
 mod wiring;
 

@@ -1,4 +1,4 @@
-//! The pages that are built into the binary: `/`, and the watch party at `/watch`. No script, style or picture comes from
+//! The pages that are built into the binary: `/`, the watch party at `/watch`, and live mail at `/mail`. No script, style or picture comes from
 //! anywhere else; a video comes from wherever the room says.
 
 use axum::{
@@ -25,7 +25,18 @@ const WATCH_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; styl
 const WATCH_PERMISSIONS: &str = "microphone=(self), autoplay=(self), fullscreen=(self), camera=(), geolocation=(), \
      display-capture=(), payment=(), usb=()";
 
+/// Live mail speaks with its own server only, whatever a message may try to have it do, and keeps itself in a worker for when there is no network.
+const MAIL_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
 const WATCH_PAGE: &str = "watch/index.html";
+
+const MAIL_PAGE: &str = "mail/index.html";
+/// What keeps the mail page for when there is no network.
+const MAIL_WORKER: &str = "mail/worker.js";
+/// The part of the server that it is for: the page has no slash at its end.
+const MAIL_WORKER_SCOPE: &str = "/mail";
 
 /// The clip that every room can play, with no other server to ask.
 const WATCH_SAMPLE: &str = "watch/sample.webm";
@@ -42,6 +53,9 @@ pub(crate) fn router() -> Router {
         .route("/watch/", get(|| async { file(WATCH_PAGE) }))
         // The page itself says whether there is a room with this code.
         .route("/watch/{code}", get(|| async { file(WATCH_PAGE) }))
+        .route("/mail", get(|| async { file(MAIL_PAGE) }))
+        .route("/mail/", get(|| async { file(MAIL_PAGE) }))
+        .route("/mail/worker.js", get(|| async { file(MAIL_WORKER) }))
         .route(
             "/watch/sample.webm",
             get(|headers: HeaderMap| async move { part_of_file(WATCH_SAMPLE, &headers) }),
@@ -58,16 +72,11 @@ fn file(name: &str) -> Response {
         false => "no-cache",
     };
     let watch = name == WATCH_PAGE;
-    let policy = if watch {
-        WATCH_SECURITY_POLICY
-    } else {
-        CONTENT_SECURITY_POLICY
-    };
     let mut headers = HeaderMap::new();
     for (header, value) in [
         (header::CONTENT_TYPE, content_type(name)),
         (header::CACHE_CONTROL, cache),
-        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CONTENT_SECURITY_POLICY, policy_of(name)),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.insert(header, HeaderValue::from_static(value));
@@ -76,7 +85,19 @@ fn file(name: &str) -> Response {
         let permissions = HeaderValue::from_static(WATCH_PERMISSIONS);
         headers.insert("permissions-policy", permissions);
     }
+    if name == MAIL_WORKER {
+        let scope = HeaderValue::from_static(MAIL_WORKER_SCOPE);
+        headers.insert("service-worker-allowed", scope);
+    }
     (headers, content).into_response()
+}
+
+fn policy_of(name: &str) -> &'static str {
+    match name {
+        WATCH_PAGE => WATCH_SECURITY_POLICY,
+        MAIL_PAGE | MAIL_WORKER => MAIL_SECURITY_POLICY,
+        _ => CONTENT_SECURITY_POLICY,
+    }
 }
 
 /// A file of which a browser may ask for a part: it cannot jump in a video otherwise.
@@ -149,6 +170,7 @@ fn content_type(name: &str) -> &'static str {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("svg") => "image/svg+xml",
+        Some("webmanifest") => "application/manifest+json",
         Some("webm") => "video/webm",
         Some("woff2") => "font/woff2",
         _ => "application/octet-stream",
@@ -185,6 +207,15 @@ mod tests {
                 .headers()
                 .contains_key("permissions-policy")
         );
+    }
+
+    #[test]
+    fn the_mail_page_speaks_with_its_own_server_only() {
+        let policy = policy_of(MAIL_PAGE);
+        assert!(policy.contains("connect-src 'self';") && policy.contains("script-src 'self';"));
+        assert!(policy.contains("img-src 'self' data:;"));
+        assert_eq!(policy_of(MAIL_WORKER), policy);
+        assert_ne!(policy_of("index.html"), policy);
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Hasty {
             lane,
             n: guess.n,
             outcomes,
+            contention: None,
         })
     }
 

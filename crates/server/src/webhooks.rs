@@ -4,24 +4,31 @@ use std::{collections::HashMap, sync::Arc};
 
 use fanfare_engine::Engine;
 use fanfare_ingress::{
-    Ingress, IngressError, Source,
+    Ingress, Source,
     https::Client,
     publish::Publish,
-    verify::{
-        GoogleVerifier, HmacVerifier, Verify,
-        jwks::{HttpIssuer, Jwks},
-    },
+    verify::{GoogleVerifier, HmacVerifier, Verify},
 };
 
-use crate::config::{Config, Webhook, WebhookVerify};
+use crate::{
+    config::{Config, Webhook, WebhookVerify},
+    mail::{self, MailApp, MailStartError},
+    wiring::ServeError,
+};
 
 /// Starts the webhook ingress. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// [`IngressError`]: the webhooks cannot be served together.
-pub(crate) fn start(config: &Config, engine: &Arc<Engine>) -> Result<Ingress, IngressError> {
+/// [`ServeError`]: the webhooks cannot be served together.
+pub(crate) fn start(
+    config: &Config,
+    engine: &Arc<Engine>,
+    mail: Option<&MailApp>,
+) -> Result<Ingress, ServeError> {
     let client = Client::new();
     let mut issuers = HashMap::new();
+    let of_mail = mail.map(|mail| mail.source(&mut issuers, &client));
+    let of_mail = of_mail.transpose().map_err(MailStartError::from)?;
     let mut source = |webhook: &Webhook| {
         let verify = match &webhook.verify {
             WebhookVerify::Hmac { secret, headers } => {
@@ -29,10 +36,8 @@ pub(crate) fn start(config: &Config, engine: &Arc<Engine>) -> Result<Ingress, In
                 Verify::Hmac(Box::new(HmacVerifier::new(secret, headers.clone())))
             }
             WebhookVerify::Google { expected, jwks } => {
-                let keys = issuers.entry(jwks.uri().clone()).or_insert_with(|| {
-                    Jwks::new(Box::new(HttpIssuer::new(client.clone(), jwks.clone())))
-                });
-                Verify::Google(GoogleVerifier::new(Arc::clone(keys), expected.clone()))
+                let keys = mail::keys_of(&mut issuers, &client, jwks);
+                Verify::Google(GoogleVerifier::new(keys, expected.clone()))
             }
         };
         let bytes_max = config.limits.message_bytes_max;
@@ -43,6 +48,7 @@ pub(crate) fn start(config: &Config, engine: &Arc<Engine>) -> Result<Ingress, In
             terms: webhook.terms,
         }
     };
-    let sources = config.webhooks.iter().map(&mut source).collect();
-    Ingress::start(engine, &config.node_name, sources)
+    let mut sources: Vec<Source> = config.webhooks.iter().map(&mut source).collect();
+    sources.extend(of_mail);
+    Ok(Ingress::start(engine, &config.node_name, sources)?)
 }

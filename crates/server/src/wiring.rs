@@ -10,19 +10,19 @@ use std::{
 use fanfare_backend::{postgres::PostgresLog, sqlite::SqliteLog};
 use fanfare_engine::{
     Engine, EngineConfig, Metrics,
-    port::{Bus, Log, State, Tables},
+    port::{Bus, Log, LogError, State, Tables},
 };
 use fanfare_gateway::{
     Gateway, GatewayConfig, NodeIdentity, listener,
     metrics::Family,
+    peers::PeerLinks,
     socketio::{Namespace, SocketIoConfig},
-    token::TokenVerifier,
 };
-use fanfare_ingress::IngressError;
+use fanfare_ingress::{Ingress, IngressError};
 use fanfare_wire::Epoch;
 use thiserror::Error;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
 };
@@ -32,11 +32,14 @@ use uuid::Uuid;
 use crate::{
     apps::{self, Apps},
     config::{Config, thread_count},
+    mail::{self, MailApp, MailStartError},
     pages,
     shared::{OverRedis, Shared},
-    webhooks,
+    tokens, webhooks,
 };
 
+/// Connections that the kernel keeps until they are accepted; it takes at most its own `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
 /// How long clients that wait for answers may stay after the drain window.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the start waits for the list of revoked tokens.
@@ -66,6 +69,9 @@ pub(crate) enum ServeError {
     /// The webhooks cannot be served.
     #[error(transparent)]
     Webhooks(#[from] IngressError),
+    /// Live mail cannot be served.
+    #[error(transparent)]
+    Mail(#[from] MailStartError),
     /// The operating system refuses something.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -81,18 +87,25 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
         warn!("{remark}");
     }
     // First the address: a second server on it should not touch a database.
-    let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.map_err(|error| ServeError::Listen(config.listen, error))?;
+    let listener =
+        listen(config.listen).map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
-    let (log, tables, origin) = open_log(&config).await?;
+    let OpenLog {
+        log,
+        tables,
+        origin,
+        secret,
+    } = open_log(&config).await?;
     #[cfg(feature = "sabotage")]
     let log = crate::sabotage::apply(log)?;
     info!(epoch = %log.epoch(), "the log is open");
     let metrics = Arc::new(Metrics::default());
     let Shared { bus, state, redis } = Shared::open(&config, &origin, &metrics)?;
-    let node = identity(&config, address);
+    let node = identity(&config, address, secret.is_some());
+    let peers = secret.map(|secret| PeerLinks::new(node.uid, secret.as_bytes()));
     let engine = start_engine(&config, &node, (log, bus, tables, state), metrics)?;
-    let ingress = webhooks::start(&config, &engine)?;
+    let mail = mail::make(&config, &engine, address)?;
+    let ingress = webhooks::start(&config, &engine, mail.as_ref())?;
     let drain = config.drain;
     let apps = Apps::start(&config, &engine);
     let gateway = gateway_config(
@@ -100,14 +113,22 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
         node,
         apps.all(),
         redis.clone(),
-        Box::new(ingress.families()),
+        families(&ingress, mail.as_ref()),
     );
     let gateway = Gateway::new(gateway, Arc::clone(&engine));
     apps.trust(gateway.sessions());
     let webhooks = ingress
         .router()
         .merge(gateway.guarded(ingress.operator_router()));
-    let pages = pages::router().merge(apps.router()).merge(webhooks);
+    let mut pages = pages::router().merge(apps.router()).merge(webhooks);
+    if let Some(MailApp { mail, .. }) = &mail {
+        mail.begin(&ingress, &gateway);
+        pages = pages.merge(mail.router());
+    }
+    if let Some(peers) = peers {
+        pages = pages.merge(peers.router());
+        engine.join(peers);
+    }
     let router = gateway.router(pages);
     // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
     if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
@@ -123,6 +144,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
     let stop = async {
         signals.wait().await;
         apps.farewell(drain);
+        engine.part();
         drain_clients(&gateway, &engine, drain).await;
     };
     let accept_errors = gateway.accept_errors();
@@ -133,11 +155,31 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Listens with a long queue: clients that lost their server come back at once, and whoever finds the queue full waits a second
+/// for the next try of its kernel.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As after an end with connections that are still closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// What an engine stands on.
 type Ports = (Arc<dyn Log>, Arc<dyn Bus>, Arc<dyn Tables>, Arc<dyn State>);
 
-/// The log, the tables beside it, and the log's first epoch, which stays for as long as the log does.
-type OpenLog = (Arc<dyn Log>, Arc<dyn Tables>, Epoch);
+/// What a database gives.
+struct OpenLog {
+    log: Arc<dyn Log>,
+    tables: Arc<dyn Tables>,
+    /// The log's first epoch, which stays for as long as the log does.
+    origin: Epoch,
+    /// What its nodes believe each other by, if there may be several and they should commit for each other.
+    secret: Option<String>,
+}
 
 async fn open_log(config: &Config) -> Result<OpenLog, ServeError> {
     match &config.postgres {
@@ -145,24 +187,43 @@ async fn open_log(config: &Config) -> Result<OpenLog, ServeError> {
             let log = PostgresLog::connect(url.reveal(), &config.node_name).await?;
             let log = Arc::new(log);
             let origin = log.origin();
-            Ok((Arc::clone(&log) as Arc<dyn Log>, log, origin))
+            let secret = match config.owners {
+                true => log.peers_secret().await.map_err(unavailable)?,
+                false => None,
+            };
+            Ok(OpenLog {
+                log: Arc::clone(&log) as Arc<dyn Log>,
+                tables: log,
+                origin,
+                secret,
+            })
         }
         None => {
             let log = Arc::new(SqliteLog::open(&config.data)?);
             let origin = log.epoch();
-            Ok((Arc::clone(&log) as Arc<dyn Log>, log, origin))
+            Ok(OpenLog {
+                log: Arc::clone(&log) as Arc<dyn Log>,
+                tables: log,
+                origin,
+                secret: None,
+            })
         }
     }
 }
 
+fn unavailable(error: LogError) -> ServeError {
+    fanfare_backend::postgres::OpenError::Unavailable(error.0).into()
+}
+
 /// Which node this is, and where the others reach it.
-fn identity(config: &Config, listening_at: SocketAddr) -> NodeIdentity {
+fn identity(config: &Config, listening_at: SocketAddr, owners: bool) -> NodeIdentity {
     let own = (!listening_at.ip().is_unspecified()).then(|| format!("http://{listening_at}"));
     NodeIdentity {
         name: config.node_name.clone(),
         uid: Uuid::new_v4(),
         version: env!("CARGO_PKG_VERSION"),
         address: config.advertise.clone().or(own),
+        owners,
     }
 }
 
@@ -199,12 +260,11 @@ fn gateway_config(
     redis: Option<Arc<OverRedis>>,
     families: Box<dyn Fn() -> Vec<Family> + Send + Sync>,
 ) -> GatewayConfig {
+    let tokens = tokens::verifier(&config);
     GatewayConfig {
         node,
         api_key: config.api_key.map(|key| key.reveal().to_owned()),
-        tokens: config
-            .token_secret
-            .map(|secret| TokenVerifier::new(secret.reveal().as_bytes())),
+        tokens,
         open: config.dev,
         rules: config.channels,
         origins: config.allowed_origins,
@@ -218,9 +278,24 @@ fn gateway_config(
             recovery: config.socketio.recovery,
             apps,
         },
+        proxies: config.proxies,
         counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
         families,
     }
+}
+
+/// What the apps count.
+fn families(
+    ingress: &Ingress,
+    mail: Option<&MailApp>,
+) -> Box<dyn Fn() -> Vec<Family> + Send + Sync> {
+    let ingress = ingress.families();
+    let mail = mail.map(|app| app.mail.families());
+    Box::new(move || {
+        let mut families = ingress();
+        families.extend(mail.iter().flat_map(|mail| mail()));
+        families
+    })
 }
 
 /// What tells the server to stop.

@@ -11,6 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use fanfare_gateway::{listener, token::ConnectionClaims};
+use fanfare_wire::iso8601;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,7 +19,6 @@ use crate::{
     Watch,
     failure::{Code, Failure},
     identity::{RoomCode, User, random_bytes},
-    instant::iso8601,
     json as to_json,
     limits::Limit,
     payload::{self, NewRoom},

@@ -22,7 +22,6 @@ mod clock;
 mod failure;
 mod http;
 mod identity;
-mod instant;
 mod join;
 mod keeper;
 mod limits;

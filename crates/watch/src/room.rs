@@ -1,12 +1,11 @@
 //! A room as it is kept, what its members may do, and how it is shown. No IO.
 
-use fanfare_wire::Millis;
+use fanfare_wire::{Millis, iso8601};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::Failure,
     identity::{MemberId, RoomCode},
-    instant::iso8601,
     payload::Status,
     playback::Playback,
 };

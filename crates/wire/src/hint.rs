@@ -83,44 +83,44 @@ impl Hint {
     }
 }
 
-fn length(length: usize) -> u32 {
+pub(crate) fn length(length: usize) -> u32 {
     // Batches and payloads are limited to a few MiB where they enter.
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-fn put_short(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_short(out: &mut Vec<u8>, text: &str) {
     // Names have at most 255 bytes, epochs at most 64.
     out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.put_slice(text.as_bytes());
 }
 
-fn put_long(out: &mut Vec<u8>, json: Option<&Json>) {
+pub(crate) fn put_long(out: &mut Vec<u8>, json: Option<&Json>) {
     let bytes = json.map_or(&[][..], Json::as_bytes);
     out.put_u32_le(length(bytes.len()));
     out.put_slice(bytes);
 }
 
-fn text(bytes: &[u8]) -> Result<&str, HintError> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, HintError> {
     std::str::from_utf8(bytes).map_err(|_| HintError)
 }
 
-fn take_u8(frame: &mut Bytes) -> Result<u8, HintError> {
+pub(crate) fn take_u8(frame: &mut Bytes) -> Result<u8, HintError> {
     frame.try_get_u8().map_err(|_| HintError)
 }
 
-fn take(frame: &mut Bytes, length: usize) -> Result<Bytes, HintError> {
+pub(crate) fn take(frame: &mut Bytes, length: usize) -> Result<Bytes, HintError> {
     if frame.len() < length {
         return Err(HintError);
     }
     Ok(frame.split_to(length))
 }
 
-fn take_short(frame: &mut Bytes) -> Result<Bytes, HintError> {
+pub(crate) fn take_short(frame: &mut Bytes) -> Result<Bytes, HintError> {
     let length = take_u8(frame)?;
     take(frame, usize::from(length))
 }
 
-fn take_long(frame: &mut Bytes) -> Result<Option<Json>, HintError> {
+pub(crate) fn take_long(frame: &mut Bytes) -> Result<Option<Json>, HintError> {
     let length = frame.try_get_u32_le().map_err(|_| HintError)?;
     let bytes = take(frame, length as usize)?;
     Ok((!bytes.is_empty()).then(|| Json::trusted(bytes)))

@@ -9,19 +9,25 @@
 //! | [`position`] | epoch and sequence: where a reader stands |
 //! | [`publication`] | a message before and after its commit |
 //! | [`run`] | consecutive publications of one channel, encoded once per wire form |
+//! | [`PerForm`] | a cell for each wire form |
 //! | [`hint`] | the frame that nodes send each other over the bus |
+//! | [`forward`] | the frames between two nodes, one of which commits for the other |
+//! | [`iso8601`] | times as text |
 //! | [`news`] | what is told now or never: typing, joins, leaves |
 //! | [`ws`] | RFC 6455 server side framing |
-//! | [`centrifuge`] | the Centrifuge client protocol in JSON |
+//! | [`centrifuge`] | the Centrifuge client protocol in JSON and Protobuf |
 //! | [`sse`] | server-sent events and their positions |
 //! | [`engineio`] | the packets of Engine.IO 4, on WebSocket frames and in the payloads of long-polling |
 //! | [`socketio`] | the packets of Socket.IO 5, its wire forms and its positions |
 
 pub mod centrifuge;
 pub mod engineio;
+pub mod forward;
 pub mod hint;
+mod instant;
 pub mod name;
 pub mod news;
+mod per_form;
 pub mod position;
 pub mod publication;
 pub mod run;
@@ -31,8 +37,10 @@ pub mod socketio;
 pub mod sse;
 pub mod ws;
 
+pub use instant::iso8601;
 pub use name::{ChannelName, NameError};
 pub use news::{News, NewsBody};
+pub use per_form::PerForm;
 pub use position::{Epoch, Seq};
 pub use publication::{Draft, Json, JsonError, Millis, Publication};
 pub use run::{Encoded, FORMS_MAX, Form, FormId, Run};

@@ -3,19 +3,16 @@
 //! A run is made once per batch (or per page of the log), shared by reference, and encoded at most once for each
 //! wire form on a node, however many shards and sockets it goes to.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 #[cfg(feature = "sabotage")]
 use crate::sabotage::in_place_of;
-use crate::{ChannelName, Epoch, NewsBody, Publication, Seq};
+use crate::{ChannelName, Epoch, NewsBody, PerForm, Publication, Seq};
 
 /// How many wire forms a node can serve.
-pub const FORMS_MAX: usize = 12;
+pub const FORMS_MAX: usize = 32;
 
 /// Names a wire form; the index of its [`Form`] in the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +55,7 @@ pub struct Run {
     publications: Box<[Publication]>,
     weight: usize,
     // Boxed, as most runs are encoded in one or two forms only.
-    encoded: [OnceLock<Box<Encoded>>; FORMS_MAX],
+    encoded: PerForm<Box<Encoded>>,
 }
 
 impl Run {
@@ -79,13 +76,12 @@ impl Run {
         }
         let weight =
             size_of::<Self>() + publications.iter().map(Publication::weight).sum::<usize>();
-        let encoded = std::array::from_fn(|_| OnceLock::new());
         Some(Arc::new(Self {
             channel,
             epoch,
             publications: publications.into(),
             weight,
-            encoded,
+            encoded: PerForm::default(),
         }))
     }
 
@@ -128,7 +124,7 @@ impl Run {
     /// What the run weighs in memory now, in bytes, with the forms in which it has been encoded so far.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        let encoded = self.encoded.iter().filter_map(OnceLock::get);
+        let encoded = self.encoded.iter();
         let size = |it: &Encoded| size_of::<Encoded>() + it.bytes.len() + size_of_val(&*it.ends);
         self.weight + encoded.map(|it| size(it)).sum::<usize>()
     }
@@ -145,7 +141,7 @@ impl Run {
 
     /// The frames in the wire form `id`, encoded by the first who asks.
     pub fn encoded(&self, id: FormId, form: &dyn Form) -> &Encoded {
-        self.encoded[usize::from(id.0)].get_or_init(|| {
+        self.encoded.get_or_init(id, || {
             let mut bytes = Vec::new();
             let mut ends = Vec::with_capacity(self.publications.len());
             for at in 0..self.publications.len() {

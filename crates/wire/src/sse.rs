@@ -4,7 +4,11 @@
 //! any node, goes on in every channel. It reads `<epoch>-<which>-<seq>.<seq>…`, the numbers in the order of the sorted
 //! channel names; `which` is a checksum of these names, so that an id is not taken for that of another set of channels.
 
+mod named;
+
 use crate::{ChannelName, Epoch, Form, NewsBody, Publication, Seq, put};
+
+pub use named::{EVENT_NAME_BYTES_MAX, EventStreamNamed};
 
 /// Channels of one stream.
 pub const CHANNELS_MAX: usize = 64;

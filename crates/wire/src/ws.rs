@@ -170,6 +170,11 @@ pub fn binary_frame(payload: &[u8], out: &mut Vec<u8>) {
     frame(OPCODE_BINARY, payload, out);
 }
 
+/// Appends a ping frame without a payload.
+pub fn ping_frame(out: &mut Vec<u8>) {
+    frame(OPCODE_PING, b"", out);
+}
+
 /// Appends a pong frame. `payload` comes from a ping, so it has at most 125 bytes.
 pub fn pong_frame(payload: &[u8], out: &mut Vec<u8>) {
     frame(OPCODE_PONG, payload, out);
@@ -185,15 +190,12 @@ pub fn close_frame(code: u16, reason: &str, out: &mut Vec<u8>) {
 
 /// Appends a text frame whose payload `write` appends.
 pub fn text_frame_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    // The length is not known yet: room for the longest header, then the payload moves up to a shorter one.
-    let start = out.len();
-    out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
-    let payload = out.len();
-    write(out);
-    let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
-    put_header(OPCODE_TEXT, out.len() - payload, &mut header);
-    out[start..start + header.len()].copy_from_slice(&header);
-    out.drain(start + header.len()..payload);
+    frame_with(OPCODE_TEXT, out, write);
+}
+
+/// Appends a binary frame whose payload `write` appends.
+pub fn binary_frame_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    frame_with(OPCODE_BINARY, out, write);
 }
 
 /// What a server wrote, read again by a transport that is no WebSocket.
@@ -246,6 +248,18 @@ const CONTROL_BYTES_MAX: usize = 125;
 fn frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     put_header(opcode, payload.len(), out);
     out.extend_from_slice(payload);
+}
+
+fn frame_with(opcode: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // The length is not known yet: room for the longest header, then the payload moves up to a shorter one.
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
+    let payload = out.len();
+    write(out);
+    let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
+    put_header(opcode, out.len() - payload, &mut header);
+    out[start..start + header.len()].copy_from_slice(&header);
+    out.drain(start + header.len()..payload);
 }
 
 fn put_header(opcode: u8, length: usize, out: &mut Vec<u8>) {

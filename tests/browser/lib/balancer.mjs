@@ -26,6 +26,11 @@ export class Balancer {
     this.turn = 0;
   }
 
+  /** Breaks every connection, in whatever it is. */
+  cut() {
+    this.server.closeAllConnections();
+  }
+
   close() {
     this.server.closeAllConnections();
     return new Promise((resolve) => this.server.close(resolve));

@@ -13,6 +13,13 @@ fn the_official_client() {
 }
 
 #[test]
+fn the_official_client_in_protobuf() {
+    let node = servers::start(servers::dev());
+    let arguments = ["--url", &node.url(), "--protobuf", "--far", "10000"];
+    run_script("centrifuge-client.mjs", &arguments, &[&node]);
+}
+
+#[test]
 fn a_real_event_source() {
     run("eventsource.mjs");
 }

@@ -6,11 +6,11 @@ use std::thread;
 
 use fanfare_bench::local::{Node, NodeOptions, Postgres};
 use fanfare_tests::api::{Api, Refusal};
-use fanfare_tests::expect::{all_over_ws, dense, run_over_ws};
+use fanfare_tests::expect::{dense, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
 use fanfare_tests::wait::eventually;
 use fanfare_tests::ws::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Publications before, during and after an outage.
 const EACH: u64 = 30;
@@ -126,7 +126,10 @@ fn postgres_crashing_under_publishers_that_retry() {
     client.subscribe("channel");
 
     let count = AtomicU64::new(0);
-    let acknowledged: Vec<(String, u64)> = thread::scope(|scope| {
+    let all = RETRYING * KEYS_EACH;
+    let (acknowledged, received) = thread::scope(|scope| {
+        // Who does not read is taken for gone.
+        let reader = scope.spawn(|| run_over_ws(&mut client, "channel", 1, all));
         let publishers: Vec<_> = (0..RETRYING)
             .map(|publisher| {
                 let count = &count;
@@ -134,27 +137,35 @@ fn postgres_crashing_under_publishers_that_retry() {
             })
             .collect();
         for (before, end) in (1..).zip(ENDS) {
-            let enough = before * RETRYING * KEYS_EACH / (ENDS.len() as u64 + 1);
+            let enough = before * all / (ENDS.len() as u64 + 1);
             eventually("publishers are at work", || {
                 (count.load(Ordering::Relaxed) >= enough).then_some(())
             });
             end(&mut postgres);
             postgres.restart().unwrap();
         }
-        publishers
+        let acknowledged: Vec<(String, u64)> = publishers
             .into_iter()
             .flat_map(|publisher| publisher.join().unwrap())
-            .collect()
+            .collect();
+        (acknowledged, reader.join().unwrap())
     });
 
-    let history = Api::new(addresses[0]).history("channel");
+    // The last publishes may all have gone through the other node.
+    let mut api = Api::new(addresses[0]);
+    let position = json!({ "channel": "channel", "limit": 0 });
+    eventually("the database is there again", || {
+        api.call("history", &position).ok()
+    });
+    let history = api.history("channel");
     dense(&history);
-    assert_eq!(history.head, RETRYING * KEYS_EACH, "every key once");
+    assert_eq!(history.head, all, "every key once");
     for (key, offset) in acknowledged {
         let found = &history.publications[offset as usize - 1].data;
         assert_eq!(found, &json!(key), "offset {offset}");
     }
-    all_over_ws(&mut client, "channel", &history);
+    let kept: Vec<&Value> = history.publications.iter().map(|it| &it.data).collect();
+    assert_eq!(received.iter().collect::<Vec<_>>(), kept);
 }
 
 /// Publishes its keys one after the other, each through one node and the next until it is acknowledged.

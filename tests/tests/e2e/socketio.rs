@@ -83,7 +83,7 @@ fn ends_with(signal: &str) {
 }
 
 /// Two nodes that have heard of each other.
-fn acquainted() -> Cluster {
+pub(crate) fn acquainted() -> Cluster {
     let cluster = Cluster::start(2);
     for node in &cluster.nodes {
         eventually("a node knows both", || knows_both(node));

@@ -17,7 +17,9 @@ CREATE OR REPLACE FUNCTION fanfare.append(
     OUT heads bigint[],
     OUT batch_time bigint,
     OUT key_seqs bigint[],
-    OUT key_times bigint[]
+    OUT key_times bigint[],
+    OUT contended int[],
+    OUT waited bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_ids bigint[];

@@ -100,6 +100,8 @@ async fn examine(client: &Client, findings: &mut Vec<Finding>) -> Result<(), Err
     }
     findings.extend(writable(client).await?);
     findings.push(schema(client).await?);
+    findings.extend(rights(client).await?);
+    findings.extend(applications(client).await?);
     findings.extend(safety(client).await?);
     findings.extend(replication(client).await?);
     findings.push(identity(client).await?);
@@ -148,6 +150,45 @@ async fn schema(client: &Client) -> Result<Finding, Error> {
             "{user} may not make the schema fanfare; run: GRANT CREATE ON DATABASE \"{database}\" TO \"{user}\""
         )),
     })
+}
+
+/// What a server needs that is given to nobody by default.
+async fn rights(client: &Client) -> Result<Option<Finding>, Error> {
+    let sql = "SELECT current_user::text,
+                   has_function_privilege(to_regprocedure('fanfare.claim_epoch(text, text)')::oid, 'EXECUTE')";
+    let row = client.query_one(sql, &[]).await?;
+    let (user, may): (String, Option<bool>) = (row.get(0), row.get(1));
+    Ok((may == Some(false)).then(|| {
+        Finding::fail(format!(
+            "{user} may not begin a new epoch, as a failover or a restore needs; run: \
+             GRANT EXECUTE ON FUNCTION fanfare.claim_epoch TO \"{user}\""
+        ))
+    }))
+}
+
+/// Who publishes from SQL, and whether their transactions may.
+async fn applications(client: &Client) -> Result<Option<Finding>, Error> {
+    let sql = "SELECT coalesce(string_agg(DISTINCT coalesce(rolname, 'everybody'), ', '), ''),
+                   current_setting('default_transaction_isolation')
+               FROM pg_proc CROSS JOIN LATERAL aclexplode(proacl) AS given
+               LEFT JOIN pg_roles ON pg_roles.oid = given.grantee
+               WHERE pronamespace = to_regnamespace('fanfare') AND proname = 'publish'
+                   AND given.grantee <> proowner";
+    let row = client.query_one(sql, &[]).await?;
+    Ok(judge_applications(row.get(0), row.get(1)))
+}
+
+fn judge_applications(roles: &str, isolation: &str) -> Option<Finding> {
+    match (roles, isolation) {
+        ("", _) => None,
+        (roles, "read committed" | "read uncommitted") => {
+            Some(Finding::ok(format!("{roles} may publish from SQL")))
+        }
+        (roles, level) => Some(Finding::warn(format!(
+            "{roles} may publish from SQL, which needs READ COMMITTED, but transactions of this database begin at {level} \
+             by default; those that publish must begin with BEGIN ISOLATION LEVEL READ COMMITTED"
+        ))),
+    }
 }
 
 async fn writable(client: &Client) -> Result<Option<Finding>, Error> {
@@ -339,6 +380,14 @@ mod tests {
         assert_eq!(grade(0, "a", "on"), Some(Grade::Warn));
         assert_eq!(grade(1, "a", "on"), Some(Grade::Ok));
         assert_eq!(grade(1, "a", "remote_apply"), Some(Grade::Ok));
+    }
+
+    #[test]
+    fn applications_need_read_committed() {
+        let grade = |roles, level| judge_applications(roles, level).map(|finding| finding.grade);
+        assert_eq!(grade("", "serializable"), None);
+        assert_eq!(grade("shop", "read committed"), Some(Grade::Ok));
+        assert_eq!(grade("shop", "serializable"), Some(Grade::Warn));
     }
 
     #[test]

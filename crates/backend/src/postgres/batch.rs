@@ -4,10 +4,10 @@
 //! drafts that are not duplicates are numbered from the head on in the batch's order. So the answer is small, and can be
 //! rebuilt from the lane log when it was lost.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use fanfare_engine::port::Outcome;
-use fanfare_wire::{Draft, Json, Millis, Seq};
+use fanfare_engine::port::{Contention, Outcome};
+use fanfare_wire::{ChannelName, Draft, Json, Millis, Seq};
 use uuid::Uuid;
 
 use super::unsigned;
@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) time: Millis,
     /// For each draft sent, the publication that had its key before. Empty when no draft has a key.
     pub(super) known: Vec<Option<(i64, Millis)>>,
+    /// The channels, from 1, in which others committed while the batch waited, and for how many microseconds it did.
+    pub(super) contention: Option<(Vec<i32>, i64)>,
 }
 
 /// An entry of the lane log, read to find out what became of a batch.
@@ -145,6 +147,19 @@ impl<'a> Plan<'a> {
         )
     }
 
+    /// Who held the batch up, in the words of the port.
+    pub(super) fn contention(&self, answer: &Answer) -> Option<Contention> {
+        let (channels, waited) = answer.contention.as_ref()?;
+        let name = |place: &i32| {
+            let at = usize::try_from(*place).ok()?.checked_sub(1)?;
+            ChannelName::parse(self.names.get(at)?).ok()
+        };
+        Some(Contention {
+            waited: Duration::from_micros(unsigned(*waited)),
+            channels: channels.iter().filter_map(name).collect(),
+        })
+    }
+
     /// For each draft of the batch, the publication that had its key before, from what the keys of those sent stand for.
     pub(super) fn firsts(&self, known: &[Option<(i64, Millis)>]) -> Vec<Option<Outcome>> {
         let first = |place: &usize| {
@@ -198,6 +213,7 @@ impl<'a> Plan<'a> {
             heads,
             time: entry.time,
             known,
+            contention: None,
         })
     }
 
@@ -267,6 +283,7 @@ mod tests {
             heads: vec![7, 0],
             time: 99,
             known,
+            contention: Some((vec![1], 2_500)),
         };
         let expected = [
             (3, 30, true),

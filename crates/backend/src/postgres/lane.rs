@@ -28,7 +28,7 @@ use super::{
     bigint,
     database::{Database, Session},
     epoch::Memory,
-    error::{is_fence, malformed, unavailable, was_replaced, was_rolled_back},
+    error::{Fault, is_fence, malformed, unavailable, was_replaced, was_rolled_back},
     outcome::{Found, answer, find},
     transact,
 };
@@ -43,7 +43,7 @@ const RESOLVE_PAUSE: Duration = Duration::from_millis(50);
 const ATTEMPTS_MAX: u32 = 3;
 
 const STATEMENTS: [&str; 5] = [
-    "SELECT heads, batch_time, key_seqs, key_times
+    "SELECT heads, batch_time, key_seqs, key_times, contended, waited
      FROM fanfare.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     "SELECT fanfare.open_lane($1, $2, $3)",
     "SELECT channels, firsts, lasts, time FROM fanfare.lane_log WHERE lane = $1 AND n = $2",
@@ -157,6 +157,7 @@ impl Lanes {
                 lane: self.current(),
                 n: 0,
                 outcomes: Vec::new(),
+                contention: None,
             });
         }
         match self.commit(&work).await {
@@ -350,6 +351,8 @@ impl Lane {
                 Err(error) => Sent::Lost(malformed(error), Rows::new()),
             },
             Ok(Err(error)) if is_fence(&error) => Sent::Fenced(unavailable(&error)),
+            // Some application has locked what it should not, and this batch was picked to give way.
+            Ok(Err(error)) if Fault::of(&error) == Fault::Again => Sent::Again(unavailable(&error)),
             Ok(Err(error)) if was_rolled_back(&error) => {
                 Sent::Refused(not_committed(unavailable(&error)))
             }
@@ -391,6 +394,7 @@ fn finish(work: &Work<'_>, answer: &Answer, batch: &BatchId) -> Result<Committed
         lane: batch.lane,
         n: if has_entry { batch.n } else { 0 },
         outcomes,
+        contention: work.plan.contention(answer),
     })
 }
 

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::error::{OpenError, describe, refused};
 
 /// The files: version, name, text.
-const MIGRATIONS: [(i32, &str, &str); 5] = [
+const MIGRATIONS: [(i32, &str, &str); 7] = [
     (
         1,
         "log",
@@ -34,6 +34,16 @@ const MIGRATIONS: [(i32, &str, &str); 5] = [
         5,
         "apps",
         include_str!("../../migrations/postgres/0005_apps.sql"),
+    ),
+    (
+        6,
+        "contention",
+        include_str!("../../migrations/postgres/0006_contention.sql"),
+    ),
+    (
+        7,
+        "publish",
+        include_str!("../../migrations/postgres/0007_publish.sql"),
     ),
 ];
 

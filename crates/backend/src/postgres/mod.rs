@@ -21,7 +21,10 @@ mod tables;
 mod transact;
 mod trim;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use fanfare_engine::port::{
@@ -52,6 +55,8 @@ const PULSES: usize = 2;
 /// Sessions that a node may have at once: its lane, those of apps, those that read, the pulse, and one that trims.
 pub(crate) const SESSIONS_MAX: usize = 1 + APP_LANES + READERS + PULSES + 1;
 
+const PEERS_SECRET: &str = "SELECT value FROM fanfare.meta WHERE key = 'peers'";
+
 /// The log in a PostgreSQL database.
 pub struct PostgresLog {
     database: Arc<Database>,
@@ -59,6 +64,8 @@ pub struct PostgresLog {
     app_lanes: AppLanes,
     readers: Pool,
     pulse: Pool,
+    /// There is a lane of `fanfare.publish`.
+    has_sql: AtomicBool,
 }
 
 impl PostgresLog {
@@ -85,6 +92,7 @@ impl PostgresLog {
             app_lanes,
             readers,
             pulse,
+            has_sql: AtomicBool::new(false),
         })
     }
 
@@ -98,6 +106,20 @@ impl PostgresLog {
             }
         });
         Ok(())
+    }
+
+    /// What the nodes of this database know, and nobody else: by it they believe each other. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`LogError`] if the database does not answer.
+    pub async fn peers_secret(&self) -> Result<Option<String>, LogError> {
+        let session = self.database.session(&[PEERS_SECRET]).await?;
+        let row = session
+            .client
+            .query_opt(&session.statements[0], &[])
+            .await
+            .map_err(|error| error::unavailable(&error))?;
+        row.map(|row| row.try_get(0).map_err(malformed)).transpose()
     }
 
     /// The first epoch of this log. It stays when others follow, so it can stand in names that outlive them.
@@ -152,7 +174,10 @@ impl Log for PostgresLog {
 
     fn lanes(&self) -> BoxFuture<'_, Result<LaneCursors, LogError>> {
         Box::pin(async {
-            let lane = |row: &Row| Ok((LaneId(row.try_get(0)?), unsigned(row.try_get(1)?)));
+            let lane = |row: &Row| {
+                self.has_sql.fetch_or(row.try_get(2)?, Ordering::Relaxed);
+                Ok((LaneId(row.try_get(0)?), unsigned(row.try_get(1)?)))
+            };
             let asking = self
                 .pulse
                 .query(Call::Lanes, &[], |_, rows| collect(&rows, lane));
@@ -174,8 +199,16 @@ impl Log for PostgresLog {
                 self.remember(session, &rows)?;
                 rows.iter().map(lane_batch).collect()
             });
-            asking.await
+            let batches: Vec<LaneBatch> = asking.await?;
+            if batches.iter().any(|batch| batch.unannounced) {
+                self.has_sql.store(true, Ordering::Relaxed);
+            }
+            Ok(batches)
         })
+    }
+
+    fn expects_unannounced(&self) -> bool {
+        self.has_sql.load(Ordering::Relaxed)
     }
 
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
@@ -252,5 +285,6 @@ fn lane_batch(row: &Row) -> Result<LaneBatch, LogError> {
             .zip(lasts)
             .map(channel)
             .collect::<Result<_, _>>()?,
+        unannounced: row.try_get(6).map_err(malformed)?,
     })
 }

@@ -31,7 +31,19 @@ pub(super) fn answer(row: &Row) -> Result<Answer, tokio_postgres::Error> {
         heads: row.try_get(0)?,
         time: row.try_get(1)?,
         known,
+        contention: contention(row)?,
     })
+}
+
+/// Which channels of the batch others committed in while it waited for their locks, from 1, and for how many microseconds
+/// it did. An app's transaction is not told.
+fn contention(row: &Row) -> Result<Option<(Vec<i32>, i64)>, tokio_postgres::Error> {
+    if row.len() < 6 {
+        return Ok(None);
+    }
+    let channels: Option<Vec<i32>> = row.try_get(4)?;
+    let waited: Option<i64> = row.try_get(5)?;
+    Ok(channels.zip(waited))
 }
 
 /// Reads what the keys of the drafts that were sent stand for.

@@ -51,9 +51,9 @@ const STATEMENTS: [&str; 7] = [
      FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, place)
      LEFT JOIN fanfare.channels ON channels.name = asked.name
      ORDER BY asked.place",
-    "SELECT id, coalesce((SELECT max(n) FROM fanfare.lane_log WHERE lane = id), 0)
+    "SELECT id, coalesce((SELECT max(n) FROM fanfare.lane_log WHERE lane = id), 0), of_sql AND NOT retired
      FROM fanfare.lanes",
-    "SELECT news.lane, news.n, news.channels, news.firsts, news.lasts, news.time
+    "SELECT news.lane, news.n, news.channels, news.firsts, news.lasts, news.time, lanes.of_sql
      FROM fanfare.lanes
      LEFT JOIN unnest($1::bigint[], $2::bigint[]) AS reader (lane, n) ON reader.lane = lanes.id
      CROSS JOIN LATERAL (

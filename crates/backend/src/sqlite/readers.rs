@@ -185,6 +185,7 @@ pub(super) fn sweep(
                 lane,
                 n: unsigned(row.get(0)?),
                 channels,
+                unannounced: false,
             })
         };
         for entry in statement.query_map(params![lane.0, integer(after), left], batch)? {

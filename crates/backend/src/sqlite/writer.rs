@@ -222,6 +222,7 @@ impl Group<'_> {
             lane: self.lane,
             n: if numbered.in_lane_log { next } else { 0 },
             outcomes: numbered.outcomes,
+            contention: None,
         })
     }
 
@@ -257,6 +258,7 @@ impl Group<'_> {
                 lane: self.lane,
                 n: 0,
                 outcomes: Vec::new(),
+                contention: None,
             };
             return Ok(Ok(Transacted::Now {
                 rows,

@@ -1,6 +1,9 @@
 //! The examinations of live servers: well ones, ones that are not well, and ones that are not there.
 
-use fanfare_backend::doctor::{Finding, Grade, examine_postgres, examine_redis};
+use fanfare_backend::{
+    doctor::{Finding, Grade, examine_postgres, examine_redis},
+    postgres::PostgresLog,
+};
 use fanfare_bench::local::{Postgres, Redis, RedisCluster, Sentinels, free_address};
 
 #[track_caller]
@@ -53,6 +56,21 @@ async fn postgres_is_examined() {
         "GRANT CREATE ON DATABASE \"app\" TO \"guest\"",
     );
     assert_found(&guest, Grade::Warn, "synchronous_commit is off");
+    // What a node has set up, and whom an operator has let in.
+    drop(PostgresLog::connect(&url, "node").await.unwrap());
+    let grants = "GRANT USAGE ON SCHEMA fanfare TO guest; GRANT EXECUTE ON FUNCTION fanfare.publish TO guest";
+    postgres.execute("app", grants).unwrap();
+    assert_found(
+        &examine_postgres(&url).await,
+        Grade::Ok,
+        "guest may publish from SQL",
+    );
+    let guest = examine_postgres(&format!("postgres://guest:hidden@{address}/app")).await;
+    assert_found(
+        &guest,
+        Grade::Fail,
+        "GRANT EXECUTE ON FUNCTION fanfare.claim_epoch TO \"guest\"",
+    );
     let missing = examine_postgres(&format!("postgres://guest:hidden@{address}/missing")).await;
     assert_found(&missing, Grade::Fail, "missing");
 }

@@ -3,6 +3,7 @@
 mod epoch;
 mod faults;
 mod proxy;
+mod publish;
 mod schema;
 mod tables;
 

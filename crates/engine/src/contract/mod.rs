@@ -2,5 +2,6 @@
 
 pub mod bus;
 pub mod log;
+pub mod peers;
 pub mod state;
 pub mod tables;

@@ -5,13 +5,10 @@
 //! that the subscriber should have had first. A socket that takes only part of a frame keeps the rest of that one; what
 //! comes behind it is dropped.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use fanfare_wire::{FORMS_MAX, Form, FormId, News};
+use fanfare_wire::{Form, FormId, News, PerForm};
 
 use super::{Common, conn::Conn, shard::Shard, sink::Written, stall};
 
@@ -23,7 +20,7 @@ pub(crate) const NEWS_BYTES_MAX: usize = 512 << 10;
 /// One piece of news, encoded at most once for each wire form on a node.
 pub(crate) struct Told {
     news: News,
-    encoded: [OnceLock<Bytes>; FORMS_MAX],
+    encoded: PerForm<Bytes>,
 }
 
 /// News of a channel that wait for the end of the turn.
@@ -35,8 +32,10 @@ pub(crate) struct Waiting {
 
 impl Told {
     pub(crate) fn new(news: News) -> Arc<Self> {
-        let encoded = std::array::from_fn(|_| OnceLock::new());
-        Arc::new(Self { news, encoded })
+        Arc::new(Self {
+            news,
+            encoded: PerForm::default(),
+        })
     }
 
     /// What it weighs in memory, in bytes, without its encoded forms.
@@ -46,7 +45,7 @@ impl Told {
 
     /// The frame in a wire form; empty if its subscribers are not told.
     fn encoded(&self, id: FormId, form: &dyn Form) -> &Bytes {
-        self.encoded[usize::from(id.0)].get_or_init(|| {
+        self.encoded.get_or_init(id, || {
             let mut out = Vec::new();
             form.encode_news(&self.news.channel, &self.news.body, &mut out);
             out.into()

@@ -233,6 +233,7 @@ impl State {
                 lane,
                 n: 0,
                 outcomes,
+                contention: None,
             };
         }
         let channels = added
@@ -247,6 +248,7 @@ impl State {
                 lane,
                 n: own.n,
                 channels,
+                unannounced: false,
             },
         ));
         Committed {
@@ -254,6 +256,7 @@ impl State {
             lane,
             n: own.n,
             outcomes,
+            contention: None,
         }
     }
 

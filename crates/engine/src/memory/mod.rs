@@ -3,5 +3,6 @@
 pub mod absent;
 pub mod bus;
 pub mod log;
+pub mod peers;
 pub mod state;
 pub mod tables;

@@ -78,6 +78,12 @@ pub trait Log: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LaneBatch>, LogError>>;
 
+    /// Whether others than nodes publish into this log, as far as [`lanes`](Self::lanes) and [`sweep`](Self::sweep) have shown; never
+    /// waits. What they commit is [`unannounced`](LaneBatch::unannounced), so the log is swept more often.
+    fn expects_unannounced(&self) -> bool {
+        false
+    }
+
     /// How long entries of the lane log are kept at least.
     fn lane_log_kept(&self) -> Duration {
         LANE_LOG_KEPT
@@ -104,6 +110,17 @@ pub struct Committed {
     pub n: u64,
     /// One outcome per draft, in the batch's order.
     pub outcomes: Vec<Outcome>,
+    /// Whether others held it up. A hint: nothing depends on it but who commits next.
+    pub contention: Option<Contention>,
+}
+
+/// A batch waited for somebody else's commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contention {
+    /// For how long.
+    pub waited: Duration,
+    /// The channels in which others committed meanwhile.
+    pub channels: Vec<ChannelName>,
 }
 
 /// What a draft became.
@@ -179,6 +196,8 @@ pub struct LaneBatch {
     pub n: u64,
     /// What it added: channel, first and last number.
     pub channels: Vec<(ChannelName, Seq, Seq)>,
+    /// No node committed it, so none sends a hint of it: the sweep is its way of delivery.
+    pub unannounced: bool,
 }
 
 /// What a namespace keeps.

@@ -5,6 +5,7 @@
 
 pub mod bus;
 pub mod log;
+pub mod peers;
 pub mod state;
 pub mod tables;
 
@@ -12,10 +13,11 @@ use std::{future::Future, pin::Pin};
 
 pub use bus::{Bus, BusEvent, BusEvents, BusHealth};
 pub use log::{
-    AppendError, Committed, Direction, Head, KEY_BYTES_MAX, LaneBatch, LaneCursors, LaneId, Log,
-    LogError, NodeRecord, Outcome, ReadRange, Retention, Trimmed,
+    AppendError, Committed, Contention, Direction, Head, KEY_BYTES_MAX, LaneBatch, LaneCursors,
+    LaneId, Log, LogError, NodeRecord, Outcome, ReadRange, Retention, Trimmed,
 };
 
+pub use peers::Peers;
 pub use state::State;
 pub use tables::{Tables, TablesError, TransactError, Transacted, Transaction};
 

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use fanfare_engine::{
     memory::log::MemoryLog,
     port::{
-        AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, Log, LogError, NodeRecord,
-        ReadRange, Retention, Trimmed,
+        AppendError, BoxFuture, Committed, Contention, Head, LaneBatch, LaneCursors, Log, LogError,
+        NodeRecord, ReadRange, Retention, Trimmed,
     },
+    publish::owners::CONTENDED_MIN,
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Publication};
 use tokio::sync::watch;
@@ -75,6 +76,9 @@ pub(crate) struct Gates {
     pub(crate) heads: Gate,
     pub(crate) sweeps: Gate,
     pub(crate) transactions: Gate,
+    pub(crate) appends: Gate,
+    /// Every batch says that it had to wait for others.
+    pub(crate) contended: AtomicBool,
     /// Heads cannot be read.
     pub(crate) fail_heads: AtomicBool,
 }
@@ -90,7 +94,15 @@ impl Log for GatedLog {
     }
 
     fn append<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Result<Committed, AppendError>> {
-        self.log.append(batch)
+        Box::pin(async move {
+            let mut committed = self.log.append(batch).await?;
+            self.gates.appends.pass().await;
+            committed.contention = self.gates.contended.load(SeqCst).then(|| Contention {
+                waited: 2 * CONTENDED_MIN,
+                channels: batch.iter().map(|draft| draft.channel.clone()).collect(),
+            });
+            Ok(committed)
+        })
     }
 
     fn read<'a>(

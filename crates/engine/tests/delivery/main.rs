@@ -8,6 +8,7 @@ mod herd;
 mod line;
 mod news;
 mod nodes;
+mod owner;
 mod presence;
 mod seams;
 mod transact;

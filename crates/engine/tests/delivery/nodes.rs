@@ -2,26 +2,29 @@
 
 use std::{
     net::{TcpListener, TcpStream},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::SeqCst},
     },
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use fanfare_engine::{
-    Engine, EngineConfig, Metrics,
+    Engine, EngineConfig, Metrics, PublishError, Published,
     hub::Sink,
     memory::{
         bus::{MemoryBus, MemoryNetwork},
         log::{MemoryLog, Snapshot},
+        peers::{MemoryLinks, MemoryPeers},
         state::{MemoryState, MemoryStates},
     },
-    port::{Bus, Log, Retention, State, log::LANE_LOG_KEPT},
+    port::{Bus, Log, Retention, State, log::LANE_LOG_KEPT, peers::PeerId},
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Json, News, NewsBody, Seq};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
@@ -30,6 +33,9 @@ use crate::{
     line::{Client, LineForm, LineSession},
     transact::NoRows,
 };
+
+/// What a publish came to.
+pub(crate) type Answer = Result<Published, PublishError>;
 
 /// Nodes that share a log.
 pub(crate) struct Cluster {
@@ -42,6 +48,8 @@ pub(crate) struct Cluster {
     pub(crate) gates: Arc<Gates>,
     states: MemoryStates,
     nodes: Vec<(Arc<Engine>, Arc<MemoryBus>, Arc<MemoryState>)>,
+    /// The links between the nodes, once they have joined.
+    pub(crate) links: MemoryLinks,
 }
 
 impl Cluster {
@@ -78,7 +86,36 @@ impl Cluster {
             states,
             nodes,
             gates,
+            links: MemoryLinks::new(),
         }
+    }
+
+    /// Lets the nodes own channels for each other; returns who they are, in their order.
+    pub(crate) fn join(&self) -> Vec<PeerId> {
+        let _entered = self.runtime.enter();
+        let ends: Vec<_> = self.nodes.iter().map(|_| self.links.join()).collect();
+        let ids = ends.iter().map(MemoryPeers::id).collect();
+        for ((engine, ..), end) in self.nodes.iter().zip(ends) {
+            engine.join(Arc::new(end));
+        }
+        ids
+    }
+
+    /// Begins to publish through a node, without waiting for the acknowledgement.
+    pub(crate) fn begin(&self, node: usize, draft: Draft) -> JoinHandle<Answer> {
+        let engine = Arc::clone(&self.nodes[node].0);
+        // The draft is taken when this returns.
+        let publishing = Box::pin(async move { engine.publish(draft).await });
+        let mut publishing = publishing as Pin<Box<dyn Future<Output = Answer> + Send>>;
+        let polled = publishing
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        self.runtime.spawn(async move {
+            match polled {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => publishing.await,
+            }
+        })
     }
 
     /// Connects a client to a node.
@@ -163,6 +200,11 @@ impl Cluster {
         self.log.restore(snapshot, Epoch::parse(epoch).unwrap());
     }
 
+    /// Takes the log away from all nodes, or brings it back.
+    pub(crate) fn set_available(&self, available: bool) {
+        self.log.set_available(available);
+    }
+
     /// How often a node has heard of a new epoch.
     pub(crate) fn epoch_changes(&self, node: usize) -> u64 {
         self.nodes[node].0.metrics().epoch_changes.value()
@@ -192,7 +234,7 @@ impl Cluster {
     }
 }
 
-fn draft(channel: &str, bytes: usize) -> Draft {
+pub(crate) fn draft(channel: &str, bytes: usize) -> Draft {
     let data = format!("\"{}\"", "x".repeat(bytes));
     let data = Json::parse(data.as_bytes()).unwrap();
     Draft::new(ChannelName::parse(channel).unwrap(), Uuid::now_v7(), data)

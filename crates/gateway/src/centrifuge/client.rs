@@ -18,6 +18,18 @@ pub(super) enum Failure {
     Disconnect(Disconnect),
 }
 
+impl Failure {
+    /// How a connection ends for which there are no errors, as its client gives no commands. Who comes back with another
+    /// token is welcome.
+    pub(super) fn into_disconnect(self) -> Disconnect {
+        match self {
+            Self::Disconnect(disconnect) => disconnect,
+            Self::Error(errors::TOKEN_EXPIRED) => disconnects::CONNECTION_EXPIRED,
+            Self::Error(_) => disconnects::SERVER_ERROR,
+        }
+    }
+}
+
 impl From<ErrorCode> for Failure {
     fn from(error: ErrorCode) -> Self {
         Self::Error(error)

@@ -6,11 +6,14 @@ use fanfare_engine::{
 };
 use fanfare_wire::{
     ChannelName, FormId,
-    centrifuge::{ErrorCode, PresenceRequest, Reply, SubscribeRequest, errors},
+    centrifuge::{Answer, ErrorCode, PresenceRequest, errors},
 };
 
-use super::session::{ClientSession, parse_channel, reply};
-use crate::{WEBSOCKET_JSON, WEBSOCKET_JSON_JOINS, presence::remarks};
+use super::{
+    form_of,
+    session::{ClientSession, parse_channel},
+};
+use crate::presence::remarks;
 
 impl ClientSession {
     pub(super) fn on_presence(
@@ -51,14 +54,10 @@ impl ClientSession {
     }
 
     /// The wire form of a subscription.
-    pub(super) fn form_for(&self, channel: &ChannelName, request: &SubscribeRequest<'_>) -> FormId {
+    pub(super) fn form_for(&self, channel: &ChannelName, join_leave: bool) -> FormId {
         let authenticated = self.is_authenticated();
-        let told = request.join_leave && self.gateway.may_see_joins(channel, authenticated);
-        if told {
-            WEBSOCKET_JSON_JOINS
-        } else {
-            WEBSOCKET_JSON
-        }
+        let told = join_leave && self.gateway.may_see_joins(channel, authenticated);
+        form_of(self.dialect, told)
     }
 
     /// A subscription has begun: its client is in the channel.
@@ -73,16 +72,21 @@ impl ClientSession {
     }
 }
 
-pub(super) fn reply_presence(id: u32, members: &Members, cx: &mut Context<'_>) {
+/// The answer to presence.
+pub(super) fn presence(members: &Members) -> Answer<'_> {
     let infos = members.holders.iter().map(|it| (it.holder, &it.info));
-    reply(cx, |out| {
-        Reply::new(id, out).presence(infos, &remarks(members))
-    });
+    Answer::Presence {
+        members: infos.collect(),
+        result: remarks(members),
+    }
 }
 
-pub(super) fn reply_presence_stats(id: u32, counted: &Counted, cx: &mut Context<'_>) {
+/// The answer to presence_stats.
+pub(super) fn presence_stats(counted: &Counted) -> Answer<'_> {
     let Counted { count, degraded } = *counted;
-    reply(cx, |out| {
-        Reply::new(id, out).presence_stats(count.holders, count.members, degraded);
-    });
+    Answer::PresenceStats {
+        clients: count.holders,
+        users: count.members,
+        degraded,
+    }
 }

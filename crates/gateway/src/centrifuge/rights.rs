@@ -3,12 +3,13 @@
 use fanfare_engine::hub::Context;
 use fanfare_wire::{
     ChannelName,
-    centrifuge::{ErrorCode, RefreshRequest, Reply, SubRefreshRequest, disconnects, errors},
+    centrifuge::{Answer, ErrorCode, RefreshRequest, SubRefreshRequest, disconnects, errors},
 };
 
 use super::{
     client::{Failure, ttl},
-    session::{ClientSession, Sub, SubState, parse_channel, reply},
+    session::{ClientSession, parse_channel},
+    subscribe::{Sub, SubState},
 };
 use crate::{
     access::{Access, ChannelOptions, Standing},
@@ -35,7 +36,8 @@ impl ClientSession {
         }
         client.claims = fresh.claims;
         let (name, ttl) = (client.id.to_string(), ttl(client.expires()));
-        reply(cx, |out| Reply::new(id, out).refresh("refresh", &name, ttl));
+        self.renew_by_token();
+        self.reply(id, &Answer::Refresh { client: &name, ttl }, cx);
         Ok(())
     }
 
@@ -53,9 +55,9 @@ impl ClientSession {
             .find(|sub| sub.channel == channel)
             .ok_or(errors::PERMISSION_DENIED)?;
         sub.expires = expires;
-        reply(cx, |out| {
-            Reply::new(id, out).refresh("sub_refresh", "", ttl(expires))
-        });
+        sub.renewal = None;
+        let ttl = ttl(expires);
+        self.reply(id, &Answer::SubRefresh { ttl }, cx);
         Ok(())
     }
 
@@ -63,6 +65,10 @@ impl ClientSession {
         self.client
             .as_ref()
             .is_some_and(|client| client.is_authenticated())
+    }
+
+    fn user(&self) -> &str {
+        self.client.as_ref().map_or("", |client| client.user())
     }
 
     pub(super) fn access(
@@ -96,6 +102,7 @@ impl ClientSession {
         Standing {
             authenticated: self.is_authenticated(),
             subscribed: self.subs.iter().any(live),
+            circle: self.gateway.config.rules.circle(channel, self.user()),
         }
     }
 

@@ -9,33 +9,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare_engine::{
-    Attendance,
-    hub::{
-        Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start, session::Call,
-        session::HistoryError,
-    },
-    port::Direction,
-};
+use fanfare_engine::hub::{Context, Event, Remote, Request, Session};
 use fanfare_wire::{
-    ChannelName, Draft, Epoch, Json, Seq,
+    ChannelName, Json,
     centrifuge::{
-        Command, ConnectRequest, ConnectResult, Disconnect, ErrorCode, HistoryRequest, Method,
-        PING, PublishRequest, Reply, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
-        disconnects, errors, split_commands, unsubscribes,
+        Answer, ConnectRequest, ConnectResult, Dialect, Disconnect, ErrorCode, Framing, Method,
+        SubscribeResult, disconnects, errors, unsubscribes,
     },
-    ws::{self, Incoming},
+    ws,
 };
-use uuid::Uuid;
+use hyper::header::HeaderMap;
 
 use super::{
+    calls::{history, published},
     client::{EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl},
-    presence::{reply_presence, reply_presence_stats},
+    emulation::Upstream,
+    listen::Listening,
+    presence::{presence, presence_stats},
+    proxied::{Proxied, Renewal},
+    streams::put_retry,
+    subscribe::Sub,
 };
-use crate::{
-    ENVELOPE_BYTES_MAX, Gateway, access::Standing, api::refused_publish, door::Seat,
-    identity::Identity, token::Seconds, unix_seconds,
-};
+use crate::{Gateway, door::Seat, identity::Identity, proxy, token::Seconds, unix_seconds};
 
 /// Seconds between the server's pings.
 const PING_SECONDS: u32 = 25;
@@ -43,41 +38,27 @@ const PING_SECONDS: u32 = 25;
 const PONG_SECONDS: u32 = 8;
 /// Seconds that a client may take to connect.
 const CONNECT_SECONDS: u32 = 10;
-/// Most publications that a client is given by one history command.
-const HISTORY_LIMIT_MAX: i32 = 300;
-/// Refuse a subscribe whose position cannot be recovered, instead of beginning live.
-const FLAG_REJECT_UNRECOVERED: u64 = 2;
 
 /// One client's connection.
 pub(super) struct ClientSession {
     pub(super) gateway: Arc<Gateway>,
-    decoder: ws::Decoder,
+    /// How the client is spoken to.
+    pub(super) dialect: Dialect,
+    pub(super) decoder: ws::Decoder,
+    /// What the client has said before its connection began.
+    opening: Option<Box<[u8]>>,
+    /// Of a client whose commands come beside its stream.
+    pub(super) upstream: Option<Box<Upstream>>,
+    /// Of a client that only listens, until it is told that it is connected.
+    pub(super) listening: Option<Box<Listening>>,
     pub(super) client: Option<Box<Identity>>,
     pub(super) subs: Vec<Sub>,
+    /// Its dealings with the application's backend, if that is asked anything.
+    pub(super) proxied: Option<Box<Proxied>>,
     timer: Timer,
     deadline: Instant,
     /// Given back with the session.
     _seat: Seat,
-}
-
-/// A subscription, or one under way.
-pub(super) struct Sub {
-    pub(super) channel: ChannelName,
-    pub(super) expires: Option<Seconds>,
-    pub(super) state: SubState,
-    /// Its client counts as present, once it is live.
-    pub(super) attendance: Option<Attendance>,
-}
-
-pub(super) enum SubState {
-    /// The reply to the command with this number is owed.
-    Joining {
-        id: u32,
-        recoverable: bool,
-        recovering: bool,
-        reject_unrecovered: bool,
-    },
-    Live,
 }
 
 /// What the connection's timer stands for.
@@ -92,10 +73,23 @@ enum Timer {
 }
 
 impl ClientSession {
-    pub(super) fn new(gateway: Arc<Gateway>, seat: Seat) -> Self {
+    /// A connection that was opened by a request with these headers.
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        dialect: Dialect,
+        seat: Seat,
+        headers: &HeaderMap,
+    ) -> Self {
+        let proxies = gateway.proxies.as_ref();
+        let proxied = proxies.map(|proxies| Box::new(Proxied::new(proxies, headers)));
         Self {
+            proxied,
             gateway,
+            dialect,
             decoder: ws::Decoder::default(),
+            opening: None,
+            upstream: None,
+            listening: None,
             client: None,
             subs: Vec::new(),
             timer: Timer::Connect,
@@ -104,22 +98,25 @@ impl ClientSession {
         }
     }
 
-    // === Commands ===
-
-    fn on_text(&mut self, text: &str, cx: &mut Context<'_>) -> Result<(), Disconnect> {
-        for line in split_commands(text) {
-            let Command { id, method } =
-                Command::parse(line).map_err(|_| disconnects::BAD_REQUEST)?;
-            match self.on_command(id, method, cx) {
-                Ok(()) => {}
-                Err(Failure::Error(error)) => reply(cx, |out| Reply::new(id, out).error(error)),
-                Err(Failure::Disconnect(disconnect)) => return Err(disconnect),
-            }
-        }
-        Ok(())
+    /// With what the client has said already: commands, or a connect request of one that only listens.
+    pub(super) fn opening(self, said: impl AsRef<[u8]>) -> Self {
+        let opening = Some(said.as_ref().into());
+        Self { opening, ..self }
     }
 
-    fn on_command(
+    /// With commands that come beside the stream.
+    pub(super) fn with_upstream(self, upstream: Upstream) -> Self {
+        let upstream = Some(Box::new(upstream));
+        Self { upstream, ..self }
+    }
+
+    pub(super) fn reply(&self, id: u32, answer: &Answer<'_>, cx: &mut Context<'_>) {
+        self.dialect.reply(id, answer, cx.out);
+    }
+
+    // === Commands ===
+
+    pub(super) fn on_command(
         &mut self,
         id: u32,
         method: Method<'_>,
@@ -133,7 +130,7 @@ impl ClientSession {
             _ if !connected => Err(disconnects::BAD_REQUEST.into()),
             Method::Pong => self.on_pong(cx).map_err(Into::into),
             Method::Ping => {
-                reply(cx, |out| Reply::new(id, out).empty("ping"));
+                self.reply(id, &Answer::Ping, cx);
                 Ok(())
             }
             Method::Subscribe(request) => self.on_subscribe(id, &request, cx).map_err(Into::into),
@@ -152,7 +149,7 @@ impl ClientSession {
             Method::PresenceStats(request) => {
                 self.on_presence_stats(id, &request, cx).map_err(Into::into)
             }
-            Method::NotServed => Err(errors::NOT_AVAILABLE.into()),
+            Method::Rpc(request) => self.on_rpc(id, &request).map_err(Into::into),
             Method::Unknown => Err(errors::METHOD_NOT_FOUND.into()),
         }
     }
@@ -163,142 +160,61 @@ impl ClientSession {
         request: &ConnectRequest<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), Failure> {
-        let client = self.gateway.identify(&request.token)?;
-        let name = client.id.to_string();
+        if request.token.is_empty() && self.asks(proxy::Event::Connect) {
+            return self.ask_connect(id, request);
+        }
+        let client = Box::new(self.gateway.identify(&request.token)?);
         let ttl = ttl(client.expires());
+        self.connected(id, client, (ttl, None), cx);
+        Ok(())
+    }
+
+    /// The client is let in; it is told how many seconds it has until its token runs out, and what the application says.
+    pub(super) fn connected(
+        &mut self,
+        id: u32,
+        client: Box<Identity>,
+        (ttl, data): (Option<u32>, Option<&Json>),
+        cx: &mut Context<'_>,
+    ) {
+        self.client = Some(client);
+        if self.dialect.one_way {
+            // It is told when it is known where it stands.
+            self.listening = Some(Box::new(Listening::new(ttl, data)));
+        } else {
+            self.say_connected(id, (ttl, data), &[], cx);
+        }
+    }
+
+    /// Tells the client that it is connected, with the subscriptions that the server has begun.
+    pub(super) fn say_connected(
+        &mut self,
+        id: u32,
+        (ttl, data): (Option<u32>, Option<&Json>),
+        subs: &[(ChannelName, SubscribeResult<'_>)],
+        cx: &mut Context<'_>,
+    ) {
+        let Some(client) = &self.client else {
+            return;
+        };
+        let name = client.id.to_string();
         let seed = client.id.as_bytes()[0];
-        self.client = Some(Box::new(client));
         let config = &self.gateway.config;
         let result = ConnectResult {
             client: &name,
             version: config.node.version,
             ttl,
             ping: PING_SECONDS,
+            pong: !self.dialect.one_way,
+            session: self.upstream.as_deref().map(Upstream::id),
             time: unix_seconds() * 1000,
             node: &config.node.name,
+            data,
+            subs,
         };
-        reply(cx, |out| Reply::new(id, out).connect(&result));
+        self.reply(id, &Answer::Connect(result), cx);
         // Clients that come together do not answer pings together.
         self.arm(Timer::Ping, 1 + u32::from(seed) % PING_SECONDS, cx);
-        Ok(())
-    }
-
-    fn on_subscribe(
-        &mut self,
-        id: u32,
-        request: &SubscribeRequest<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorCode> {
-        let channel = parse_channel(&request.channel)?;
-        if request.kind != 0 {
-            return Err(errors::NOT_AVAILABLE);
-        }
-        if self.subs.iter().any(|sub| sub.channel == channel) {
-            return Err(errors::ALREADY_SUBSCRIBED);
-        }
-        if self.subs.len() >= self.gateway.config.subscriptions_max {
-            return Err(errors::LIMIT_EXCEEDED);
-        }
-        let expires = self.may_subscribe(&channel, &request.token)?;
-        let standing = Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: true,
-        };
-        let recoverable = self
-            .access(&channel, |options| options.history)
-            .is_ok_and(|it| it.permits(standing));
-        let start = match request.recover && recoverable {
-            true => Start::Resume(Resume {
-                epoch: Epoch::named(&request.epoch),
-                seq: Seq(request.offset),
-                oldest_if_truncated: false,
-            }),
-            false => Start::Live,
-        };
-        let reject_unrecovered = request.flag & FLAG_REJECT_UNRECOVERED != 0;
-        let state = SubState::Joining {
-            id,
-            recoverable,
-            recovering: request.recover,
-            reject_unrecovered,
-        };
-        let form = self.form_for(&channel, request);
-        self.subs.push(Sub {
-            channel: channel.clone(),
-            expires,
-            state,
-            attendance: None,
-        });
-        cx.request(Request::Subscribe {
-            tag: id,
-            channel,
-            start,
-            form,
-        });
-        Ok(())
-    }
-
-    fn on_unsubscribe(
-        &mut self,
-        id: u32,
-        request: &UnsubscribeRequest<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorCode> {
-        let channel = parse_channel(&request.channel)?;
-        self.forget(&channel, cx);
-        reply(cx, |out| Reply::new(id, out).empty("unsubscribe"));
-        Ok(())
-    }
-
-    fn on_publish(
-        &mut self,
-        id: u32,
-        request: &PublishRequest<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorCode> {
-        let channel = parse_channel(&request.channel)?;
-        self.permit(&channel, |options| options.publish)?;
-        let data = request.data.ok_or(errors::BAD_REQUEST)?;
-        if data.get().len() > self.gateway.config.message_bytes_max {
-            return Err(errors::LIMIT_EXCEEDED);
-        }
-        let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
-        draft.info = self.client.as_ref().map(|client| client.info());
-        cx.request(Request::Call(Call::Publish { tag: id, draft }));
-        Ok(())
-    }
-
-    fn on_history(
-        &mut self,
-        id: u32,
-        request: &HistoryRequest<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorCode> {
-        let channel = parse_channel(&request.channel)?;
-        self.permit(&channel, |options| options.history)?;
-        if cx.is_full() {
-            // A frame can ask for far more than a connection may have under way.
-            return Err(errors::TOO_MANY_REQUESTS);
-        }
-        let limit = match request.limit {
-            0 => 0,
-            limit if limit < 0 => HISTORY_LIMIT_MAX,
-            limit => limit.min(HISTORY_LIMIT_MAX),
-        };
-        let since = request.since.as_ref();
-        let since = since.map(|position| (Epoch::named(&position.epoch), Seq(position.offset)));
-        let query = HistoryQuery {
-            channel,
-            since,
-            limit: usize::try_from(limit).unwrap_or(0),
-            direction: if request.reverse {
-                Direction::Backward
-            } else {
-                Direction::Forward
-            },
-        };
-        cx.request(Request::Call(Call::History { tag: id, query }));
-        Ok(())
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
@@ -309,75 +225,14 @@ impl ClientSession {
         Ok(())
     }
 
+    /// A WebSocket of a client that only listens answers by itself.
+    pub(super) fn on_pong_frame(&mut self, cx: &mut Context<'_>) {
+        if self.dialect.one_way && self.timer == Timer::Pong {
+            self.arm(Timer::Ping, PING_SECONDS, cx);
+        }
+    }
+
     // === What the engine answers ===
-
-    fn on_subscribed(
-        &mut self,
-        tag: u32,
-        channel: &ChannelName,
-        (position, recovery): (Seq, Recovery),
-        epoch: &Epoch,
-        cx: &mut Context<'_>,
-    ) {
-        // An answer to a subscribe that was taken back meanwhile is not one to its successor.
-        let asked = |sub: &&mut Sub| {
-            let owed = matches!(sub.state, SubState::Joining { id, .. } if id == tag);
-            owed && sub.channel == *channel
-        };
-        let Some(sub) = self.subs.iter_mut().find(asked) else {
-            return;
-        };
-        let SubState::Joining {
-            id,
-            recoverable,
-            recovering,
-            reject_unrecovered,
-        } = std::mem::replace(&mut sub.state, SubState::Live)
-        else {
-            return;
-        };
-        let recovered = recovering.then_some(recovery == Recovery::Recovered);
-        if reject_unrecovered && recovered == Some(false) {
-            self.forget(channel, cx);
-            reply(cx, |out| {
-                Reply::new(id, out).error(errors::UNRECOVERABLE_POSITION)
-            });
-            return;
-        }
-        let oldest = match recovery {
-            Recovery::Truncated { oldest } => Some(oldest),
-            Recovery::NotAsked | Recovery::Recovered | Recovery::Reset => None,
-        };
-        let ttl = ttl(sub.expires);
-        let result = SubscribeResult {
-            epoch,
-            offset: position,
-            recoverable,
-            recovered,
-            oldest,
-            ttl,
-        };
-        reply(cx, |out| Reply::new(id, out).subscribe(&result));
-        self.attend(channel);
-    }
-
-    fn on_subscribe_failed(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
-        let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) else {
-            return;
-        };
-        if let SubState::Joining { id, .. } = self.subs.swap_remove(at).state {
-            reply(cx, |out| Reply::new(id, out).error(errors::INTERNAL));
-        }
-    }
-
-    /// Retention overtook the cursor: the client subscribes again and is told that it cannot be recovered.
-    fn on_truncated(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
-        // Dropped, its attendance lasts until the client is back.
-        drop(self.take_sub(channel, cx));
-        reply(cx, |out| {
-            Reply::push_unsubscribe(channel, unsubscribes::INSUFFICIENT, out)
-        });
-    }
 
     /// Something was revoked: perhaps what this client came with.
     fn on_recheck(&self) -> Result<(), Disconnect> {
@@ -392,6 +247,7 @@ impl ClientSession {
 
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
         let now = unix_seconds();
+        self.renew(now);
         if self
             .client
             .as_ref()
@@ -406,108 +262,108 @@ impl ClientSession {
         {
             let channel = self.subs[expired].channel.clone();
             self.forget(&channel, cx);
-            reply(cx, |out| {
-                Reply::push_unsubscribe(&channel, unsubscribes::EXPIRED, out)
-            });
+            self.dialect
+                .push_unsubscribe(&channel, unsubscribes::EXPIRED, cx.out);
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left > Duration::from_millis(500) {
             // Woken for an expiry that was put off since.
-            self.arm(
-                self.timer,
-                u32::try_from(left.as_secs()).unwrap_or(1).max(1),
-                cx,
-            );
+            self.rearm(cx);
             return Ok(());
         }
         match self.timer {
+            // The backend takes its time, which is bounded.
+            Timer::Connect if self.is_waiting() => self.arm(Timer::Connect, CONNECT_SECONDS, cx),
+            // It has said what it wants; the log does not say where that is.
+            Timer::Connect if self.client.is_some() => return Err(disconnects::SERVER_ERROR),
             Timer::Connect => return Err(disconnects::STALE),
             Timer::Ping => {
-                ws::text_frame(PING, cx.out);
-                self.arm(Timer::Pong, PONG_SECONDS, cx);
+                self.dialect.ping(cx.out);
+                match self.answers_pings() {
+                    true => self.arm(Timer::Pong, PONG_SECONDS, cx),
+                    false => self.arm(Timer::Ping, PING_SECONDS, cx),
+                }
             }
             // The ping may stand behind much that the client has not read yet: it is slow, not gone.
-            Timer::Pong if cx.lagging => self.arm(Timer::Pong, PONG_SECONDS, cx),
+            // And so does a pong that stands behind a command which the backend decides.
+            Timer::Pong if cx.lagging || self.is_waiting() => {
+                self.arm(Timer::Pong, PONG_SECONDS, cx)
+            }
             Timer::Pong => return Err(disconnects::NO_PONG),
         }
         Ok(())
+    }
+
+    /// Who only listens to a stream cannot; that the peer takes what is written is looked after by the hub.
+    fn answers_pings(&self) -> bool {
+        !self.dialect.one_way || self.dialect.framing == Framing::WebSocket
     }
 
     /// Sets the timer; wakes earlier if something expires before.
     fn arm(&mut self, timer: Timer, seconds: u32, cx: &mut Context<'_>) {
         self.timer = timer;
         self.deadline = Instant::now() + Duration::from_secs(u64::from(seconds));
-        let expiries = self.subs.iter().map(|sub| sub.expires);
-        let next = expiries
-            .chain([self.client.as_ref().and_then(|client| client.expires())])
-            .flatten()
-            .min();
-        let until = next.map(|next| {
-            let left = next + EXPIRY_GRACE_SECONDS - unix_seconds();
+        self.rearm(cx);
+    }
+
+    /// Wakes when the timer is due, or something expires before that.
+    pub(super) fn rearm(&mut self, cx: &mut Context<'_>) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        // Rounded, so that a timer that was just set is not a second late.
+        let seconds = (left + Duration::from_millis(500)).as_secs().max(1);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let due = |expires: Seconds, renewal: Option<&Renewal>| match renewal {
+            Some(renewal) => renewal.due(expires, EXPIRY_GRACE_SECONDS),
+            None => expires + EXPIRY_GRACE_SECONDS,
+        };
+        let subs = self.subs.iter();
+        let subs = subs.filter_map(|sub| Some(due(sub.expires?, sub.renewal.as_deref())));
+        let client = self.client.as_ref().and_then(|client| client.expires());
+        let renewal = self.proxied.as_ref().and_then(|proxied| proxied.renewal());
+        let client = client.map(|expires| due(expires, renewal));
+        let until = subs.chain(client).min().map(|next| {
+            let left = next - unix_seconds();
             u32::try_from(left.max(1)).unwrap_or(u32::MAX)
         });
         let seconds = seconds.min(until.unwrap_or(u32::MAX));
         cx.request(Request::Wake { seconds });
     }
-
-    /// Ends a subscription for good.
-    fn forget(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
-        let sub = self.take_sub(channel, cx);
-        if let Some(attendance) = sub.and_then(|sub| sub.attendance) {
-            attendance.leave();
-        }
-    }
-
-    fn take_sub(&mut self, channel: &ChannelName, cx: &mut Context<'_>) -> Option<Sub> {
-        let at = self.subs.iter().position(|sub| sub.channel == *channel)?;
-        cx.request(Request::Unsubscribe(channel.clone()));
-        Some(self.subs.swap_remove(at))
-    }
 }
 
 impl Session for ClientSession {
+    fn bind(&mut self, remote: Remote) {
+        if let Some(upstream) = &self.upstream {
+            upstream.bind(remote.clone());
+        }
+        if let Some(proxied) = &mut self.proxied {
+            proxied.bind(remote);
+        }
+    }
+
+    fn takes_input(&self) -> bool {
+        !self.is_waiting()
+    }
+
     fn on_open(&mut self, cx: &mut Context<'_>) {
+        if self.dialect == Dialect::one_way(Framing::Events) {
+            put_retry(cx.out);
+        }
         self.arm(Timer::Connect, CONNECT_SECONDS, cx);
+        if let Some(opening) = self.opening.take()
+            && let Err(disconnect) = self.on_body(&opening, cx)
+        {
+            close(self.dialect, cx, disconnect.code, disconnect.reason);
+        }
     }
 
     fn on_bytes(&mut self, bytes: &mut [u8], cx: &mut Context<'_>) -> usize {
-        let bytes_max = self.gateway.config.message_bytes_max + ENVELOPE_BYTES_MAX;
-        let mut consumed = 0;
-        // Taken out, so that a message that it holds does not borrow the session.
-        let mut decoder = std::mem::take(&mut self.decoder);
-        loop {
-            if cx.is_full() {
-                cx.pause();
-                break;
-            }
-            let outcome = match decoder.next(&mut bytes[consumed..], bytes_max) {
-                Ok(None) => break,
-                Ok(Some((incoming, taken))) => {
-                    consumed += taken;
-                    match incoming {
-                        Incoming::Text(text) => {
-                            self.on_text(&text, cx).map_err(|it| (it.code, it.reason))
-                        }
-                        Incoming::Binary(_) => {
-                            Err((ws::close_code::UNSUPPORTED, "text frames are served"))
-                        }
-                        Incoming::Ping(payload) => {
-                            ws::pong_frame(payload, cx.out);
-                            Ok(())
-                        }
-                        Incoming::Close(code) => Err((code.unwrap_or(1000), "")),
-                        Incoming::Pong | Incoming::Fragment => Ok(()),
-                    }
-                }
-                Err(error) => Err((error.close_code(), "")),
-            };
-            if let Err((code, reason)) = outcome {
-                close(cx, code, reason);
-                return bytes.len();
-            }
+        if self.dialect.framing == Framing::WebSocket {
+            return self.on_frames(bytes, cx);
         }
-        self.decoder = decoder;
-        consumed
+        if let Err(disconnect) = self.go_on(cx) {
+            close(self.dialect, cx, disconnect.code, disconnect.reason);
+        }
+        bytes.len()
     }
 
     fn on_event(&mut self, event: Event, cx: &mut Context<'_>) {
@@ -519,68 +375,60 @@ impl Session for ClientSession {
                 recovery,
                 epoch,
             } => {
-                self.on_subscribed(tag, &channel, (position, recovery), &epoch, cx);
-                Ok(())
+                let place = (position, recovery);
+                self.on_placed(&channel, place, &epoch, cx).map(|placed| {
+                    if !placed {
+                        self.on_subscribed(tag, &channel, place, &epoch, cx);
+                    }
+                })
+            }
+            Event::SubscribeFailed { channel, .. } if self.is_placing(&channel) => {
+                Err(disconnects::SERVER_ERROR)
             }
             Event::SubscribeFailed { channel, .. } => {
                 self.on_subscribe_failed(&channel, cx);
                 Ok(())
             }
+            // It cannot subscribe again, but connect.
+            Event::Truncated { .. } if self.dialect.one_way => Err(disconnects::INSUFFICIENT_STATE),
             Event::Truncated { channel, .. } => {
                 self.on_truncated(&channel, cx);
                 Ok(())
             }
             Event::Published { tag, result } => {
-                reply(cx, |out| match &result {
-                    Ok(_) => Reply::new(tag, out).empty("publish"),
-                    Err(error) => {
-                        let (error, retry_after_ms) = refused_publish(error);
-                        Reply::new(tag, out).error_with_retry(error, retry_after_ms);
-                    }
-                });
+                self.reply(tag, &published(&result), cx);
                 Ok(())
             }
             Event::History { tag, result } => {
-                reply(cx, |out| match &result {
-                    Ok(page) => {
-                        Reply::new(tag, out).history(&page.publications, page.head, &page.epoch)
-                    }
-                    Err(HistoryError::OtherEpoch(_)) => {
-                        Reply::new(tag, out).error(errors::UNRECOVERABLE_POSITION)
-                    }
-                    Err(HistoryError::Log(_)) => Reply::new(tag, out).error(errors::INTERNAL),
-                });
+                self.reply(tag, &history(&result), cx);
                 Ok(())
             }
             Event::Presence { tag, members } => {
-                reply_presence(tag, &members, cx);
+                self.reply(tag, &presence(&members), cx);
                 Ok(())
             }
             Event::PresenceStats { tag, counted } => {
-                reply_presence_stats(tag, &counted, cx);
+                self.reply(tag, &presence_stats(&counted), cx);
                 Ok(())
             }
             Event::Wake => self.on_wake(cx),
             Event::Recheck => self.on_recheck(),
             // Not asked for.
-            Event::Reformed { .. } | Event::Post(_) | Event::Adopted => Ok(()),
+            Event::Reformed { .. } | Event::Adopted => Ok(()),
+            Event::Post(posted) => self.on_posted(posted, cx),
             Event::Stalled => Err(disconnects::SLOW),
             Event::Drain => Err(disconnects::SHUTDOWN),
             // The client connects and subscribes again with its positions, and is told that they cannot be recovered.
             Event::Reset => Err(disconnects::INSUFFICIENT_STATE),
         };
         if let Err(disconnect) = outcome {
-            close(cx, disconnect.code, disconnect.reason);
+            close(self.dialect, cx, disconnect.code, disconnect.reason);
         }
     }
 }
 
-pub(super) fn reply(cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) {
-    ws::text_frame_with(cx.out, write);
-}
-
-fn close(cx: &mut Context<'_>, code: u16, reason: &str) {
-    ws::close_frame(code, reason, cx.out);
+pub(super) fn close(dialect: Dialect, cx: &mut Context<'_>, code: u16, reason: &str) {
+    dialect.end(code, reason, cx.out);
     cx.request(Request::Close);
 }
 

@@ -22,12 +22,13 @@ use super::{
     app::Headers,
     config::Heartbeat,
     connection::{self, Connection, Messages},
-    forward::NotForwarded,
     poll::{Poll, PollPipe, Refused},
     probe::{probe, say_good_bye},
     session::{Requested, Session},
 };
-use crate::{Gateway, door::TurnedAway, listener::Handle, query::form_pairs, upgrade};
+use crate::{
+    Gateway, door::TurnedAway, forward::NotForwarded, listener::Handle, query::form_pairs, upgrade,
+};
 
 /// How long a body may take to arrive, and to be taken.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);

@@ -66,7 +66,7 @@ impl Namespace for Main {
                 return;
             };
             let auth: Auth = client.handshake().auth_as().unwrap_or_default();
-            let claims = match identify(&gateway, &auth.token) {
+            let claims = match identify(&gateway, &auth.token).await {
                 Ok(claims) => claims,
                 Err(Refusal::Later) => return client.reconnect(),
                 Err(Refusal::Never(error)) => {
@@ -83,14 +83,17 @@ impl Namespace for Main {
 }
 
 /// Who a client is; `None` for an anonymous one.
-fn identify(gateway: &Gateway, token: &str) -> Result<Option<Arc<ConnectionClaims>>, Refusal> {
+async fn identify(
+    gateway: &Gateway,
+    token: &str,
+) -> Result<Option<Arc<ConnectionClaims>>, Refusal> {
     if token.is_empty() {
         return match gateway.config.open {
             true => Ok(None),
             false => Err(Refusal::Never(errors::UNAUTHORIZED)),
         };
     }
-    match gateway.sessions.connection(token) {
+    match gateway.sessions.connection_soon(token).await {
         Ok(claims) => Ok(Some(claims)),
         Err(TokenError::Expired) => Err(Refusal::Never(errors::TOKEN_EXPIRED)),
         Err(TokenError::NotYet) => Err(Refusal::Later),

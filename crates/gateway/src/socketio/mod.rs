@@ -9,7 +9,6 @@
 //! | [`config`] | how it is served |
 //! | `main` | the namespace `/`, built in: channels for clients without an app |
 //! | `http` | requests: a new connection, a poll, a body, an upgrade |
-//! | `forward` | requests for sessions of other nodes |
 //! | `poll` | long-polling: between a shard and requests that come and go |
 //! | `probe` | from long-polling to a WebSocket |
 //! | [`connection`] | one Engine.IO connection: transport, heartbeat, end |
@@ -21,7 +20,6 @@ mod channels;
 pub mod config;
 pub mod connection;
 pub mod events;
-mod forward;
 mod http;
 mod main;
 mod poll;
@@ -31,7 +29,6 @@ mod stay;
 
 use std::sync::{Arc, Weak};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use fanfare_engine::Engine;
 use fanfare_wire::{
     Form, FormId,
@@ -53,13 +50,11 @@ pub use events::{Ack, Answer, ArgError, Args, Events, Incoming};
 pub use http::engine_io;
 pub(crate) use http::socket_io;
 
-use self::{channels::Forms, forward::Peers, poll::Polls};
-use crate::Gateway;
+use self::{channels::Forms, poll::Polls};
+use crate::{Gateway, forward::Peers};
 
 /// Wire forms of each namespace.
 const FORMS_OF_NAMESPACE: usize = 3;
-/// Bytes of chance in an id.
-const ID_BYTES: usize = 15;
 
 /// Socket.IO of a node.
 pub(crate) struct SocketIo {
@@ -141,9 +136,4 @@ pub(crate) fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
         forms.push(Box::new(PersonalEvent::new(namespace)));
     }
     forms
-}
-
-/// An id that nobody guesses: 20 characters that need no escaping anywhere.
-fn random_id() -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; ID_BYTES]>())
 }

@@ -23,9 +23,9 @@ use super::{
     channels::{Return, Waiting, Wish, is_where_it_was},
     connection::{Broken, End, Messages},
     events::{ACKS_MAX, Ack, Answer, Events, Incoming},
-    random_id,
     stay::{Entering, Left, Stay, is_id},
 };
+use crate::forward::random_id;
 
 /// Namespaces that one connection may be in.
 const NAMESPACES_MAX: usize = 16;

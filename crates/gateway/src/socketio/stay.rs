@@ -9,8 +9,8 @@ use super::{
     app::{Client, JoinError, Joined, Op, Shared},
     channels::{Channels, Forms},
     events::Incoming,
-    random_id,
 };
+use crate::forward::random_id;
 
 /// Longest id of a session to come back to that is given out again, in bytes.
 const PID_BYTES_MAX: usize = 64;

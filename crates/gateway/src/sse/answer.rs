@@ -33,7 +33,7 @@ impl From<TurnedAway> for Refusal {
 }
 
 /// The head of a stream.
-pub(super) fn stream(body: Body) -> Response {
+pub(crate) fn stream(body: Body) -> Response {
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -50,7 +50,7 @@ pub(super) fn stream(body: Body) -> Response {
 }
 
 /// Whether the client says that it understands event streams, which curl for one does not.
-pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_stream(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).iter();
     accepts
         .filter_map(|value| value.to_str().ok())
@@ -59,7 +59,7 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
 
 /// A stream that says when to come back, and ends. It repeats the id that the client is at: by the letter of the standard
 /// an event without an id would make the client forget it.
-pub(super) fn come_back(turned_away: &TurnedAway, headers: &HeaderMap) -> Response {
+pub(crate) fn come_back(turned_away: &TurnedAway, headers: &HeaderMap) -> Response {
     let retry = format!("retry: {}\n", turned_away.retry_after_ms());
     let mut body = retry.into_bytes();
     if let Some(id) = headers.get(LAST_EVENT_ID) {

@@ -1,7 +1,6 @@
 //! How a source is told from others who know its address.
 
 pub mod hmac;
-pub mod jwks;
 pub mod pubsub;
 pub mod token;
 
@@ -9,6 +8,9 @@ use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+
+/// The keys that Google publishes.
+pub use fanfare_gateway::jose::jwks;
 
 pub use self::{hmac::HmacVerifier, pubsub::GoogleVerifier};
 use crate::refusal::Refusal;

@@ -12,12 +12,11 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
+use fanfare_gateway::jose::jwks::{Jwks, KeyError};
 use serde::Deserialize;
 
 use super::{
-    Verified,
-    jwks::{Jwks, KeyError},
-    single,
+    Verified, single,
     token::{Expected, Unverified},
 };
 use crate::refusal::Refusal;

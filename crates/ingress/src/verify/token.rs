@@ -1,27 +1,16 @@
 //! The tokens that Google signs for Pub/Sub push: JSON Web Tokens, RS256 and nothing else.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use fanfare_gateway::jose::{self, Algorithm, FormError, PublicKey};
 use serde::Deserialize;
 
 use crate::refusal::Refusal;
 
-/// Longest token, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+pub use fanfare_gateway::jose::TOKEN_BYTES_MAX;
+
 /// How far the clocks of Google and of this node may be apart, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
 
 const ISSUERS: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"];
-const ALGORITHM: &str = "RS256";
-
-/// A public RSA key: modulus and exponent, big-endian.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RsaKey {
-    /// The modulus.
-    pub n: Vec<u8>,
-    /// The exponent.
-    pub e: Vec<u8>,
-}
 
 /// Whom a token must be for, and of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,22 +26,24 @@ pub struct Expected {
 pub struct Unverified<'a> {
     /// The id of its key.
     pub kid: String,
-    signed: &'a str,
-    claims: Vec<u8>,
-    signature: Vec<u8>,
+    token: jose::Unverified<'a>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    /// What must be understood; nothing is.
-    crit: Option<serde_json::Value>,
+/// Who somebody is, as Google says in a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// What Google calls the account, for ever.
+    pub sub: Option<String>,
+    /// Its address.
+    pub email: Option<String>,
+    /// Whether Google vouches for the address.
+    pub email_verified: bool,
 }
 
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,
+    sub: Option<String>,
     aud: Option<String>,
     exp: Option<i64>,
     nbf: Option<i64>,
@@ -67,44 +58,43 @@ impl<'a> Unverified<'a> {
     /// # Errors
     /// [`Refusal::Token`], or [`Refusal::Algorithm`] for every algorithm but RS256.
     pub fn parse(token: &'a str) -> Result<Self, Refusal> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(Refusal::Token);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Token)?;
-        let (header, claims) = signed.split_once('.').ok_or(Refusal::Token)?;
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| Refusal::Token);
-        let header: Header =
-            serde_json::from_slice(&decode(header)?).map_err(|_| Refusal::Token)?;
-        if header.alg != ALGORITHM {
+        let mut token = jose::Unverified::parse(token).map_err(|error| match error {
+            FormError::Algorithm => Refusal::Algorithm,
+            FormError::TooLong | FormError::Parts | FormError::Header => Refusal::Token,
+        })?;
+        if token.algorithm != Algorithm::Rs256 {
             return Err(Refusal::Algorithm);
         }
-        if header.crit.is_some() {
-            return Err(Refusal::Token);
-        }
-        Ok(Self {
-            kid: header.kid.ok_or(Refusal::Token)?,
-            signed,
-            claims: decode(claims)?,
-            signature: decode(signature)?,
-        })
+        let kid = token.kid.take().ok_or(Refusal::Token)?;
+        Ok(Self { kid, token })
     }
 
-    /// Verifies signature and claims, in this order.
+    /// Verifies signature and claims, in this order: whether it is a token of the expected service account.
     ///
     /// # Errors
     /// The first [`Refusal`] that there is reason for.
-    pub fn verify(&self, key: &RsaKey, expected: &Expected, unix: i64) -> Result<(), Refusal> {
-        let key = RsaPublicKeyComponents {
-            n: &key.n,
-            e: &key.e,
-        };
-        key.verify(
-            &RSA_PKCS1_2048_8192_SHA256,
-            self.signed.as_bytes(),
-            &self.signature,
-        )
-        .map_err(|_| Refusal::Signature)?;
-        let claims: Claims = serde_json::from_slice(&self.claims).map_err(|_| Refusal::Token)?;
+    pub fn verify(&self, key: &PublicKey, expected: &Expected, unix: i64) -> Result<(), Refusal> {
+        let identity = self.identify(key, &expected.audience, unix)?;
+        let of_account = identity.email.as_ref() == Some(&expected.service_account);
+        match of_account && identity.email_verified {
+            true => Ok(()),
+            false => Err(Refusal::Account),
+        }
+    }
+
+    /// Verifies signature and claims, in this order, and says whose token it is: of anybody whom Google signs tokens for this
+    /// audience for.
+    ///
+    /// # Errors
+    /// The first [`Refusal`] that there is reason for.
+    pub fn identify(
+        &self,
+        key: &PublicKey,
+        audience: &str,
+        unix: i64,
+    ) -> Result<Identity, Refusal> {
+        let claims = self.token.verify(key).ok_or(Refusal::Signature)?;
+        let claims: Claims = serde_json::from_slice(claims).map_err(|_| Refusal::Token)?;
         let issuer = claims.iss.as_deref().unwrap_or_default();
         if !ISSUERS.contains(&issuer) {
             return Err(Refusal::Issuer);
@@ -116,14 +106,14 @@ impl<'a> Unverified<'a> {
         if over || not_yet(claims.nbf) || not_yet(claims.iat) {
             return Err(Refusal::Expired);
         }
-        if claims.aud.as_ref() != Some(&expected.audience) {
+        if claims.aud.as_deref() != Some(audience) {
             return Err(Refusal::Audience);
         }
-        let of_account = claims.email.as_ref() == Some(&expected.service_account);
-        if !of_account || claims.email_verified != Some(true) {
-            return Err(Refusal::Account);
-        }
-        Ok(())
+        Ok(Identity {
+            sub: claims.sub,
+            email: claims.email,
+            email_verified: claims.email_verified == Some(true),
+        })
     }
 }
 
@@ -160,7 +150,7 @@ mod tests {
         let (n, e) = signer.public();
         let unverified = Unverified::parse(token)?;
         assert_eq!(unverified.kid, signer.kid());
-        unverified.verify(&RsaKey { n, e }, &expected(), NOW)
+        unverified.verify(&PublicKey::rsa(&n, &e).unwrap(), &expected(), NOW)
     }
 
     #[test]

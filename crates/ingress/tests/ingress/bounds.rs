@@ -1,6 +1,6 @@
 //! What is refused: the documented status, and a counter for each reason.
 
-use std::sync::Arc;
+use std::{io::Write as _, net::TcpStream, sync::Arc};
 
 use axum::http::Method;
 use fanfare_engine::port::{BoxFuture, Transaction};
@@ -160,4 +160,38 @@ fn what_concerns_nobody_is_acknowledged_and_forgotten() {
         assert_eq!(node.deliver(&json!(unkeyed), 0).unwrap().status, 400);
     }
     assert_eq!(node.metric("webhooks_accepted", None), 0);
+}
+
+#[test]
+fn requests_that_hang_are_bounded_and_those_without_a_signature_take_no_place() {
+    const UNDER_WAY_MAX: usize = 64;
+    let database = Database::sqlite();
+    let node = node(&database);
+    let headers = signed(unix_seconds(), b"{}");
+    // The head of a request whose body does not come.
+    let hang = |headers: &[(&str, String)]| {
+        let mut head =
+            format!("POST /webhooks/{SOURCE} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut stream = TcpStream::connect(node.address()).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let unsigned: Vec<TcpStream> = (0..2 * UNDER_WAY_MAX).map(|_| hang(&[])).collect();
+    assert_eq!(node.deliver(&json!(1), 0).unwrap().status, 200);
+    // More than there are places: some may come too late, behind one of the deliveries below.
+    let signed: Vec<TcpStream> = (0..2 * UNDER_WAY_MAX).map(|_| hang(&headers)).collect();
+    let refused = eventually("no place is left", || {
+        let answer = node.deliver(&json!(2), 0).unwrap();
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!(json_of(&refused)["error"]["reason"], "busy");
+    assert!(refused.header("retry-after").is_some());
+    drop((unsigned, signed));
+    eventually("there is room again", || {
+        (node.deliver(&json!(3), 0).unwrap().status == 200).then_some(())
+    });
 }

@@ -6,6 +6,7 @@ mod dead;
 mod google;
 mod order;
 mod scene;
+mod submit;
 mod supersede;
 
 /// Runs the cases of a module on both databases.

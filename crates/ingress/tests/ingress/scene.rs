@@ -105,6 +105,11 @@ impl Node {
         Self::start_with(database, name, || source)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
     /// Starts a node whose source needs its runtime to be made.
     pub(crate) fn start_with(
         database: &Database,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_gateway::access::{Access, ChannelOptions, ChannelRules, RESERVED_NAMESPACE};
+use fanfare_gateway::access::{Access, ChannelOptions, ChannelRules, Proxied, RESERVED_NAMESPACE};
 use fanfare_wire::ChannelName;
 use serde::Deserialize;
 
@@ -31,6 +31,10 @@ pub(super) struct FileChannels {
     join_leave: Option<bool>,
     history_max_count: Option<u64>,
     history_max_age: Option<String>,
+    subscribe_proxy_enabled: Option<bool>,
+    sub_refresh_proxy_enabled: Option<bool>,
+    publish_proxy_enabled: Option<bool>,
+    allow_user_limited_channels: Option<bool>,
 }
 
 /// One of the file's `[[namespaces]]`.
@@ -46,6 +50,10 @@ pub(super) struct FileNamespace {
     join_leave: Option<bool>,
     history_max_count: Option<u64>,
     history_max_age: Option<String>,
+    subscribe_proxy_enabled: Option<bool>,
+    sub_refresh_proxy_enabled: Option<bool>,
+    publish_proxy_enabled: Option<bool>,
+    allow_user_limited_channels: Option<bool>,
 }
 
 /// Checks and completes what the file says. What it does not say is refused, or open to all with `dev`.
@@ -66,6 +74,10 @@ pub(super) fn resolve(
             join_leave,
             history_max_count,
             history_max_age,
+            subscribe_proxy_enabled,
+            sub_refresh_proxy_enabled,
+            publish_proxy_enabled,
+            allow_user_limited_channels,
         } = namespace;
         check_name(&name)?;
         let channels = FileChannels {
@@ -76,6 +88,10 @@ pub(super) fn resolve(
             join_leave,
             history_max_count,
             history_max_age,
+            subscribe_proxy_enabled,
+            sub_refresh_proxy_enabled,
+            publish_proxy_enabled,
+            allow_user_limited_channels,
         };
         let options = options(
             &format!("namespace \"{name}\""),
@@ -89,14 +105,20 @@ pub(super) fn resolve(
             ));
         }
     }
-    for name in fanfare_watch::CHANNEL_NAMESPACES {
+    for (name, of_app) in of_apps() {
         let options: &mut ChannelOptions = match by_name.entry(name.to_owned()) {
             Entry::Occupied(said) => said.into_mut(),
-            Entry::Vacant(free) => free.insert(options("", FileChannels::default(), false)?),
+            Entry::Vacant(free) => {
+                let history = Some(of_app.history);
+                let unsaid = FileChannels {
+                    history,
+                    ..FileChannels::default()
+                };
+                free.insert(options("", unsaid, false)?)
+            }
         };
-        let most = fanfare_watch::HISTORY_COUNT_DEFAULT;
-        options.history_max_count.get_or_insert(most);
-        let oldest = Duration::from_secs(fanfare_watch::HISTORY_DAYS_DEFAULT * 24 * 3600);
+        options.history_max_count.get_or_insert(of_app.count);
+        let oldest = Duration::from_secs(of_app.days * 24 * 3600);
         options.history_max_age.get_or_insert(oldest);
     }
     let unknown = if dev {
@@ -111,9 +133,37 @@ pub(super) fn resolve(
     })
 }
 
+/// What is not said of an app's channels.
+struct OfApp {
+    history: Access,
+    count: u64,
+    days: u64,
+}
+
+/// The namespaces of the apps.
+fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
+    let watch = fanfare_watch::CHANNEL_NAMESPACES.map(|name| {
+        let options = OfApp {
+            history: Access::Nobody,
+            count: fanfare_watch::HISTORY_COUNT_DEFAULT,
+            days: fanfare_watch::HISTORY_DAYS_DEFAULT,
+        };
+        (name, options)
+    });
+    let mail = OfApp {
+        // Whoever has the app's token for a mailbox goes on where the last connection ended, over any gateway.
+        history: Access::Subscriber,
+        count: fanfare_mail::HISTORY_COUNT_DEFAULT,
+        days: fanfare_mail::HISTORY_DAYS_DEFAULT,
+    };
+    watch
+        .into_iter()
+        .chain([(fanfare_mail::CHANNEL_NAMESPACE, mail)])
+}
+
 /// Whether the channels of a namespace are an app's: what is not said of them is refused, with `dev` too.
 fn is_of_app(name: &str) -> bool {
-    fanfare_watch::CHANNEL_NAMESPACES.contains(&name)
+    of_apps().any(|(app, _)| app == name)
 }
 
 fn options(place: &str, file: FileChannels, dev: bool) -> Result<ChannelOptions, ConfigError> {
@@ -157,6 +207,12 @@ fn options(place: &str, file: FileChannels, dev: bool) -> Result<ChannelOptions,
         join_leave,
         history_max_count: file.history_max_count,
         history_max_age,
+        proxied: Proxied {
+            subscribe: file.subscribe_proxy_enabled == Some(true),
+            sub_refresh: file.sub_refresh_proxy_enabled == Some(true),
+            publish: file.publish_proxy_enabled == Some(true),
+        },
+        allow_user_limited_channels: file.allow_user_limited_channels == Some(true),
     })
 }
 
@@ -196,6 +252,10 @@ mod tests {
             join_leave: None,
             history_max_count: Some(10),
             history_max_age: Some("1h".to_owned()),
+            subscribe_proxy_enabled: None,
+            sub_refresh_proxy_enabled: None,
+            publish_proxy_enabled: None,
+            allow_user_limited_channels: None,
         }
     }
 

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use super::{
     ConfigError, Secret,
     channels::{FileChannels, FileNamespace},
+    mail::FileMail,
+    proxy::FileProxies,
     socketio::FileSocketIo,
+    tokens::FileIssuer,
     watch::FileWatch,
     webhooks::FileWebhook,
 };
@@ -23,6 +26,7 @@ pub(super) struct FileSettings {
     pub(super) advertise: Option<String>,
     pub(super) data: Option<String>,
     pub(super) postgres: Option<Secret>,
+    pub(super) owners: Option<bool>,
     pub(super) redis: Option<Secret>,
     pub(super) node_name: Option<String>,
     pub(super) api_key: Option<Secret>,
@@ -49,7 +53,13 @@ pub(super) struct FileSettings {
     #[serde(default)]
     pub(super) watch: FileWatch,
     #[serde(default)]
+    pub(super) mail: FileMail,
+    #[serde(default)]
     pub(super) webhooks: Vec<FileWebhook>,
+    #[serde(default)]
+    pub(super) token_issuers: Vec<FileIssuer>,
+    #[serde(default)]
+    pub(super) proxy: FileProxies,
 }
 
 /// Reads the named file, or the default one if it is there.
@@ -155,6 +165,7 @@ mod tests {
             advertise: Some(_),
             data: Some(_),
             postgres: Some(_),
+            owners: Some(_),
             redis: Some(_),
             node_name: Some(_),
             api_key: Some(_),
@@ -182,12 +193,38 @@ mod tests {
             channels: _,
             namespaces,
             watch: _,
+            mail:
+                FileMail {
+                    enabled: Some(_),
+                    public_url: Some(_),
+                    client_id: Some(_),
+                    client_secret: Some(_),
+                    topic: Some(_),
+                    service_account: Some(_),
+                    audience: Some(_),
+                    encryption_key: Some(_),
+                    encryption_keys_old: _,
+                    keep_messages: Some(_),
+                    units_per_minute: Some(_),
+                    poll_after: Some(_),
+                    streams_per_user_max: Some(_),
+                    session_days: Some(_),
+                    auth_url: Some(_),
+                    token_url: Some(_),
+                    revoke_url: Some(_),
+                    gmail_url: Some(_),
+                    jwks_url: Some(_),
+                },
             webhooks,
+            token_issuers,
+            proxy,
         } = all
         else {
             panic!("a setting is missing in the example: {all:?}")
         };
         assert!(!namespaces.is_empty());
         assert_eq!(webhooks.len(), 2, "one of each kind");
+        assert_eq!(token_issuers.len(), 3, "one of each kind");
+        assert!(proxy.is_complete());
     }
 }

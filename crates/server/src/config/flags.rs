@@ -53,6 +53,22 @@ pub(crate) struct Settings {
         hide_env_values = true
     )]
     pub(crate) token_secret: Option<Secret>,
+    /// Secret of the OAuth client of live mail
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "FANFARE_MAIL_CLIENT_SECRET",
+        hide_env_values = true
+    )]
+    pub(crate) mail_client_secret: Option<Secret>,
+    /// Key that Gmail's tokens are sealed with: 32 bytes in base64
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "FANFARE_MAIL_ENCRYPTION_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) mail_encryption_key: Option<Secret>,
     /// Open to everybody, for a first try; only on a loopback address
     #[arg(
         long,
@@ -64,6 +80,9 @@ pub(crate) struct Settings {
         value_name = "true|false"
     )]
     pub(crate) dev: Option<bool>,
+    /// Whether nodes that wait for each other in a channel leave it to one of them [default: true]
+    #[arg(long, value_name = "true|false", env = "FANFARE_OWNERS", value_parser = parse_switch)]
+    pub(crate) owners: Option<bool>,
     /// Settings file [default: fanfare.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "FANFARE_CONFIG")]
     pub(crate) config: Option<String>,

@@ -1,8 +1,8 @@
-//! Commands: what a client asks.
+//! Commands: what a client asks, in either encoding; and how it stands in JSON.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -40,10 +40,10 @@ pub enum Method<'a> {
     SubRefresh(SubRefreshRequest<'a>),
     /// A message that expects no reply.
     Send,
-    /// An empty object: the answer to the server's ping.
+    /// An empty object or message: the answer to the server's ping.
     Pong,
-    /// A command of the protocol that this server does not serve: rpc.
-    NotServed,
+    /// Ask the application's backend something.
+    Rpc(RpcRequest<'a>),
     /// A command that the protocol does not have.
     Unknown,
 }
@@ -60,6 +60,32 @@ pub struct ConnectRequest<'a> {
     /// A JSON Web Token.
     #[serde(borrow)]
     pub token: Cow<'a, str>,
+    /// Something for the application.
+    #[serde(borrow)]
+    pub data: Payload<'a>,
+    /// The name of the client's program.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// Its version.
+    #[serde(borrow)]
+    pub version: Cow<'a, str>,
+    /// For clients that only listen: the channels that they want to hear, with their positions. Read in JSON alone.
+    #[serde(borrow)]
+    pub subs: BTreeMap<String, SubscribeRequest<'a>>,
+}
+
+impl<'a> ConnectRequest<'a> {
+    /// Parses a request that stands alone, as clients that only listen send it; an empty text or `null` asks for nothing.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it is not a JSON object with members of the protocol's types.
+    pub fn parse(text: &'a str) -> Result<Self, CommandError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let request: Option<Self> = serde_json::from_str(text).map_err(|_| CommandError)?;
+        Ok(request.unwrap_or_default())
+    }
 }
 
 /// Subscribes to a channel.
@@ -79,6 +105,9 @@ pub struct SubscribeRequest<'a> {
     /// The position's epoch; empty is not checked.
     #[serde(borrow)]
     pub epoch: Cow<'a, str>,
+    /// Something for the application.
+    #[serde(borrow)]
+    pub data: Payload<'a>,
     /// Be told who joins and leaves.
     pub join_leave: bool,
     /// 2: refuse with error 112 rather than begin without recovery.
@@ -106,7 +135,38 @@ pub struct PublishRequest<'a> {
     pub channel: Cow<'a, str>,
     /// The payload.
     #[serde(borrow)]
-    pub data: Option<&'a RawValue>,
+    pub data: Payload<'a>,
+}
+
+/// Asks the application's backend something.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RpcRequest<'a> {
+    /// What.
+    #[serde(borrow)]
+    pub method: Cow<'a, str>,
+    /// With what.
+    #[serde(borrow)]
+    pub data: Payload<'a>,
+}
+
+/// What a client wants to publish, or to tell the application.
+#[derive(Debug, Default, Clone, Copy)]
+pub enum Payload<'a> {
+    /// Nothing.
+    #[default]
+    Missing,
+    /// A JSON text.
+    Json(&'a RawValue),
+    /// Bytes that are no JSON text. Only Protobuf can say such a thing.
+    NotJson,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Option::<&RawValue>::deserialize(deserializer)?;
+        Ok(raw.map_or(Self::Missing, Self::Json))
+    }
 }
 
 /// Reads a channel's history.
@@ -166,39 +226,57 @@ pub struct SubRefreshRequest<'a> {
     pub token: Cow<'a, str>,
 }
 
-/// The command as it stands on the wire: the first member that is there names the method.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(default)]
-    id: u32,
-    #[serde(borrow, default)]
-    connect: Option<ConnectRequest<'a>>,
-    #[serde(borrow, default)]
-    subscribe: Option<SubscribeRequest<'a>>,
-    #[serde(borrow, default)]
-    unsubscribe: Option<UnsubscribeRequest<'a>>,
-    #[serde(borrow, default)]
-    publish: Option<PublishRequest<'a>>,
-    #[serde(borrow, default)]
-    history: Option<HistoryRequest<'a>>,
-    #[serde(borrow, default)]
-    ping: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    refresh: Option<RefreshRequest<'a>>,
-    #[serde(borrow, default)]
-    sub_refresh: Option<SubRefreshRequest<'a>>,
-    #[serde(borrow, default)]
-    send: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    presence: Option<PresenceRequest<'a>>,
-    #[serde(borrow, default)]
-    presence_stats: Option<PresenceRequest<'a>>,
-    #[serde(borrow, default)]
-    rpc: Option<&'a RawValue>,
+/// The command as it stands on the wire: a number and, of all methods, the one that is asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wire<'a> {
+    pub(super) id: u32,
+    #[serde(borrow)]
+    pub(super) connect: Option<ConnectRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) subscribe: Option<SubscribeRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) unsubscribe: Option<UnsubscribeRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) publish: Option<PublishRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) history: Option<HistoryRequest<'a>>,
+    pub(super) ping: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub(super) refresh: Option<RefreshRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) sub_refresh: Option<SubRefreshRequest<'a>>,
+    pub(super) send: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub(super) presence: Option<PresenceRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) presence_stats: Option<PresenceRequest<'a>>,
+    #[serde(borrow)]
+    pub(super) rpc: Option<RpcRequest<'a>>,
+}
+
+impl<'a> Wire<'a> {
+    /// The first member that is there, in this order, names the method.
+    pub(super) fn into_method(self) -> Method<'a> {
+        let connect = self.connect.map(Method::Connect);
+        connect
+            .or(self.ping.map(|_| Method::Ping))
+            .or(self.subscribe.map(Method::Subscribe))
+            .or(self.unsubscribe.map(Method::Unsubscribe))
+            .or(self.publish.map(Method::Publish))
+            .or(self.history.map(Method::History))
+            .or(self.send.map(|_| Method::Send))
+            .or(self.refresh.map(Method::Refresh))
+            .or(self.sub_refresh.map(Method::SubRefresh))
+            .or(self.presence.map(Method::Presence))
+            .or(self.presence_stats.map(Method::PresenceStats))
+            .or(self.rpc.map(Method::Rpc))
+            .unwrap_or(Method::Unknown)
+    }
 }
 
 impl<'a> Command<'a> {
-    /// Parses one line.
+    /// Parses one line of JSON.
     ///
     /// # Errors
     /// [`CommandError`] if it is not a JSON object with members of the protocol's types.
@@ -210,62 +288,25 @@ impl<'a> Command<'a> {
             });
         }
         let wire: Wire<'a> = serde_json::from_str(line).map_err(|_| CommandError)?;
-        let method = match wire {
-            Wire {
-                connect: Some(request),
-                ..
-            } => Method::Connect(request),
-            Wire { ping: Some(_), .. } => Method::Ping,
-            Wire {
-                subscribe: Some(request),
-                ..
-            } => Method::Subscribe(request),
-            Wire {
-                unsubscribe: Some(request),
-                ..
-            } => Method::Unsubscribe(request),
-            Wire {
-                publish: Some(request),
-                ..
-            } => Method::Publish(request),
-            Wire {
-                history: Some(request),
-                ..
-            } => Method::History(request),
-            Wire { send: Some(_), .. } => Method::Send,
-            Wire {
-                refresh: Some(request),
-                ..
-            } => Method::Refresh(request),
-            Wire {
-                sub_refresh: Some(request),
-                ..
-            } => Method::SubRefresh(request),
-            Wire {
-                presence: Some(request),
-                ..
-            } => Method::Presence(request),
-            Wire {
-                presence_stats: Some(request),
-                ..
-            } => Method::PresenceStats(request),
-            Wire { rpc: Some(_), .. } => Method::NotServed,
-            _ => Method::Unknown,
-        };
-        // Only `send` goes without a number.
-        if wire.id == 0 && !matches!(method, Method::Send) {
-            return Err(CommandError);
-        }
-        Ok(Self {
-            id: wire.id,
-            method,
-        })
+        Self::new(wire.id, wire.into_method()).ok_or(CommandError)
+    }
+
+    /// The command; `None` if it has no number and needs one: only `send` goes without.
+    pub(super) fn new(id: u32, method: Method<'a>) -> Option<Self> {
+        (id > 0 || matches!(method, Method::Send)).then_some(Self { id, method })
     }
 }
 
-/// The lines of a frame that hold something.
-pub fn split_commands(text: &str) -> impl Iterator<Item = &str> {
-    text.split('\n').filter(|line| !line.trim().is_empty())
+/// Takes the next line of a frame that holds something.
+pub fn next_command<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    while !rest.is_empty() {
+        let (line, behind) = rest.split_once('\n').unwrap_or((*rest, ""));
+        *rest = behind;
+        if !line.trim().is_empty() {
+            return Some(line);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -280,7 +321,8 @@ mod tests {
             r#"{"id":2,"subscribe":{"channel":"c","recover":true,"offset":7,"epoch":"e","recoverable":true}}"#,
             "\n\n{}",
         );
-        let commands: Vec<_> = split_commands(frame)
+        let mut rest = frame;
+        let commands: Vec<_> = std::iter::from_fn(|| next_command(&mut rest))
             .map(|line| Command::parse(line).unwrap())
             .collect();
         let [connect, subscribe, pong] = &commands[..] else {
@@ -309,7 +351,29 @@ mod tests {
         let Method::Publish(request) = Command::parse(line).unwrap().method else {
             panic!()
         };
-        assert_eq!(request.data.unwrap().get(), r#"{"a" : 1.0}"#);
+        let Payload::Json(data) = request.data else {
+            panic!()
+        };
+        assert_eq!(data.get(), r#"{"a" : 1.0}"#);
+    }
+
+    #[test]
+    fn who_only_listens_says_where_it_stands() {
+        let text = r#"{"token":"t","subs":{"b":{"recover":true,"offset":7,"epoch":"e"},"a":{}}}"#;
+        let request = ConnectRequest::parse(text).unwrap();
+        assert_eq!(request.token, "t");
+        let subs: Vec<_> = request
+            .subs
+            .iter()
+            .map(|(channel, it)| (&**channel, it.recover, it.offset, &*it.epoch))
+            .collect();
+        assert_eq!(subs, [("a", false, 0, ""), ("b", true, 7, "e")]);
+        for empty in ["", " ", "null", "{}"] {
+            assert!(ConnectRequest::parse(empty).unwrap().subs.is_empty());
+        }
+        for wrong in ["[", "7", "[]x", r#"{"subs":[1]}"#, r#"{"token":7}"#] {
+            assert!(ConnectRequest::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -318,6 +382,8 @@ mod tests {
             assert_eq!(Command::parse(line).is_ok(), accepted, "{line}")
         };
         check(r#"{"id":1,"whatever":{}}"#, true);
+        check(r#"{"id":1,"publish":{"channel":"c","data":null}}"#, true);
+        check(r#"{"id":1,"ping":{"any":[1]}}"#, true);
         check(r#"{"connect":{}}"#, false);
         check(r#"{"id":1,"connect":7}"#, false);
         check(r#"{"id":"1","ping":{}}"#, false);

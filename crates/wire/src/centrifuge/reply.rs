@@ -1,69 +1,55 @@
-//! Replies and pushes: what the server says. Written by hand, because they are concatenations of JSON that is there.
+//! Replies and pushes in JSON: what the server says. Written by hand, because they are concatenations of JSON that is
+//! there.
 
-use crate::{ChannelName, Epoch, Json, Publication, Seq, centrifuge::ErrorCode, put};
+use super::{Answer, ConnectResult, ErrorCode, PresenceResult, SubscribeResult};
+use crate::{Epoch, Json, Publication, Seq, put};
 
-/// Writes replies for one command into a buffer.
-pub struct Reply<'a> {
+/// Appends the reply to the command with number `id`.
+pub(super) fn put_reply(id: u32, answer: &Answer<'_>, out: &mut Vec<u8>) {
+    Reply { id, out }.answer(answer);
+}
+
+/// Writes the reply to one command into a buffer.
+struct Reply<'a> {
     id: u32,
     out: &'a mut Vec<u8>,
 }
 
-/// The answer to a connect.
-#[derive(Debug)]
-pub struct ConnectResult<'a> {
-    /// The connection's identity.
-    pub client: &'a str,
-    /// The server's version.
-    pub version: &'a str,
-    /// Seconds until the connection expires unless it is refreshed.
-    pub ttl: Option<u32>,
-    /// Seconds between the server's pings.
-    pub ping: u32,
-    /// The server's clock, in milliseconds.
-    pub time: i64,
-    /// The node's name.
-    pub node: &'a str,
-}
-
-/// The answer to a subscribe.
-#[derive(Debug)]
-pub struct SubscribeResult<'a> {
-    /// The log's epoch.
-    pub epoch: &'a Epoch,
-    /// Publications after this number follow.
-    pub offset: Seq,
-    /// The client may come back with a position.
-    pub recoverable: bool,
-    /// The client asked to recover, and it was possible (`Some(true)`), or it was not (`Some(false)`).
-    pub recovered: Option<bool>,
-    /// Why it was not, if retention removed what follows the position: the oldest number that is left.
-    pub oldest: Option<Seq>,
-    /// Seconds until the subscription expires unless it is refreshed.
-    pub ttl: Option<u32>,
-}
-
-/// What is said about the members of a channel, beside who they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PresenceResult {
-    /// How many there are, if not all are listed.
-    pub total: Option<u64>,
-    /// Only what this node knows, because the shared state does not answer.
-    pub degraded: bool,
-}
-
 impl<'a> Reply<'a> {
-    /// A reply to the command with number `id`.
-    pub fn new(id: u32, out: &'a mut Vec<u8>) -> Self {
-        Self { id, out }
-    }
-
-    /// An error.
-    pub fn error(self, error: ErrorCode) {
-        self.error_with_retry(error, None);
+    /// Whatever the answer is.
+    fn answer(self, answer: &Answer<'_>) {
+        match answer {
+            Answer::Error {
+                error,
+                retry_after_ms,
+            } => self.error(*error, *retry_after_ms),
+            Answer::Refused { code, message } => self.refused(*code, message),
+            Answer::Rpc { data } => self.rpc(*data),
+            Answer::Connect(result) => self.connect(result),
+            Answer::Subscribe(result) => self.subscribe(result),
+            Answer::Unsubscribe => self.empty("unsubscribe"),
+            Answer::Publish => self.empty("publish"),
+            Answer::History {
+                publications,
+                head,
+                epoch,
+            } => self.history(publications, *head, epoch),
+            Answer::Presence { members, result } => {
+                self.presence(members.iter().copied(), result);
+            }
+            Answer::PresenceStats {
+                clients,
+                users,
+                degraded,
+            } => self.presence_stats(*clients, *users, *degraded),
+            Answer::Ping => self.empty("ping"),
+            Answer::Refresh { client, ttl } => self.refresh("refresh", client, *ttl),
+            Answer::SubRefresh { ttl } => self.refresh("sub_refresh", "", *ttl),
+        }
     }
 
     /// An error, and in how many milliseconds it is worth trying again, if that is known.
-    pub fn error_with_retry(self, error: ErrorCode, retry_after_ms: Option<u32>) {
+    fn error(self, error: ErrorCode, retry_after_ms: Option<u32>) {
         let ErrorCode {
             code,
             message,
@@ -86,83 +72,55 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(b"}}");
     }
 
+    /// An error in somebody else's words.
+    fn refused(self, code: u32, message: &str) {
+        let message = serde_json::Value::from(message);
+        put(
+            self.out,
+            format_args!(
+                "{{\"id\":{},\"error\":{{\"code\":{code},\"message\":{message}}}}}",
+                self.id
+            ),
+        );
+    }
+
+    /// The answer to a rpc.
+    fn rpc(self, data: Option<&Json>) {
+        put(self.out, format_args!("{{\"id\":{},\"rpc\":{{", self.id));
+        if let Some(data) = data {
+            self.out.extend_from_slice(b"\"data\":");
+            self.out.extend_from_slice(data.as_bytes());
+        }
+        self.out.extend_from_slice(b"}}");
+    }
+
     /// An empty result.
-    pub fn empty(self, method: &str) {
+    fn empty(self, method: &str) {
         put(
             self.out,
             format_args!("{{\"id\":{},\"{method}\":{{}}}}", self.id),
         );
     }
 
-    /// The answer to a connect. The names in it need no escaping: they are identifiers that this server made.
-    pub fn connect(self, result: &ConnectResult<'_>) {
-        let ConnectResult {
-            client,
-            version,
-            ttl,
-            ping,
-            time,
-            node,
-        } = result;
-        put(
-            self.out,
-            format_args!(
-                "{{\"id\":{},\"connect\":{{\"client\":\"{client}\",\"version\":\"{version}\"",
-                self.id
-            ),
-        );
-        put_ttl(self.out, *ttl);
-        put(
-            self.out,
-            format_args!(",\"ping\":{ping},\"pong\":true,\"node\":\"{node}\",\"time\":{time}}}}}"),
-        );
+    /// The answer to a connect.
+    fn connect(self, result: &ConnectResult<'_>) {
+        put(self.out, format_args!("{{\"id\":{},", self.id));
+        put_connect(result, self.out);
+        self.out.push(b'}');
     }
 
     /// The answer to a subscribe.
-    pub fn subscribe(self, result: &SubscribeResult<'_>) {
-        let SubscribeResult {
-            epoch,
-            offset,
-            recoverable,
-            recovered,
-            oldest,
-            ttl,
-        } = result;
-        let recoverable = if *recoverable {
-            "\"recoverable\":true,"
-        } else {
-            ""
-        };
+    fn subscribe(self, result: &SubscribeResult<'_>) {
         put(
             self.out,
-            format_args!(
-                "{{\"id\":{},\"subscribe\":{{{recoverable}\"epoch\":\"{epoch}\"",
-                self.id
-            ),
+            format_args!("{{\"id\":{},\"subscribe\":", self.id),
         );
-        if *offset > Seq::ZERO {
-            put(self.out, format_args!(",\"offset\":{offset}"));
-        }
-        if *recovered == Some(true) {
-            self.out.extend_from_slice(b",\"recovered\":true");
-        }
-        if recovered.is_some() {
-            self.out.extend_from_slice(b",\"was_recovering\":true");
-        }
-        if let Some(oldest) = oldest {
-            put(
-                self.out,
-                format_args!(",\"truncated\":true,\"oldest\":{oldest}"),
-            );
-        } else if *recovered == Some(false) {
-            self.out.extend_from_slice(b",\"reset\":true");
-        }
-        put_ttl(self.out, *ttl);
-        self.out.extend_from_slice(b",\"positioned\":true}}");
+        put_subscribe(result, self.out);
+        self.out.push(b'}');
     }
 
     /// The answer to a history command.
-    pub fn history(self, publications: &[Publication], head: Seq, epoch: &Epoch) {
+    fn history(self, publications: &[Publication], head: Seq, epoch: &Epoch) {
         put(
             self.out,
             format_args!("{{\"id\":{},\"history\":{{\"publications\":[", self.id),
@@ -180,7 +138,7 @@ impl<'a> Reply<'a> {
     }
 
     /// The answer to a presence command.
-    pub fn presence<'m>(
+    fn presence<'m>(
         self,
         members: impl Iterator<Item = (uuid::Uuid, &'m Json)>,
         result: &PresenceResult,
@@ -191,7 +149,7 @@ impl<'a> Reply<'a> {
     }
 
     /// The answer to a presence_stats command: connections and users.
-    pub fn presence_stats(self, clients: u64, users: u64, degraded: bool) {
+    fn presence_stats(self, clients: u64, users: u64, degraded: bool) {
         put(
             self.out,
             format_args!(
@@ -204,7 +162,7 @@ impl<'a> Reply<'a> {
     }
 
     /// The answer to a refresh (`refresh` or `sub_refresh`).
-    pub fn refresh(self, method: &str, client: &str, ttl: Option<u32>) {
+    fn refresh(self, method: &str, client: &str, ttl: Option<u32>) {
         put(
             self.out,
             format_args!(
@@ -215,16 +173,81 @@ impl<'a> Reply<'a> {
         put_ttl(self.out, ttl);
         self.out.extend_from_slice(b"}}");
     }
+}
 
-    /// A push that ends a subscription.
-    pub fn push_unsubscribe(channel: &ChannelName, (code, reason): (u32, &str), out: &mut Vec<u8>) {
-        put(
-            out,
-            format_args!(
-                "{{\"push\":{{\"channel\":\"{channel}\",\"unsubscribe\":{{\"code\":{code},\"reason\":\"{reason}\"}}}}}}"
-            ),
-        );
+/// Appends the member `connect`. The names in it need no escaping: they are identifiers that this server made.
+pub(super) fn put_connect(result: &ConnectResult<'_>, out: &mut Vec<u8>) {
+    let ConnectResult {
+        client,
+        version,
+        ttl,
+        ping,
+        pong,
+        session,
+        time,
+        node,
+        data,
+        subs,
+    } = result;
+    put(
+        out,
+        format_args!("\"connect\":{{\"client\":\"{client}\",\"version\":\"{version}\""),
+    );
+    put_ttl(out, *ttl);
+    put_data(out, *data);
+    if !subs.is_empty() {
+        out.extend_from_slice(b",\"subs\":{");
+        for (at, (channel, result)) in subs.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            put(out, format_args!("{comma}\"{channel}\":"));
+            put_subscribe(result, out);
+        }
+        out.push(b'}');
     }
+    put(out, format_args!(",\"ping\":{ping}"));
+    if *pong {
+        out.extend_from_slice(b",\"pong\":true");
+    }
+    if let Some(session) = session {
+        put(out, format_args!(",\"session\":\"{session}\""));
+    }
+    put(out, format_args!(",\"node\":\"{node}\",\"time\":{time}}}"));
+}
+
+/// Appends the result of a subscribe.
+fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
+    let SubscribeResult {
+        epoch,
+        offset,
+        recoverable,
+        recovered,
+        oldest,
+        ttl,
+        data,
+    } = result;
+    let recoverable = if *recoverable {
+        "\"recoverable\":true,"
+    } else {
+        ""
+    };
+    put(out, format_args!("{{{recoverable}\"epoch\":\"{epoch}\""));
+    if *offset > Seq::ZERO {
+        put(out, format_args!(",\"offset\":{offset}"));
+    }
+    if *recovered == Some(true) {
+        out.extend_from_slice(b",\"recovered\":true");
+    }
+    if recovered.is_some() {
+        out.extend_from_slice(b",\"was_recovering\":true");
+    }
+    if let Some(oldest) = oldest {
+        put(out, format_args!(",\"truncated\":true,\"oldest\":{oldest}"));
+    } else if *recovered == Some(false) {
+        out.extend_from_slice(b",\"reset\":true");
+    }
+    put_ttl(out, *ttl);
+    put_data(out, *data);
+    out.extend_from_slice(b",\"positioned\":true}");
 }
 
 /// Appends the members of a presence result, with the braces around them.
@@ -288,6 +311,13 @@ fn put_ttl(out: &mut Vec<u8>, ttl: Option<u32>) {
     }
 }
 
+fn put_data(out: &mut Vec<u8>, data: Option<&Json>) {
+    if let Some(data) = data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +331,10 @@ mod tests {
         text
     }
 
+    fn answered(id: u32, answer: Answer<'_>) -> String {
+        written(|out| put_reply(id, &answer, out))
+    }
+
     #[test]
     fn replies_are_what_the_protocol_has() {
         let epoch = Epoch::parse("ep").unwrap();
@@ -312,8 +346,9 @@ mod tests {
                 recovered,
                 oldest,
                 ttl: None,
+                data: None,
             };
-            written(|out| Reply::new(2, out).subscribe(&result))
+            answered(2, Answer::Subscribe(result))
         };
         assert_eq!(
             subscribed(0, None, None),
@@ -328,20 +363,121 @@ mod tests {
         );
         assert!(subscribed(7, Some(false), None).contains(r#""reset":true"#));
         assert_eq!(
-            written(|out| Reply::new(3, out).error_with_retry(errors::BUSY, Some(70))),
+            answered(
+                3,
+                Answer::Error {
+                    error: errors::BUSY,
+                    retry_after_ms: Some(70)
+                }
+            ),
             r#"{"id":3,"error":{"code":111,"message":"busy: nothing was taken","temporary":true,"retry_after_ms":70}}"#
         );
         assert_eq!(
-            written(|out| Reply::new(3, out).error(errors::TOO_MANY_REQUESTS)),
+            answered(3, errors::TOO_MANY_REQUESTS.into()),
             r#"{"id":3,"error":{"code":111,"message":"too many requests","temporary":true}}"#
         );
         assert_eq!(
-            written(|out| Reply::new(4, out).history(
-                &[publication(1), publication(2)],
-                Seq(2),
-                &epoch
-            )),
+            answered(
+                4,
+                Answer::History {
+                    publications: &[publication(1), publication(2)],
+                    head: Seq(2),
+                    epoch: &epoch
+                }
+            ),
             r#"{"id":4,"history":{"publications":[{"data":{"x":1},"offset":1,"time":5},{"data":{"x":1},"offset":2,"time":5}],"epoch":"ep","offset":2}}"#
         );
+    }
+
+    #[test]
+    fn replies_without_a_position_are_what_the_protocol_has() {
+        let connect = ConnectResult {
+            client: "c",
+            version: "v",
+            ttl: Some(60),
+            ping: 25,
+            pong: true,
+            session: Some("s"),
+            time: 7,
+            node: "n",
+            data: None,
+            subs: &[],
+        };
+        let said = Json::parse(b"[1, 2]").unwrap();
+        let with_data = ConnectResult {
+            client: "c",
+            version: "v",
+            ttl: None,
+            ping: 25,
+            pong: true,
+            session: None,
+            time: 7,
+            node: "n",
+            data: Some(&said),
+            subs: &[],
+        };
+        let info = Json::parse(br#"{"user":"u","client":"c"}"#).unwrap();
+        let degraded = PresenceResult {
+            total: Some(9),
+            degraded: true,
+        };
+        let stats = |degraded| Answer::PresenceStats {
+            clients: 2,
+            users: 1,
+            degraded,
+        };
+        for (answer, text) in [
+            (
+                Answer::Connect(connect),
+                r#""connect":{"client":"c","version":"v","expires":true,"ttl":60,"ping":25,"pong":true,"session":"s","node":"n","time":7}"#,
+            ),
+            (
+                Answer::Connect(with_data),
+                r#""connect":{"client":"c","version":"v","data":[1, 2],"ping":25,"pong":true,"node":"n","time":7}"#,
+            ),
+            (
+                Answer::Rpc { data: Some(&said) },
+                r#""rpc":{"data":[1, 2]}"#,
+            ),
+            (Answer::Rpc { data: None }, r#""rpc":{}"#),
+            (
+                Answer::Refused {
+                    code: 403,
+                    message: "no \"entry\"\n",
+                },
+                r#""error":{"code":403,"message":"no \"entry\"\n"}"#,
+            ),
+            (Answer::Unsubscribe, r#""unsubscribe":{}"#),
+            (Answer::Publish, r#""publish":{}"#),
+            (Answer::Ping, r#""ping":{}"#),
+            (
+                Answer::Presence {
+                    members: vec![(uuid::Uuid::nil(), &info)],
+                    result: degraded,
+                },
+                r#""presence":{"presence":{"00000000-0000-0000-0000-000000000000":{"user":"u","client":"c"}},"truncated":true,"total":9,"degraded":true}"#,
+            ),
+            (
+                stats(false),
+                r#""presence_stats":{"num_clients":2,"num_users":1}"#,
+            ),
+            (
+                stats(true),
+                r#""presence_stats":{"num_clients":2,"num_users":1,"degraded":true}"#,
+            ),
+            (
+                Answer::Refresh {
+                    client: "c",
+                    ttl: None,
+                },
+                r#""refresh":{"client":"c"}"#,
+            ),
+            (
+                Answer::SubRefresh { ttl: Some(0) },
+                r#""sub_refresh":{"client":"","expires":true,"ttl":0}"#,
+            ),
+        ] {
+            assert_eq!(answered(5, answer), format!("{{\"id\":5,{text}}}"));
+        }
     }
 }

@@ -51,6 +51,37 @@ async fn writers_in_opposite_orders_do_not_deadlock() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_says_where_it_waited_for_others() {
+    let database = TestDatabase::new();
+    let log = Arc::new(database.open().await);
+    // A key that was made for handing a draft on has a character that no publisher's key may have.
+    let batch = Arc::new([
+        draft("a", Some("\0made")),
+        draft("b", None),
+        draft("c", None),
+    ]);
+    let alone = log.append(&*batch).await.unwrap();
+    assert_eq!(alone.contention, None, "it was the first in its channels");
+    let alone = log.append(&*batch).await.unwrap();
+    assert_eq!(alone.contention, None, "nobody was there");
+    let other = database.client().await;
+    // Somebody else's commit: it holds one of the channels, and moves its head.
+    let sql = "BEGIN; UPDATE fanfare.channels SET head = head + 1 WHERE name = 'b'";
+    other.batch_execute(sql).await.unwrap();
+    let waiting = tokio::spawn({
+        let (log, batch) = (Arc::clone(&log), Arc::clone(&batch));
+        async move { log.append(&*batch).await.unwrap() }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%fanfare.append%'";
+    wait_for(&database.client().await, waits).await;
+    other.batch_execute("COMMIT").await.unwrap();
+    let contention = waiting.await.unwrap().contention.unwrap();
+    assert_eq!(contention.channels, [super::channel("b")]);
+    assert!(contention.waited > Duration::ZERO);
+}
+
 /// What a writer was told about each of its drafts.
 enum Told {
     Committed(Seq),

@@ -68,7 +68,11 @@ async fn a_log_from_before_epochs_could_change_keeps_its_own() {
     let client = database.client().await;
     let before = "DROP FUNCTION fanfare.claim_epoch, fanfare.identity_text, fanfare.identity,
                       fanfare.append_all, fanfare.keep_lanes;
-                  DROP TABLE fanfare.app_migrations;
+                  DROP FUNCTION fanfare.publish, fanfare.check_publish, fanfare.check_size, fanfare.are_tags,
+                      fanfare.is_info, fanfare.commit_queue;
+                  DROP TABLE fanfare.app_migrations, fanfare.queue;
+                  DROP FUNCTION fanfare.number_queue;
+                  ALTER TABLE fanfare.lanes DROP COLUMN of_sql;
                   DELETE FROM fanfare.meta WHERE key <> 'epoch';
                   DELETE FROM fanfare.migrations WHERE version >= 4";
     client.batch_execute(before).await.unwrap();
@@ -88,7 +92,8 @@ async fn a_user_without_rights_may_open_what_was_migrated() {
              GRANT USAGE ON SCHEMA fanfare TO {role};
              GRANT SELECT ON ALL TABLES IN SCHEMA fanfare TO {role};
              GRANT INSERT, UPDATE, DELETE ON fanfare.channels, fanfare.publications,
-                 fanfare.idempotency_keys, fanfare.lanes, fanfare.lane_log TO {role}"
+                 fanfare.idempotency_keys, fanfare.lanes, fanfare.lane_log TO {role};
+             GRANT EXECUTE ON FUNCTION fanfare.claim_epoch TO {role}"
         ))
         .await
         .unwrap();

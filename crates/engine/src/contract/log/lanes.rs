@@ -42,6 +42,7 @@ pub(super) async fn entries_say_what_was_committed(nodes: &Nodes) {
             lane: last.lane,
             n,
             channels: channels.iter().map(range).collect(),
+            unannounced: false,
         }
     };
     let expected = [

@@ -41,7 +41,10 @@ pub(super) async fn entries_say_what_was_committed(nodes: &Nodes) {
     let entries = nodes.b.log.sweep(&before, 10_000).await.unwrap();
     let mut reached = before;
     let mut shown = BTreeMap::new();
-    for LaneBatch { lane, n, channels } in entries {
+    for entry in entries {
+        let LaneBatch {
+            lane, n, channels, ..
+        } = entry;
         let last = reached.entry(lane).or_default();
         assert_eq!(n, *last + 1, "the log of {lane:?} has no hole");
         *last = n;

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::super::{Args, Client, Events, Gone, Joined, Lost, Resumed};
 use crate::{
     Gateway,
-    access::{Access, ChannelOptions, Standing},
+    access::{Access, ChannelOptions, Circle, Standing},
     identity::Identity,
     token::{ConnectionClaims, Seconds},
     unix_seconds,
@@ -159,6 +159,11 @@ impl Guest {
         Standing {
             authenticated: self.identity.is_authenticated(),
             subscribed: self.subs.iter().any(|sub| sub.channel == *channel),
+            circle: self
+                .gateway
+                .config
+                .rules
+                .circle(channel, self.identity.user()),
         }
     }
 
@@ -167,6 +172,7 @@ impl Guest {
         let standing = Standing {
             authenticated: self.identity.is_authenticated(),
             subscribed: true,
+            circle: Circle::Open,
         };
         let access = |options: &ChannelOptions| -> Access { options.history };
         let options = self.gateway.config.rules.of(channel);

@@ -1,0 +1,299 @@
+//! Subscriptions of one client: how they begin, and how they end.
+
+use fanfare_engine::{
+    Attendance,
+    hub::{Context, Recovery, Request, Resume, Start},
+};
+use fanfare_wire::{
+    ChannelName, Epoch, FormId, Json, Seq,
+    centrifuge::{
+        Answer, ErrorCode, SubscribeRequest, SubscribeResult, UnsubscribeRequest, errors,
+        unsubscribes,
+    },
+};
+
+use super::{
+    client::ttl,
+    proxied::Renewal,
+    session::{ClientSession, parse_channel},
+};
+use crate::{
+    access::{Circle, Standing},
+    proxy::Event,
+    token::Seconds,
+};
+
+/// Refuse a subscribe whose position cannot be recovered, instead of beginning live.
+const FLAG_REJECT_UNRECOVERED: u64 = 2;
+
+/// A subscription, or one under way.
+pub(super) struct Sub {
+    pub(super) channel: ChannelName,
+    pub(super) expires: Option<Seconds>,
+    pub(super) state: SubState,
+    /// Its client counts as present, once it is live.
+    pub(super) attendance: Option<Attendance>,
+    /// The backend has granted it for a while, and is asked again.
+    pub(super) renewal: Option<Box<Renewal>>,
+}
+
+pub(super) enum SubState {
+    /// The reply to the command with this number is owed.
+    Joining {
+        id: u32,
+        recoverable: bool,
+        recovering: bool,
+        reject_unrecovered: bool,
+        /// The client has no token to renew it with.
+        by_backend: bool,
+        /// What the application says to the client.
+        data: Option<Box<Json>>,
+    },
+    /// Of a client that only listens: where it stands is to be found out.
+    Placing {
+        recoverable: bool,
+        recovering: bool,
+        form: FormId,
+    },
+    /// The client was told where it stands, or is going to be; the cursor is to be placed there.
+    Settling,
+    Live,
+}
+
+/// What a client asks for with a subscribe.
+pub(super) struct Wish {
+    pub(super) id: u32,
+    pub(super) channel: ChannelName,
+    /// The position to go on from.
+    since: Option<(Option<Epoch>, Seq)>,
+    join_leave: bool,
+    reject_unrecovered: bool,
+}
+
+/// What it is granted.
+#[derive(Default)]
+pub(super) struct Grant {
+    pub(super) expires: Option<Seconds>,
+    /// By the application's backend, not by a token.
+    pub(super) by_backend: bool,
+    /// What the application says to the client.
+    pub(super) data: Option<Box<Json>>,
+}
+
+impl ClientSession {
+    pub(super) fn on_subscribe(
+        &mut self,
+        id: u32,
+        request: &SubscribeRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ErrorCode> {
+        let channel = parse_channel(&request.channel)?;
+        if request.kind != 0 {
+            return Err(errors::NOT_AVAILABLE);
+        }
+        if self.subs.iter().any(|sub| sub.channel == channel) {
+            return Err(errors::ALREADY_SUBSCRIBED);
+        }
+        if self.subs.len() >= self.gateway.config.subscriptions_max {
+            return Err(errors::LIMIT_EXCEEDED);
+        }
+        let wish = Wish {
+            id,
+            since: since_of(request),
+            join_leave: request.join_leave,
+            reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
+            channel,
+        };
+        if request.token.is_empty() && self.asks_backend(&wish.channel) {
+            return self.ask_subscribe(wish, request.data);
+        }
+        let expires = self.may_subscribe(&wish.channel, &request.token)?;
+        let grant = Grant {
+            expires,
+            ..Grant::default()
+        };
+        self.begin(wish, grant, cx);
+        Ok(())
+    }
+
+    /// Whether the backend decides who subscribes, and the client's own token does not.
+    pub(super) fn asks_backend(&self, channel: &ChannelName) -> bool {
+        let options = self.gateway.config.rules.of(channel);
+        let by_backend = options.is_some_and(|options| options.proxied.subscribe);
+        let claims = self
+            .client
+            .as_ref()
+            .and_then(|client| client.claims.as_ref());
+        let named = claims.is_some_and(|claims| claims.channels.contains(channel));
+        let limited = self.standing(channel).circle != Circle::Open;
+        by_backend && !named && !limited && self.asks(Event::Subscribe)
+    }
+
+    /// Begins a subscription that was granted.
+    pub(super) fn begin(&mut self, wish: Wish, grant: Grant, cx: &mut Context<'_>) {
+        let Wish {
+            id,
+            channel,
+            since,
+            join_leave,
+            reject_unrecovered,
+        } = wish;
+        let options = self.gateway.config.rules.of(&channel);
+        let renewed = options.is_some_and(|options| options.proxied.sub_refresh);
+        let recovering = since.is_some();
+        let (recoverable, start) = self.start_of(&channel, since);
+        let renewed = grant.by_backend && grant.expires.is_some() && renewed;
+        let form = self.form_for(&channel, join_leave);
+        self.subs.push(Sub {
+            channel: channel.clone(),
+            expires: grant.expires,
+            state: SubState::Joining {
+                id,
+                recoverable,
+                recovering,
+                reject_unrecovered,
+                by_backend: grant.by_backend,
+                data: grant.data,
+            },
+            attendance: None,
+            renewal: (renewed && self.asks(Event::SubRefresh)).then(Box::default),
+        });
+        cx.request(Request::Subscribe {
+            tag: id,
+            channel,
+            start,
+            form,
+        });
+    }
+
+    /// Whether the client may come back with a position, and where a subscription begins.
+    pub(super) fn start_of(
+        &self,
+        channel: &ChannelName,
+        since: Option<(Option<Epoch>, Seq)>,
+    ) -> (bool, Start) {
+        let standing = Standing {
+            authenticated: self.is_authenticated(),
+            subscribed: true,
+            circle: Circle::Open,
+        };
+        let options = self.gateway.config.rules.of(channel);
+        let recoverable = options.is_some_and(|options| options.history.permits(standing));
+        let start = match since {
+            Some((epoch, seq)) if recoverable => Start::Resume(Resume {
+                epoch,
+                seq,
+                oldest_if_truncated: false,
+            }),
+            _ => Start::Live,
+        };
+        (recoverable, start)
+    }
+
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        id: u32,
+        request: &UnsubscribeRequest<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ErrorCode> {
+        let channel = parse_channel(&request.channel)?;
+        self.forget(&channel, cx);
+        self.reply(id, &Answer::Unsubscribe, cx);
+        Ok(())
+    }
+
+    pub(super) fn on_subscribed(
+        &mut self,
+        tag: u32,
+        channel: &ChannelName,
+        (position, recovery): (Seq, Recovery),
+        epoch: &Epoch,
+        cx: &mut Context<'_>,
+    ) {
+        // An answer to a subscribe that was taken back meanwhile is not one to its successor.
+        let asked = |sub: &&mut Sub| {
+            let owed = matches!(sub.state, SubState::Joining { id, .. } if id == tag);
+            owed && sub.channel == *channel
+        };
+        let Some(sub) = self.subs.iter_mut().find(asked) else {
+            return;
+        };
+        let SubState::Joining {
+            id,
+            recoverable,
+            recovering,
+            reject_unrecovered,
+            by_backend,
+            data,
+        } = std::mem::replace(&mut sub.state, SubState::Live)
+        else {
+            return;
+        };
+        let (recovered, oldest) = outcome_of(recovering, recovery);
+        if reject_unrecovered && recovered == Some(false) {
+            self.forget(channel, cx);
+            self.reply(id, &errors::UNRECOVERABLE_POSITION.into(), cx);
+            return;
+        }
+        // What the backend has granted only the backend renews.
+        let ttl = ttl(sub.expires.filter(|_| !by_backend));
+        let result = SubscribeResult {
+            epoch,
+            offset: position,
+            recoverable,
+            recovered,
+            oldest,
+            ttl,
+            data: data.as_deref(),
+        };
+        self.reply(id, &Answer::Subscribe(result), cx);
+        self.attend(channel);
+    }
+
+    pub(super) fn on_subscribe_failed(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
+        let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) else {
+            return;
+        };
+        if let SubState::Joining { id, .. } = self.subs.swap_remove(at).state {
+            self.reply(id, &errors::INTERNAL.into(), cx);
+        }
+    }
+
+    /// Retention overtook the cursor: the client subscribes again and is told that it cannot be recovered.
+    pub(super) fn on_truncated(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
+        // Dropped, its attendance lasts until the client is back.
+        drop(self.take_sub(channel, cx));
+        self.dialect
+            .push_unsubscribe(channel, unsubscribes::INSUFFICIENT, cx.out);
+    }
+
+    /// Ends a subscription for good.
+    pub(super) fn forget(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
+        let sub = self.take_sub(channel, cx);
+        if let Some(attendance) = sub.and_then(|sub| sub.attendance) {
+            attendance.leave();
+        }
+    }
+
+    fn take_sub(&mut self, channel: &ChannelName, cx: &mut Context<'_>) -> Option<Sub> {
+        let at = self.subs.iter().position(|sub| sub.channel == *channel)?;
+        cx.request(Request::Unsubscribe(channel.clone()));
+        Some(self.subs.swap_remove(at))
+    }
+}
+
+/// The position that a client names.
+pub(super) fn since_of(request: &SubscribeRequest<'_>) -> Option<(Option<Epoch>, Seq)> {
+    let since = (Epoch::named(&request.epoch), Seq(request.offset));
+    request.recover.then_some(since)
+}
+
+/// Whether a position was recovered, if that was asked for; if not because of retention, the oldest number that is left.
+pub(super) fn outcome_of(recovering: bool, recovery: Recovery) -> (Option<bool>, Option<Seq>) {
+    let recovered = recovering.then_some(recovery == Recovery::Recovered);
+    let oldest = match recovery {
+        Recovery::Truncated { oldest } => Some(oldest),
+        Recovery::NotAsked | Recovery::Recovered | Recovery::Reset => None,
+    };
+    (recovered, oldest)
+}

@@ -1,0 +1,268 @@
+//! The shapes of requests and answers: Centrifugo's, as far as they are served.
+
+use std::collections::BTreeMap;
+
+use fanfare_wire::{
+    Json,
+    centrifuge::{Codec, Dialect, Framing},
+};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::token::Seconds;
+
+/// Longest message of an error that is passed on, in bytes.
+const MESSAGE_BYTES_MAX: usize = 256;
+/// Longest reason of a disconnect, in bytes; a close frame has room for 123.
+const REASON_BYTES_MAX: usize = 120;
+/// Codes of errors that are passed on: the protocol's, and those that it leaves to applications.
+const ERROR_CODES: std::ops::RangeInclusive<u32> = 100..=1999;
+/// Codes of disconnects that are passed on.
+const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
+
+/// What is asked, as JSON.
+#[derive(Serialize)]
+pub(crate) struct Asked<'a> {
+    pub(crate) client: String,
+    pub(crate) transport: &'static str,
+    pub(crate) protocol: &'static str,
+    pub(crate) encoding: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) channel: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) method: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<&'a RawValue>,
+}
+
+/// What a backend has said.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// Yes, with this.
+    Granted(Box<Granted>),
+    /// No, for this reason.
+    Refused {
+        /// Its code.
+        code: u32,
+        /// Its words.
+        message: String,
+    },
+    /// The connection is to be closed.
+    Disconnect {
+        /// Its code.
+        code: u16,
+        /// Its words.
+        reason: String,
+    },
+    /// Nothing that could be used, or not in time.
+    Failed,
+}
+
+/// What a backend has granted. Which of it counts depends on what was asked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Granted {
+    pub(crate) user: String,
+    pub(crate) expire_at: Option<Seconds>,
+    pub(crate) expired: bool,
+    pub(crate) info: Option<Json>,
+    pub(crate) data: Option<Json>,
+    pub(crate) channels: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    result: Option<Outcome>,
+    error: Option<Error>,
+    disconnect: Option<Disconnect>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Outcome {
+    user: String,
+    expire_at: Seconds,
+    expired: bool,
+    info: Option<Box<RawValue>>,
+    data: Option<Box<RawValue>>,
+    channels: Vec<String>,
+    subs: BTreeMap<String, IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Error {
+    code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Disconnect {
+    code: u16,
+    #[serde(default)]
+    reason: String,
+}
+
+impl<'a> Asked<'a> {
+    /// A question about a client that speaks this.
+    pub(crate) fn by(client: Uuid, dialect: Dialect, user: Option<&'a str>) -> Self {
+        Self {
+            client: client.to_string(),
+            transport: match (dialect.framing, dialect.one_way) {
+                (Framing::WebSocket, false) => "websocket",
+                (Framing::Stream, false) => "http_stream",
+                (Framing::Events, false) => "sse",
+                (Framing::WebSocket, true) => "uni_websocket",
+                (Framing::Stream, true) => "uni_http_stream",
+                (Framing::Events, true) => "uni_sse",
+            },
+            protocol: match dialect.codec {
+                Codec::Json => "json",
+                Codec::Protobuf => "protobuf",
+            },
+            encoding: "json",
+            user,
+            channel: "",
+            method: "",
+            name: "",
+            version: "",
+            data: None,
+        }
+    }
+}
+
+impl Verdict {
+    /// Reads an answer; the error says what is wrong with it, and never repeats it.
+    pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
+        let answer: Answer =
+            serde_json::from_slice(body).map_err(|_| "the answer is not of the agreed shape")?;
+        if let Some(Disconnect { code, reason }) = answer.disconnect {
+            if !DISCONNECT_CODES.contains(&code) {
+                return Err("the code of its disconnect is not one of 3000 to 4999");
+            }
+            let reason = cut(reason, REASON_BYTES_MAX);
+            return Ok(Self::Disconnect { code, reason });
+        }
+        if let Some(Error { code, message }) = answer.error {
+            if !ERROR_CODES.contains(&code) {
+                return Err("the code of its error is not one of 100 to 1999");
+            }
+            let message = cut(message, MESSAGE_BYTES_MAX);
+            return Ok(Self::Refused { code, message });
+        }
+        let result = answer
+            .result
+            .ok_or("it has no result, no error and no disconnect")?;
+        let json = |raw: Option<Box<RawValue>>| raw.map(|raw| Json::from_raw(&raw));
+        let mut channels = result.channels;
+        channels.extend(result.subs.into_keys());
+        Ok(Self::Granted(Box::new(Granted {
+            user: result.user,
+            expire_at: (result.expire_at != 0).then_some(result.expire_at),
+            expired: result.expired,
+            info: json(result.info),
+            data: json(result.data),
+            channels,
+        })))
+    }
+
+    /// How it is counted.
+    pub(super) fn end(&self) -> usize {
+        match self {
+            Self::Granted(_) => 0,
+            Self::Refused { .. } => 1,
+            Self::Disconnect { .. } => 2,
+            Self::Failed => 3,
+        }
+    }
+
+    /// The names of the [ends](Self::end).
+    pub(super) const ENDS: [&'static str; 4] = ["granted", "error", "disconnect", "failed"];
+}
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(answer: serde_json::Value) -> Result<Verdict, &'static str> {
+        Verdict::read(answer.to_string().as_bytes())
+    }
+
+    #[test]
+    fn answers_are_read_as_their_senders_meant_them() {
+        let json = |text: &str| Some(Json::parse(text.as_bytes()).unwrap());
+        let full = json!({"result": {
+            "user": "56", "expire_at": 1_700_000_000, "info": {"name": "x"}, "data": [1], "channels": ["a"],
+            "subs": {"b": {"info": 1}}, "meta": {"hidden": true}, "b64info": "x",
+        }});
+        let granted = Granted {
+            user: "56".to_owned(),
+            expire_at: Some(1_700_000_000),
+            expired: false,
+            info: json("{\"name\":\"x\"}"),
+            data: json("[1]"),
+            channels: vec!["a".to_owned(), "b".to_owned()],
+        };
+        assert_eq!(read(full), Ok(Verdict::Granted(Box::new(granted))));
+        let nothing = Ok(Verdict::Granted(Box::default()));
+        for empty in [
+            json!({"result": {}}),
+            json!({"result": {"expire_at": 0, "info": null, "data": null}, "error": null, "disconnect": null}),
+        ] {
+            assert_eq!(read(empty), nothing);
+        }
+        let refused = json!({"error": {"code": 403, "message": "not you"}, "result": {}});
+        let message = "not you".to_owned();
+        assert_eq!(read(refused), Ok(Verdict::Refused { code: 403, message }));
+        let away = json!({"disconnect": {"code": 4501, "reason": "unauthorized"}, "result": {"user": "1"}});
+        let reason = "unauthorized".to_owned();
+        assert_eq!(read(away), Ok(Verdict::Disconnect { code: 4501, reason }));
+        let long = "ü".repeat(1000);
+        let Ok(Verdict::Disconnect { reason, .. }) =
+            read(json!({"disconnect": {"code": 4000, "reason": long}}))
+        else {
+            panic!("a disconnect");
+        };
+        assert_eq!(reason.len(), REASON_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_is_not_agreed_grants_nothing() {
+        for broken in [
+            json!({}),
+            json!([]),
+            json!("yes"),
+            json!({"result": null}),
+            json!({"result": true}),
+            json!({"result": {"user": 56}}),
+            json!({"result": {"expire_at": "soon"}}),
+            json!({"error": {"message": "no code"}}),
+            json!({"error": {"code": 0}}),
+            json!({"error": {"code": 2000}}),
+            json!({"disconnect": {"code": 1000}}),
+            json!({"disconnect": {"code": 5000}}),
+            json!({"disconnect": {"reason": "no code"}}),
+        ] {
+            assert!(read(broken.clone()).is_err(), "{broken}");
+        }
+        assert!(Verdict::read(b"<html>").is_err());
+        assert!(Verdict::read(b"").is_err());
+    }
+}

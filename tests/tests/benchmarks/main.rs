@@ -1,0 +1,193 @@
+//! The benchmarks as anyone would call them, at a size that says nothing about speed: what they write, that everything
+//! arrives, and that one reads what another wrote.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fanfare_tests::servers::binary;
+use serde_json::Value;
+
+/// A load that any machine carries, and patience for those that are busy.
+const SMALL: &str = "--seconds 1 --warmup 0.2 --drain 60 --publishers 4 --p99-max-ms 60000";
+
+#[test]
+fn fan_out_is_given_as_a_ratio_to_the_bare_loop() {
+    let folder = folder("fanout");
+    bench(
+        &folder,
+        "fanout --own --clients 100 --rates 100 --rounds 2 --duration 1 --warmup 0.2 --drain 60",
+    );
+    let report = read(&folder, "fanout.json");
+    assert_eq!(report["verdict"]["passed"], true, "{report:#}");
+    let steps = report["rate_steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 1);
+    for step in steps {
+        let bare = &step["yardstick"];
+        assert_eq!(bare["ratios"].as_array().unwrap().len(), 2, "{step:#}");
+        assert!(bare["deliveries"].as_u64() > Some(0), "{step:#}");
+        // Both counted what they wrote; nobody's count is believed for what arrived.
+        assert!(bare["counters"]["writes"].as_u64() > Some(0), "{step:#}");
+        assert!(step["counters"]["writes"].as_u64() > Some(0), "{step:#}");
+    }
+    // There is enough to do to be counted in hundredths of a second.
+    assert!(
+        steps[0]["yardstick"]["ratio"].as_f64() > Some(0.0),
+        "{report:#}"
+    );
+    // 100 messages a second for 1.2 s, twice, to 100 clients.
+    assert_eq!(report["subscribers"]["delivered"], 2 * 100 * 120);
+    assert_shown(&folder, "fanout", &["cost", "ratio"]);
+}
+
+#[test]
+fn one_message_reaches_everybody_in_a_large_channel() {
+    let folder = folder("one-message");
+    bench(
+        &folder,
+        &format!("scenario d --nodes 2 --clients 60 --shares 1 --messages 2 {SMALL}"),
+    );
+    let report = read(&folder, "scenario-d.json");
+    let reaches = report["more"]["reaches"].as_array().unwrap();
+    assert_eq!(reaches.len(), 2);
+    for reach in reaches {
+        assert_eq!(reach["clients"], 60);
+        assert!(
+            reach["last_ms"].as_f64() >= reach["first_ms"].as_f64(),
+            "{reach:#}"
+        );
+    }
+    assert_shown(&folder, "scenario-d", &["last"]);
+}
+
+#[test]
+fn the_model_reads_what_the_scenarios_wrote() {
+    let folder = folder("scenarios");
+    let load = "--rate 50 --subscribers 10";
+    bench(
+        &folder,
+        &format!("scenario a --nodes 2 --clients 40 --readings a1 {load} {SMALL}"),
+    );
+    let report = read(&folder, "scenario-a.json");
+    let point = &report["points"][0];
+    assert_eq!(
+        (&point["reading"], &point["channels"]),
+        (&"a1".into(), &4.into())
+    );
+    assert_eq!(point["delivered"], point["expected"], "{point:#}");
+    assert_eq!(point["expected"], 60 * 10, "50 messages a second for 1.2 s");
+    assert!(point["counted"]["batches"].as_u64() > Some(0), "{point:#}");
+    let not_made: Vec<&str> = report["not_made"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|missing| missing["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(not_made, ["a2", "a3", "literal"]);
+    assert_shown(&folder, "scenario-a", &["latency"]);
+
+    bench(
+        &folder,
+        &format!(
+            "scenario c --nodes 2 --clients 40 --clients-per-node 0 --idle-seconds 1 {load} {SMALL}"
+        ),
+    );
+    let report = read(&folder, "scenario-c.json");
+    let readings: Vec<&str> = report["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["reading"].as_str().unwrap())
+        .collect();
+    assert_eq!(readings, ["idle", "total"]);
+    assert_shown(&folder, "scenario-c", &["latency", "redis", "cores"]);
+
+    bench(
+        &folder,
+        "model --from . --clients 1000000 --rate 1000 --subscribers 100",
+    );
+    let report = read(&folder, "model.json");
+    let prediction = &report["predictions"][0];
+    assert_eq!(prediction["deliveries_per_second"], 100_000.0);
+    assert!(
+        prediction["nodes"].as_u64() > Some(3),
+        "a million clients: {prediction:#}"
+    );
+    assert_eq!(report["comparisons"].as_array().unwrap().len(), 1, "a1");
+    bench(&folder, "model --from . --costs unit-costs.json");
+    let index = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(index.contains("[scenario-c](scenario-c.md)"), "{index}");
+    assert!(
+        index.contains("| scenario-d | one message to the largest channel | not made |"),
+        "{index}"
+    );
+}
+
+#[test]
+fn whoever_is_cut_off_has_everything_in_the_end() {
+    let folder = folder("storm");
+    bench(
+        &folder,
+        &format!(
+            "scenario storm --nodes 2 --clients 40 --messages 15 --rate 5 --every 0.6 --offline 0.2 {SMALL}"
+        ),
+    );
+    let report = read(&folder, "scenario-storm.json");
+    assert_eq!(report["verdict"]["passed"], true, "{report:#}");
+    let storms = report["more"]["storms"].as_array().unwrap();
+    assert_eq!(storms.len(), 2);
+    for storm in storms {
+        assert_eq!(storm["expected"], 15 * 40, "{storm:#}");
+        assert_eq!(storm["delivered"], 15 * 40, "{storm:#}");
+        assert_eq!(storm["unrecovered"], 0, "{storm:#}");
+        assert!(storm["cuts"].as_u64() > Some(0), "{storm:#}");
+        assert!(storm["rejoin"]["count"].as_u64() > Some(0), "{storm:#}");
+    }
+    assert_shown(&folder, "scenario-storm", &["replay", "delivery"]);
+}
+
+/// An empty folder of a test.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("benchmarks")
+        .join(name);
+    // It is not there the first time.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs a benchmark that writes into `folder`, and must end well.
+#[track_caller]
+fn bench(folder: &Path, line: &str) {
+    let output = Command::new(binary())
+        .current_dir(folder)
+        .arg("bench")
+        .args(line.split(' '))
+        .args(["--out", "."])
+        .output()
+        .unwrap();
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&text)
+    );
+}
+
+#[track_caller]
+fn read(folder: &Path, file: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join(file)).unwrap()).unwrap()
+}
+
+/// The page of a run shows its plots, and they are there.
+#[track_caller]
+fn assert_shown(folder: &Path, stem: &str, plots: &[&str]) {
+    let page = std::fs::read_to_string(folder.join(format!("{stem}.md"))).unwrap();
+    assert!(page.contains(&format!("({stem}.json)")), "{page}");
+    for plot in plots {
+        let file = format!("{stem}-{plot}.svg");
+        assert!(page.contains(&format!("]({file})")), "{file}: {page}");
+        let svg = std::fs::read_to_string(folder.join(file)).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.contains("prefers-color-scheme:dark"));
+    }
+}
