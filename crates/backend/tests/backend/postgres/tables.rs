@@ -244,8 +244,7 @@ async fn a_commit_whose_answer_is_lost_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_dies_before_its_commit_is_tried_again() {
     let database = TestDatabase::new();
-    let (proxy, url) = Proxy::start(&database.url).await;
-    let log = open_at(&url).await;
+    let log = open(&database).await;
     let (_, lane, _) = committed(log.transact(&one(touch(), 0)).await);
     let (mut holder, beside) = (database.client().await, database.client().await);
     // Once in the middle of its steps, once at the fence.
@@ -260,7 +259,6 @@ async fn what_dies_before_its_commit_is_tried_again() {
             let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                         WHERE wait_event_type = 'Lock' AND datname = current_database()";
             assert_eq!(count(&beside, kill).await, 1);
-            proxy.cut();
             wait_for(&beside, "SELECT count(*) FROM fanfare.lanes WHERE retired").await;
             wait_for(&beside, WAITING).await;
             holding.rollback().await.unwrap();
