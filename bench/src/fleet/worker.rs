@@ -208,11 +208,11 @@ impl Worker {
         while self.begun < self.goal && self.joining < JOINING_MAX && self.next_begin <= now {
             let (first, step) = options.numbers;
             let number = first + step * (self.begun * options.threads + self.index);
+            let (channel, target) = place(number, options.channels.len(), options.targets.len());
             let seat = Seat {
                 number: number as u32,
-                channel: (number % options.channels.len()) as u32,
-                // Channels and servers are both taken in turn; this keeps one from following the other.
-                target: ((number + number / options.channels.len()) % options.targets.len()) as u32,
+                channel,
+                target,
                 ..Seat::default()
             };
             self.clients.push(Client { link: None, seat });
@@ -431,6 +431,13 @@ impl Worker {
     }
 }
 
+/// The channel and the server of the subscriber with a number. Channels are taken in turn, and so are the servers within
+/// each channel, beginning with another one in the next.
+fn place(number: usize, channels: usize, targets: usize) -> (u32, u32) {
+    let (round, channel) = (number / channels, number % channels);
+    (channel as u32, ((channel + round) % targets) as u32)
+}
+
 /// Any server but the one at hand, if there is another one: those who leave a server spread over all others.
 fn another_target(random: &mut Random, current: u32, targets: usize) -> u32 {
     let others = targets.saturating_sub(1) as u64;
@@ -450,6 +457,19 @@ fn record_lost(options: &FleetOptions, client: u32, why: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_channel_is_spread_over_all_servers() {
+        for (channels, targets) in [(1, 4), (2, 4), (3, 4), (100, 4), (100, 16), (7, 3)] {
+            let mut subscribers = vec![vec![0; targets]; channels];
+            for number in 0..channels * targets * 5 {
+                let (channel, target) = place(number, channels, targets);
+                subscribers[channel as usize][target as usize] += 1;
+            }
+            let even = subscribers.iter().flatten().all(|count| *count == 5);
+            assert!(even, "{channels} channels, {targets} servers");
+        }
+    }
 
     #[test]
     fn a_lost_server_is_left_for_any_of_the_others() {
