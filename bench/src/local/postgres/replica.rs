@@ -9,7 +9,7 @@ use crate::local::process::{POLL_INTERVAL, run_tool};
 use crate::local::{LocalError, PATIENCE, Postgres, TempDir};
 
 impl Postgres {
-    /// Copies this server and starts the copy as an asynchronous replica on a port of its own.
+    /// Copies this server, starts the copy as an asynchronous replica on a port of its own, and waits until it follows.
     ///
     /// # Errors
     /// [`LocalError::Ended`] with the words of `pg_basebackup`; the others as those of [`start`](Self::start).
@@ -31,7 +31,11 @@ impl Postgres {
             .current_dir(dir.path())
             .stdin(Stdio::null());
         run_tool("pg_basebackup", command)?;
-        Self::launch_anywhere(self.programs.clone(), account, dir, data)
+        let replica = Self::launch_anywhere(self.programs.clone(), account, dir, data)?;
+        // It takes connections a little sooner.
+        let follows = "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
+        replica.wait_until(follows)?;
+        Ok(replica)
     }
 
     /// Waits until this replica has replayed all that `primary` has written by now.
@@ -44,8 +48,13 @@ impl Postgres {
             "SELECT pg_last_wal_replay_lsn() >= '{}'::pg_lsn",
             written.trim()
         );
+        self.wait_until(&replayed)
+    }
+
+    /// Waits until a query of one truth value says yes.
+    fn wait_until(&self, query: &str) -> Result<(), LocalError> {
         let deadline = Instant::now() + PATIENCE;
-        while self.execute("postgres", &replayed)?.trim() != "t" {
+        while self.execute("postgres", query)?.trim() != "t" {
             if Instant::now() >= deadline {
                 return Err(LocalError::NotReady {
                     program: "replica".to_owned(),

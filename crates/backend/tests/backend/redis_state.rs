@@ -236,7 +236,8 @@ async fn a_server_that_evicts_any_key_is_refused_until_it_is_set_right() {
     // It is looked at again while all is well.
     set("allkeys-lfu");
     until("the refusal", refused).await;
-    assert_eq!(node.downs(), 2, "at the start, and now");
+    // At the start, and now; it is told a moment after it is so.
+    until("its end", || async { (node.downs() == 2).then_some(()) }).await;
     set("volatile-ttl");
     node.await_up().await;
     assert!(node.object(&key).await.is_some());

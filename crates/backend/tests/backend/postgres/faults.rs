@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,13 +13,18 @@ use fanfare_wire::{Draft, Seq};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{PATIENCE, TestDatabase, client, draft, proxy::Proxy, read_all, wait_for};
+use super::{
+    PATIENCE, TestDatabase, WAITING, client, draft, pace::Pace, proxy::Proxy, read_all, wait_for,
+};
 
 /// Ends the sessions that append, busy or not.
 const KILL_LANES: &str = "
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
       AND query LIKE '%fanfare.append%'";
+
+/// Changes with each batch.
+const BATCHES: &str = "SELECT count(*) FROM fanfare.lane_log";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_in_opposite_orders_do_not_deadlock() {
@@ -160,13 +162,12 @@ async fn killed_sessions_lose_and_double_nothing() {
     for seed in 0..4 {
         writers.spawn(write(logs[seed as usize % 2].clone(), 150, seed));
     }
-    let done = Arc::new(AtomicBool::new(false));
-    let (killer, stop) = (database.client().await, done.clone());
+    let (mut pace, done) = Pace::of(&database, BATCHES).await;
     let killer = tokio::spawn(async move {
         let mut killed = 0;
-        while !stop.load(Ordering::Acquire) {
-            killed += super::count(&killer, KILL_LANES).await;
+        while pace.next().await {
             tokio::time::sleep(Duration::from_millis(15)).await;
+            killed += super::count(&pace.client, KILL_LANES).await;
         }
         killed
     });
@@ -197,27 +198,8 @@ async fn connections_that_are_cut_anywhere_lose_and_double_nothing() {
     for seed in 0..4 {
         writers.spawn(write(logs[seed as usize % 2].clone(), 40, seed));
     }
-    let done = Arc::new(AtomicBool::new(false));
-    let (beside, stop) = (database.client().await, done.clone());
-    let cutter = tokio::spawn(async move {
-        let (mut cuts, mut seen) = (0_u64, 0);
-        while !stop.load(Ordering::Acquire) {
-            let batches = super::count(&beside, "SELECT count(*) FROM fanfare.lane_log").await;
-            if std::mem::replace(&mut seen, batches) == batches {
-                // Both are still at making sessions.
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                continue;
-            }
-            cuts += 1;
-            // Every other time the server has heard the question, and its answer is lost.
-            if cuts.is_multiple_of(2) {
-                proxy.deafen();
-                tokio::time::sleep(Duration::from_millis(cuts % 7)).await;
-            }
-            proxy.cut();
-        }
-        cuts
-    });
+    let (pace, done) = Pace::of(&database, BATCHES).await;
+    let cutter = tokio::spawn(proxy.cut_again_and_again(pace));
     let told: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
     done.store(true, Ordering::Release);
     assert!(cutter.await.unwrap() > 10);
@@ -377,7 +359,7 @@ async fn a_dropped_append_leaves_the_lane_usable() {
     let batch = [draft("a", None)];
     tokio::select! {
         _ = log.append(&batch) => panic!("the channel is locked"),
-        () = wait_for(&beside, "SELECT count(*) FROM pg_locks WHERE NOT granted") => {}
+        () = wait_for(&beside, WAITING) => {}
     }
     holding.rollback().await.unwrap();
     // The dropped one may be committed before this one, never after it.

@@ -18,16 +18,12 @@ use fanfare_wire::Seq;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls, Transaction};
 
-use super::{NEW_EPOCH, TestDatabase, channel, count, draft, read_all, wait_for};
+use super::{NEW_EPOCH, TestDatabase, WAITING, channel, count, draft, read_all, wait_for};
 
 const ROWS: &str = "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY, text text)";
 
 /// Lanes that commits from SQL may take.
 const SQL_LANES: &str = "SELECT count(*) FROM fanfare.lanes WHERE of_sql AND NOT retired";
-
-/// Whoever waits for a lock.
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-                       WHERE wait_event_type = 'Lock' AND datname = current_database()";
 
 /// A log with a table of an application beside it.
 async fn open(database: &TestDatabase) -> (Arc<PostgresLog>, Client) {

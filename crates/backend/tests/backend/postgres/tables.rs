@@ -1,10 +1,7 @@
 //! The tables of apps in PostgreSQL: the contract, and what only a database server can do to a transaction.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,7 +15,10 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{NEW_EPOCH, TestDatabase, channel, count, draft, proxy::Proxy, read_all, wait_for};
+use super::{
+    NEW_EPOCH, TestDatabase, WAITING, channel, count, draft, pace::Pace, proxy::Proxy, read_all,
+    wait_for,
+};
 
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -31,9 +31,8 @@ const VERSION: &str = "SELECT version FROM counters WHERE id = 'a'";
 const MOVE: &str = "UPDATE counters SET version = version + 1 WHERE id = 'a' AND version = $1";
 const TOUCH: &str = "UPDATE counters SET version = version + 1 WHERE id = 'a' RETURNING version";
 
-/// Whoever waits for a lock.
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-                       WHERE wait_event_type = 'Lock' AND datname = current_database()";
+/// Changes with each move.
+const MOVES: &str = "SELECT version FROM app.counters WHERE id = 'a'";
 
 async fn open(database: &TestDatabase) -> Arc<PostgresLog> {
     open_at(&database.url).await
@@ -139,16 +138,15 @@ async fn killed_sessions_lose_and_double_nothing() {
     for number in 0..6 {
         writers.spawn(count_up(logs[number % 2].clone(), 120));
     }
-    let done = Arc::new(AtomicBool::new(false));
-    let (killer, stop) = (database.client().await, done.clone());
+    let (mut pace, done) = Pace::of(&database, MOVES).await;
     let killer = tokio::spawn(async move {
         let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                     WHERE datname = current_database() AND pid <> pg_backend_pid()
                       AND (query LIKE '%append_all%' OR query LIKE 'UPDATE counters%' OR query = 'COMMIT')";
         let mut killed = 0;
-        while !stop.load(Ordering::Acquire) {
-            killed += count(&killer, kill).await;
+        while pace.next().await {
             tokio::time::sleep(Duration::from_millis(15)).await;
+            killed += count(&pace.client, kill).await;
         }
         killed
     });
@@ -168,26 +166,8 @@ async fn connections_that_are_cut_anywhere_lose_and_double_nothing() {
     for number in 0..4 {
         writers.spawn(count_up(logs[number % 2].clone(), 60));
     }
-    let done = Arc::new(AtomicBool::new(false));
-    let (beside, stop) = (database.client().await, done.clone());
-    let cutter = tokio::spawn(async move {
-        let (mut cuts, mut seen) = (0_u64, 0);
-        while !stop.load(Ordering::Acquire) {
-            let moves = count(&beside, "SELECT version FROM app.counters WHERE id = 'a'").await;
-            if std::mem::replace(&mut seen, moves) == moves {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                continue;
-            }
-            cuts += 1;
-            // Every other time the server has heard the question, and its answer is lost.
-            if cuts.is_multiple_of(2) {
-                proxy.deafen();
-                tokio::time::sleep(Duration::from_millis(cuts % 7)).await;
-            }
-            proxy.cut();
-        }
-        cuts
-    });
+    let (pace, done) = Pace::of(&database, MOVES).await;
+    let cutter = tokio::spawn(proxy.cut_again_and_again(pace));
     let moved: usize = writers.join_all().await.into_iter().sum();
     done.store(true, Ordering::Release);
     assert!(cutter.await.unwrap() > 5);
