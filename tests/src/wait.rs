@@ -1,5 +1,6 @@
 //! Waiting on conditions. No test sleeps for a fixed time and then looks, and none asserts how long a thing took.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,5 +36,16 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         }
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Sets a flag when it is dropped, in good order or in a panic: whoever goes on until the flag is set ends in either case, and the
+/// scope of threads in which they are as well.
+#[derive(Debug)]
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }

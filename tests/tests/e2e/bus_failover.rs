@@ -11,7 +11,7 @@ use fanfare_bench::local::{NodeOptions, RedisCluster, Sentinels};
 use fanfare_tests::api::Api;
 use fanfare_tests::expect::dense;
 use fanfare_tests::servers;
-use fanfare_tests::wait::eventually;
+use fanfare_tests::wait::{SetOnDrop, eventually};
 use fanfare_tests::ws::Client;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ fn through_a_loss(url: &str, lose: impl FnOnce([SocketAddr; 2]), restore: impl F
     let mut received: BTreeMap<&str, Vec<Vec<Value>>> = BTreeMap::new();
     thread::scope(|scope| {
         // Also when the test fails here: publishers must end for it to end.
-        let ending = Ending(&over);
+        let ending = SetOnDrop(&over);
         let mut readers = Vec::new();
         for address in addresses {
             for channel in &channels {
@@ -125,15 +125,6 @@ fn through_a_loss(url: &str, lose: impl FnOnce([SocketAddr; 2]), restore: impl F
         assert!(received[channel.as_str()].iter().all(|all| all.len() > 2));
         // Both publishers write their end; readers stop at the second, which is the last of all.
         assert!(received[channel.as_str()].iter().all(|all| *all == logged));
-    }
-}
-
-/// Tells the publishers to come to their end.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -8,7 +8,7 @@ use fanfare_bench::local::{Node, Postgres, Session, SmallDisk};
 use fanfare_tests::api::{Api, Published, Refusal};
 use fanfare_tests::expect::{all_over_ws, dense, run_over_ws};
 use fanfare_tests::servers;
-use fanfare_tests::wait::eventually;
+use fanfare_tests::wait::{SetOnDrop, eventually};
 use fanfare_tests::ws::{Client, meanwhile};
 use serde_json::{Value, json};
 
@@ -39,6 +39,7 @@ fn a_node_that_is_stopped_and_woken_holds_nobody_up_and_reorders_nothing() {
                     scope.spawn(move || publish_until_told(address, publisher, count, stop))
                 })
                 .collect();
+            let stopping = SetOnDrop(&stop);
             eventually("publishers are at work", || {
                 (count.load(Ordering::Relaxed) >= 60).then_some(())
             });
@@ -57,7 +58,7 @@ fn a_node_that_is_stopped_and_woken_holds_nobody_up_and_reorders_nothing() {
             eventually("publishers are at work again", || {
                 (count.load(Ordering::Relaxed) >= before + 60).then_some(())
             });
-            stop.store(true, Ordering::Relaxed);
+            drop(stopping);
             publishers
                 .into_iter()
                 .flat_map(|publisher| publisher.join().unwrap())

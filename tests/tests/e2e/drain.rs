@@ -14,7 +14,7 @@ use fanfare_tests::http::Http;
 use fanfare_tests::repository;
 use fanfare_tests::servers;
 use fanfare_tests::sse::Stream;
-use fanfare_tests::wait::{eventually, patience};
+use fanfare_tests::wait::{SetOnDrop, eventually, patience};
 use fanfare_tests::ws::{Client, End};
 use serde_json::json;
 
@@ -204,13 +204,4 @@ fn publish_anywhere(addresses: &[SocketAddr; 2], data: &str) {
         let mut api = Api::new(addresses[turn % 2]);
         api.try_publish_request(&request).ok()
     });
-}
-
-/// Sets a flag when it is dropped, in good order or in a panic.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

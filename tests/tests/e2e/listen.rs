@@ -176,6 +176,7 @@ fn a_token_names_the_channels() {
             (&push["channel"], &push["pub"]["data"]),
             (&json!("ada"), &json!(way))
         );
+        listeners.push((way, listener));
     }
     for (way, listener) in &mut listeners {
         // What those who came later were told.

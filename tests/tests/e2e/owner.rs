@@ -10,8 +10,8 @@ use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::api::Api;
 use fanfare_tests::expect::{all_over_ws, dense};
 use fanfare_tests::servers;
-use fanfare_tests::wait::eventually;
-use fanfare_tests::ws::Client;
+use fanfare_tests::wait::{SetOnDrop, eventually};
+use fanfare_tests::ws::{Client, meanwhile};
 use serde_json::{Value, json};
 
 const NODES: usize = 3;
@@ -48,36 +48,39 @@ fn nodes_leave_a_contended_channel_to_one_of_them_and_survive_it() {
     }
     let (done, acknowledged) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
     let numbers = AtomicU64::new(0);
-    let owner = thread::scope(|scope| {
-        for publisher in 0..NODES * PUBLISHERS {
-            let (addresses, done, numbers) = (&addresses, &done, &numbers);
-            let acknowledged = &acknowledged;
-            let publish = move || {
-                while !done.load(SeqCst) {
-                    let key = format!("{}", numbers.fetch_add(1, SeqCst));
-                    let offset = publish_somewhere(addresses, publisher % NODES, &key);
-                    let is_new = acknowledged.lock().unwrap().insert(offset);
-                    assert!(is_new, "two messages have the number {offset}");
-                }
-            };
-            scope.spawn(publish);
-        }
-        let metric = |node: usize, name: &str| Api::new(addresses[node]).metric(name);
-        let owner = eventually("a node commits for others", || {
-            (0..NODES).find(|node| metric(*node, "forward_taken_total") > 100.0)
-        });
-        let other = (owner + 1) % NODES;
-        eventually("another node hands on what it takes", || {
-            (metric(other, "forwarded_total") > 20.0).then_some(())
-        });
-        nodes[owner].kill();
-        let so_far = acknowledged.lock().unwrap().len();
-        eventually("the others go on", || {
-            (acknowledged.lock().unwrap().len() > so_far + 500).then_some(())
-        });
-        done.store(true, SeqCst);
-        owner
-    });
+    let work = || {
+        thread::scope(|scope| {
+            let _ending = SetOnDrop(&done);
+            for publisher in 0..NODES * PUBLISHERS {
+                let (addresses, done, numbers) = (&addresses, &done, &numbers);
+                let acknowledged = &acknowledged;
+                let publish = move || {
+                    while !done.load(SeqCst) {
+                        let key = format!("{}", numbers.fetch_add(1, SeqCst));
+                        let offset = publish_somewhere(addresses, publisher % NODES, &key);
+                        let is_new = acknowledged.lock().unwrap().insert(offset);
+                        assert!(is_new, "two messages have the number {offset}");
+                    }
+                };
+                scope.spawn(publish);
+            }
+            let metric = |node: usize, name: &str| Api::new(addresses[node]).metric(name);
+            let owner = eventually("a node commits for others", || {
+                (0..NODES).find(|node| metric(*node, "forward_taken_total") > 100.0)
+            });
+            let other = (owner + 1) % NODES;
+            eventually("another node hands on what it takes", || {
+                (metric(other, "forwarded_total") > 20.0).then_some(())
+            });
+            nodes[owner].kill();
+            let so_far = acknowledged.lock().unwrap().len();
+            eventually("the others go on", || {
+                (acknowledged.lock().unwrap().len() > so_far + 500).then_some(())
+            });
+            owner
+        })
+    };
+    let owner = meanwhile(&mut clients, work);
     let reader = addresses[(owner + 1) % NODES];
     let history = Api::new(reader).history("channel");
     dense(&history);

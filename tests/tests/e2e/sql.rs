@@ -11,7 +11,7 @@ use fanfare_tests::expect::{all_over_ws, dense, run_over_sse, run_over_ws};
 use fanfare_tests::servers;
 use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
-use fanfare_tests::ws::Client;
+use fanfare_tests::ws::{Client, meanwhile};
 use serde_json::{Value, json};
 
 use crate::outage::two_nodes;
@@ -98,26 +98,29 @@ fn an_application_that_is_killed_leaves_rows_and_publications_in_agreement() {
         .unwrap();
     let mut client = Client::connect(nodes[0].address());
     client.subscribe("room");
-    thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (postgres, database) = (&postgres, &database);
-            scope.spawn(move || {
-                for kill in 0..KILLS {
-                    let before = orders(postgres).len();
-                    let mut psql = write_for_ever(database);
-                    eventually("orders are committed", || {
-                        (orders(postgres).len() > before).then_some(())
-                    });
-                    // Somewhere in a transaction.
-                    thread::sleep(Duration::from_micros(
-                        (3_700 * writer + 1_300 * kill) as u64,
-                    ));
-                    psql.kill().unwrap();
-                    psql.wait().unwrap();
-                }
-            });
-        }
-    });
+    let work = || {
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (postgres, database) = (&postgres, &database);
+                scope.spawn(move || {
+                    for kill in 0..KILLS {
+                        let before = orders(postgres).len();
+                        let mut psql = write_for_ever(database);
+                        eventually("orders are committed", || {
+                            (orders(postgres).len() > before).then_some(())
+                        });
+                        // Somewhere in a transaction.
+                        thread::sleep(Duration::from_micros(
+                            (3_700 * writer + 1_300 * kill) as u64,
+                        ));
+                        psql.kill().unwrap();
+                        psql.wait().unwrap();
+                    }
+                });
+            }
+        })
+    };
+    meanwhile([&mut client], work);
     let busy = "SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name = 'orders'";
     eventually("the sessions of the killed have ended", || {
