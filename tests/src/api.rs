@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,9 @@ use crate::http::{Http, Response};
 
 /// Publications asked for in one history request.
 const HISTORY_PAGE: usize = 500;
+
+/// Connections over which [`publish_many`] publishes.
+const PUBLISHERS: u64 = 4;
 
 /// Where a publication landed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,6 +251,29 @@ impl Api {
     pub fn get(&self, path: &str) -> io::Result<Response> {
         Http::once(self.address, "GET", path, &[], &[])
     }
+}
+
+/// Publishes so many times into a channel, over several connections at once; `data` is given the number of each, from 0.
+///
+/// # Panics
+/// When one is refused.
+pub fn publish_many(
+    address: SocketAddr,
+    channel: &str,
+    count: u64,
+    data: impl Fn(u64) -> Value + Sync,
+) {
+    thread::scope(|scope| {
+        for publisher in 0..PUBLISHERS {
+            let data = &data;
+            scope.spawn(move || {
+                let mut api = Api::new(address);
+                for number in (publisher..count).step_by(PUBLISHERS as usize) {
+                    api.publish(channel, data(number));
+                }
+            });
+        }
+    });
 }
 
 fn parse_published(result: &Value) -> Published {

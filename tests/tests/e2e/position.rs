@@ -8,19 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use fanfare_bench::local::{NodeOptions, TempDir};
-use fanfare_tests::api::{Api, History};
+use fanfare_tests::api::{Api, History, publish_many};
 use fanfare_tests::expect::{dense, ready_and, run_over_sse, run_over_ws};
 use fanfare_tests::servers::{self, Cluster};
 use fanfare_tests::sse::Stream;
-use fanfare_tests::wait::eventually;
+use fanfare_tests::wait::{SetOnDrop, eventually};
 use fanfare_tests::ws::Client;
 use serde_json::{Value, json};
 
 /// More than any ring of recent publications holds.
 const FAR: u64 = 5_000;
-
-/// Connections that publish at once.
-const PUBLISHERS: u64 = 8;
 
 /// Clients that come with a position while publishers run.
 const COMERS: u64 = 12;
@@ -344,16 +341,12 @@ fn goes_on_after_a_reset(mut stream: Stream, api: &mut Api) {
 
 /// Publishes from several connections at once until the channel has `count` publications more, and gives its history.
 fn fill(address: SocketAddr, channel: &str, count: u64) -> History {
-    thread::scope(|scope| {
-        for publisher in 0..PUBLISHERS {
-            scope.spawn(move || {
-                let mut api = Api::new(address);
-                for number in (publisher..count).step_by(PUBLISHERS as usize) {
-                    api.publish(channel, json!({ "number": number }));
-                }
-            });
-        }
-    });
+    publish_many(
+        address,
+        channel,
+        count,
+        |number| json!({ "number": number }),
+    );
     let history = Api::new(address).history(channel);
     dense(&history);
     history
@@ -383,7 +376,7 @@ fn while_publishing<S>(
             });
         }
         // Dropped also when an assertion in `open` ends this closure early, so that the publishers end too.
-        let _stop = StopOnDrop(&stop);
+        let _stop = SetOnDrop(&stop);
         (0..COMERS)
             .map(|comer| {
                 let before = head.load(Ordering::Relaxed);
@@ -400,14 +393,6 @@ fn while_publishing<S>(
     let history = Api::new(addresses[0]).history("channel");
     dense(&history);
     (comers, history)
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn copy_files(from: &Path, to: &Path) {

@@ -3,7 +3,7 @@
 use std::thread;
 
 use fanfare_bench::local::NodeOptions;
-use fanfare_tests::api::Api;
+use fanfare_tests::api::publish_many;
 use fanfare_tests::expect::run_over_ws;
 use fanfare_tests::servers;
 use fanfare_tests::ws::Client;
@@ -25,9 +25,6 @@ const LAGGING_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// how far they are behind. With all that was published in it, encoded, it would be above 250 MiB.
 const CATCHING_UP_BYTES_MAX: u64 = 112 * 1024 * 1024;
 
-/// Connections that publish at once.
-const PUBLISHERS: u64 = 4;
-
 #[test]
 fn clients_that_do_not_read_are_neither_cut_off_nor_a_burden() {
     // Not on SQLite, whose page cache would grow by what was published in any case.
@@ -45,16 +42,9 @@ fn clients_that_do_not_read_are_neither_cut_off_nor_a_burden() {
     let before = servers::resident_bytes(node.pid());
 
     let text = "x".repeat(BYTES);
+    let data = |number| json!({ "number": number, "text": text });
     thread::scope(|scope| {
-        for publisher in 0..PUBLISHERS {
-            let text = &text;
-            scope.spawn(move || {
-                let mut api = Api::new(address);
-                for number in (publisher..COUNT).step_by(PUBLISHERS as usize) {
-                    api.publish("channel", json!({ "number": number, "text": text }));
-                }
-            });
-        }
+        scope.spawn(|| publish_many(address, "channel", COUNT, data));
         run_over_ws(&mut fast, "channel", 1, COUNT);
     });
 

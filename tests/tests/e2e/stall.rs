@@ -1,9 +1,7 @@
 //! Slow is not stalled: who takes something, however little, stays; who takes nothing for `stall_seconds` is sent away.
 
-use std::thread;
-
 use fanfare_bench::local::{Node, NodeOptions};
-use fanfare_tests::api::Api;
+use fanfare_tests::api::{Api, publish_many};
 use fanfare_tests::expect::{run_over_sse, run_over_ws};
 use fanfare_tests::servers;
 use fanfare_tests::slow::Line;
@@ -18,9 +16,6 @@ const CONFIG: &str = "stall_seconds = 4\n";
 /// More than sockets and pipes hold, and more than trickles through while a stalled client is waited for.
 const COUNT: u64 = 800;
 const BYTES: usize = 32 * 1024;
-
-/// Connections that publish at once.
-const PUBLISHERS: u64 = 4;
 
 const SLOW: u16 = 3008;
 
@@ -107,19 +102,9 @@ fn start() -> Node {
 }
 
 fn publish(node: &Node) {
-    let address = node.address();
     let text = "x".repeat(BYTES);
-    thread::scope(|scope| {
-        for publisher in 0..PUBLISHERS {
-            let text = &text;
-            scope.spawn(move || {
-                let mut api = Api::new(address);
-                for number in (publisher..COUNT).step_by(PUBLISHERS as usize) {
-                    api.publish("channel", json!({ "number": number, "text": text }));
-                }
-            });
-        }
-    });
+    let data = |number| json!({ "number": number, "text": text });
+    publish_many(node.address(), "channel", COUNT, data);
 }
 
 #[track_caller]
