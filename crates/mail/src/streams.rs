@@ -234,8 +234,8 @@ impl Streams {
                 continue; // Another node's.
             };
             if let Some(handle) = entry.handle {
-                handle.close((self.farewell)());
                 self.closed.fetch_add(1, Relaxed);
+                handle.close((self.farewell)());
             }
         }
     }
