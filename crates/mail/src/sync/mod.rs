@@ -175,7 +175,7 @@ impl Sync {
     }
 
     /// Connects a mailbox, or connects it again: what is kept of it stays, and the sync goes on where it was. If another user
-    /// had the address, it is theirs no longer.
+    /// had the address, it is theirs no longer, and their grant is taken back at Google.
     ///
     /// # Errors
     /// [`SyncError`].
@@ -188,6 +188,7 @@ impl Sync {
         }
         let user = grant.user.as_str();
         let now = self.0.store.clock.now();
+        let before = self.0.store.account_of(&address).await?;
         let evict = || vec![address.as_str().into(), user.into()];
         let params = vec![
             user.into(),
@@ -204,6 +205,11 @@ impl Sync {
         ];
         self.0.store.change(steps).await?;
         info!(user = %grant.user, "a mailbox is connected");
+        if let Some(evicted) = before.filter(|it| it.account.user != grant.user) {
+            // Whoever signs in need not wait for it.
+            let inner = Arc::clone(&self.0);
+            tokio::spawn(async move { inner.revoke(&evicted.grant).await });
+        }
         self.0.submit(&address, HistoryId(0), &asked()).await;
         // Its watch.
         self.0.due.notify_one();
@@ -224,9 +230,7 @@ impl Sync {
         if let Err(error) = self.0.google.stop(&linked.grant).await {
             warn!(%user, %error, "Google is not told to stop; it does within a week");
         }
-        if let Err(error) = self.0.google.revoke(&linked.grant).await {
-            warn!(%user, %error, "the grant of a mailbox that is disconnected is not revoked at Google");
-        }
+        self.0.revoke(&linked.grant).await;
         let account = || vec![user.as_str().into()];
         let steps = vec![
             Step::some(schema::DISCONNECT, account()),
@@ -324,6 +328,13 @@ impl Inner {
         match self.opened.load(Relaxed) {
             true => Ok(()),
             false => Err(SyncError::Starting),
+        }
+    }
+
+    /// Takes a grant back at Google, as far as it can be reached.
+    async fn revoke(&self, grant: &Grant) {
+        if let Err(error) = self.google.revoke(grant).await {
+            warn!(user = %grant.user, %error, "the grant of a mailbox that is no longer connected is not revoked at Google");
         }
     }
 

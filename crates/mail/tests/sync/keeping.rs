@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_mail::google::Grant;
+use fanfare_mail::google::GoogleError;
 
 use crate::{
     on_both,
@@ -100,15 +100,17 @@ fn an_address_belongs_to_whoever_has_connected_it_last() {
     let node = world.node("a");
     world.push_to(&node);
     let before = node.connect_to_end(&world);
+    let old_grant = node.block_on(node.sync.grant(&before)).unwrap().unwrap();
     // The same address, of another account at Google.
-    let grant = node.sign_in(ANN);
-    let after = fanfare_mail::user::User::parse("gother").unwrap();
-    let grant = Grant {
-        user: after.clone(),
-        ..grant
-    };
+    let grant = node.sign_in("bob@example.com");
+    let after = grant.user.clone();
     node.block_on(node.sync.connect(&grant, &ANN.to_uppercase()))
         .unwrap();
+    eventually("the grant of before is taken back", || {
+        let asked = node.block_on(node.google.profile(&old_grant));
+        matches!(asked, Err(GoogleError::Unauthorised(_))).then_some(())
+    });
+    node.block_on(node.google.profile(&grant)).unwrap();
     assert_eq!(node.block_on(node.sync.account(&before)).unwrap(), None);
     assert!(node.rows(&before).is_empty());
     assert_eq!(node.account(&after).address, ANN);
