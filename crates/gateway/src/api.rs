@@ -148,7 +148,10 @@ pub(crate) async fn revoke(State(gateway): State<Arc<Gateway>>, body: Bytes) -> 
         RevokeRequest {
             user: None,
             session: Some(session),
-        } if (1..=USER_BYTES_MAX).contains(&session.len()) => Revocation::Session { session },
+        } if (1..=USER_BYTES_MAX).contains(&session.len()) => Revocation::Session {
+            session,
+            expires: None,
+        },
         _ => return answer(Err(errors::BAD_REQUEST.into())),
     };
     match revocation.draft() {

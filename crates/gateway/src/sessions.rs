@@ -33,6 +33,13 @@ pub const REVOCATIONS: &str = "_fanfare:revocations";
 /// Verified tokens that a node remembers, at least half of them and at most all.
 pub const VERIFIED_MAX: usize = 65_536;
 
+/// From how many revoked sessions on it is looked for those whose tokens have all expired.
+const SWEEP_FROM: usize = 1024;
+
+/// For how many seconds a session is remembered after its last token: what was opened with it may outlive it a little, and clocks are put
+/// back.
+const REMEMBERED_SECONDS: Seconds = 3600;
+
 /// What is said of a token that is no longer valid.
 const REVOKED: TokenError = TokenError::Invalid("it was revoked");
 
@@ -51,6 +58,9 @@ pub enum Revocation {
     Session {
         /// The session (`jti`).
         session: String,
+        /// When its last token expires (`exp`), if that is known: then it need not be remembered for ever.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires: Option<Seconds>,
     },
 }
 
@@ -79,7 +89,9 @@ type Proved = (Arc<ConnectionClaims>, Proof);
 #[derive(Default)]
 struct Revoked {
     users: HashMap<String, Seconds>,
-    sessions: HashMap<String, ()>,
+    /// Until when each is remembered.
+    sessions: HashMap<String, Seconds>,
+    sweep_at: usize,
 }
 
 impl Sessions {
@@ -225,7 +237,7 @@ impl Sessions {
         match serde_json::from_slice(publication.data.as_bytes()) {
             Ok(revocation) => {
                 info!(seq = %publication.seq, "a revocation");
-                self.revoked().add(revocation);
+                self.revoked().add(revocation, unix_seconds());
                 if *self.caught_up.borrow() {
                     self.bell.notify_one();
                 }
@@ -311,15 +323,28 @@ impl Verified {
 }
 
 impl Revoked {
-    fn add(&mut self, revocation: Revocation) {
+    fn add(&mut self, revocation: Revocation, now: Seconds) {
         match revocation {
             Revocation::User { user, until } => {
                 let known = self.users.entry(user).or_insert(until);
                 *known = until.max(*known);
             }
-            Revocation::Session { session } => {
-                self.sessions.insert(session, ());
+            Revocation::Session { session, expires } => {
+                let until = expires.map_or(Seconds::MAX, |expires| {
+                    expires.saturating_add(REMEMBERED_SECONDS)
+                });
+                let known = self.sessions.entry(session).or_insert(until);
+                *known = until.max(*known);
+                self.sweep(now);
             }
+        }
+    }
+
+    fn sweep(&mut self, now: Seconds) {
+        if self.sessions.len() >= self.sweep_at.max(SWEEP_FROM) {
+            self.sessions.retain(|_, until| *until > now);
+            // Each look costs as much as there is, so it is done seldom.
+            self.sweep_at = self.sessions.len() * 2;
         }
     }
 
@@ -404,10 +429,42 @@ mod tests {
         assert!(sessions.is_revoked(&claims("ada", None, None)));
         assert!(!sessions.is_revoked(&claims("ada", None, Some(101))));
         assert!(!sessions.is_revoked(&claims("bob", None, Some(1))));
-        let session = "s1".to_owned();
-        revoke(&sessions, &Revocation::Session { session });
+        let revocation = Revocation::Session {
+            session: "s1".to_owned(),
+            expires: None,
+        };
+        revoke(&sessions, &revocation);
         assert!(sessions.is_revoked(&claims("bob", Some("s1"), Some(1_000))));
         assert!(!sessions.is_revoked(&claims("bob", Some("s2"), Some(1_000))));
+    }
+
+    #[test]
+    fn a_session_whose_tokens_have_expired_is_forgotten() {
+        let (now, mut revoked) = (1_000_000, Revoked::default());
+        let mut add = |session: String, expires| {
+            revoked.add(Revocation::Session { session, expires }, now);
+            revoked.sessions.len()
+        };
+        add("for ever".to_owned(), None);
+        add("of before".to_owned(), None);
+        add("of before".to_owned(), Some(1));
+        add("holds".to_owned(), Some(now + 1));
+        let most = (0..SWEEP_FROM * 8).map(|number| add(format!("s{number}"), Some(now / 2)));
+        assert!(most.max() < Some(SWEEP_FROM));
+        for session in ["for ever", "of before", "holds"] {
+            assert!(
+                revoked.holds(&claims("ada", Some(session), None)),
+                "{session}"
+            );
+        }
+        // As it was written before there was an end.
+        let old: Revocation = serde_json::from_value(json!({"session": {"session": "s"}})).unwrap();
+        let (session, expires) = ("s".to_owned(), None);
+        assert_eq!(old, Revocation::Session { session, expires });
+        assert_eq!(
+            serde_json::to_value(&old).unwrap(),
+            json!({"session": {"session": "s"}})
+        );
     }
 
     #[test]

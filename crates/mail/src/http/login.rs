@@ -261,7 +261,11 @@ impl Mail {
         let Some(jti) = session.claims.jti.clone() else {
             return Ok(());
         };
-        self.revoke(Revocation::Session { session: jti }).await
+        let revocation = Revocation::Session {
+            session: jti,
+            expires: session.claims.exp,
+        };
+        self.revoke(revocation).await
     }
 
     /// Ends the connection with Google, and all sessions of the user.

@@ -233,8 +233,10 @@ async fn it_ends_with_the_session() {
     let gateway = gateway(10).await;
     let mut page = open(&gateway, None, 3600).await.unwrap();
     page.until("event: ready\n").await;
-    let session = "session-of-ann".to_owned();
-    let revocation = Revocation::Session { session };
+    let revocation = Revocation::Session {
+        session: "session-of-ann".to_owned(),
+        expires: None,
+    };
     gateway.revoke(&revocation).await.unwrap();
     page.end().await;
     // Revoked since its cookie was looked at.
