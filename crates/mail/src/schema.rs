@@ -181,12 +181,13 @@ pub(crate) const REMOVE: &str = "DELETE FROM mail_messages WHERE account = $1 AN
 pub(crate) const FORGET_VERSIONS: &str =
     "UPDATE mail_messages SET version = 0, checked = 0 WHERE account = $1";
 
-/// Account, how many: all but the newest ones and those that changed last are forgotten.
+/// Account, how many: all but the newest ones and those that changed last are forgotten. Where there are no more than that, there is
+/// no first one to be forgotten, and nothing compares with it; otherwise only those beyond it are looked at.
 pub(crate) const PRUNE: &str = "DELETE FROM mail_messages WHERE account = $1
-    AND id NOT IN (SELECT id FROM mail_messages WHERE account = $1
-        ORDER BY date DESC, id DESC LIMIT $2)
-    AND id NOT IN (SELECT id FROM mail_messages WHERE account = $1
-        ORDER BY version DESC, id DESC LIMIT $2)";
+    AND (date, id) <= (SELECT date, id FROM mail_messages WHERE account = $1
+        ORDER BY date DESC, id DESC LIMIT 1 OFFSET $2)
+    AND (version, id) <= (SELECT version, id FROM mail_messages WHERE account = $1
+        ORDER BY version DESC, id DESC LIMIT 1 OFFSET $2)";
 
 /// Account, [`ROWS_ASKED`] ids.
 pub(crate) const ROWS: &str = "SELECT id, thread, sender, subject, snippet, labels, date, version, checked
