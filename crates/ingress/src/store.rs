@@ -10,7 +10,7 @@ use fanfare_engine::{
         tables::{Row, Step, Value},
     },
 };
-use fanfare_wire::Millis;
+use fanfare_wire::{Millis, shortened};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -321,13 +321,7 @@ pub(crate) fn attributes_text(attributes: &BTreeMap<String, String>) -> String {
 
 /// A reason as the database can keep it.
 pub(crate) fn reason_text(reason: &str) -> String {
-    let mut text = reason.replace('\0', " ");
-    let mut end = text.len().min(REASON_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
+    shortened(&reason.replace('\0', " "), REASON_BYTES_MAX).to_owned()
 }
 
 impl Claim {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     ChannelName, Draft, Epoch, Millis, Seq,
     hint::{HintError, length, put_long, put_short, take, take_long, take_short, take_u8, text},
+    shortened,
 };
 
 /// Longest text in a frame of its own, in bytes.
@@ -110,7 +111,7 @@ impl Frame {
             Self::Refused { id, words } => {
                 out.put_u8(3);
                 out.put_u64_le(*id);
-                put_short(&mut out, shortened(words));
+                put_short(&mut out, shortened(words, WORDS_BYTES_MAX));
             }
         }
         let bytes = length(out.len() - 4);
@@ -193,15 +194,6 @@ fn take_outcome(frame: &mut Bytes) -> Result<Numbered, FrameError> {
         time: frame.try_get_i64_le().map_err(|_| FrameError)?,
         duplicate: take_u8(frame)? != 0,
     })
-}
-
-/// As much of a text as fits.
-fn shortened(words: &str) -> &str {
-    let mut end = words.len().min(WORDS_BYTES_MAX);
-    while !words.is_char_boundary(end) {
-        end -= 1;
-    }
-    &words[..end]
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | [`hint`] | the frame that nodes send each other over the bus |
 //! | [`forward`] | the frames between two nodes, one of which commits for the other |
 //! | [`iso8601`] | times as text |
+//! | [`shortened`] | texts within bounds |
 //! | [`news`] | what is told now or never: typing, joins, leaves |
 //! | [`ws`] | RFC 6455 server side framing |
 //! | [`centrifuge`] | the Centrifuge client protocol in JSON and Protobuf |
@@ -35,6 +36,7 @@ pub mod run;
 pub mod sabotage;
 pub mod socketio;
 pub mod sse;
+mod text;
 pub mod ws;
 
 pub use instant::iso8601;
@@ -44,6 +46,7 @@ pub use per_form::PerForm;
 pub use position::{Epoch, Seq};
 pub use publication::{Draft, Json, JsonError, Millis, Publication};
 pub use run::{Encoded, FORMS_MAX, Form, FormId, Run};
+pub use text::shortened;
 
 /// Appends formatted text to a frame.
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

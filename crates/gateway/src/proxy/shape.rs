@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fanfare_wire::{
     Json,
     centrifuge::{Codec, Dialect, Framing},
+    shortened,
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
@@ -146,14 +147,14 @@ impl Verdict {
             if !DISCONNECT_CODES.contains(&code) {
                 return Err("the code of its disconnect is not one of 3000 to 4999");
             }
-            let reason = cut(reason, REASON_BYTES_MAX);
+            let reason = shortened(&reason, REASON_BYTES_MAX).to_owned();
             return Ok(Self::Disconnect { code, reason });
         }
         if let Some(Error { code, message }) = answer.error {
             if !ERROR_CODES.contains(&code) {
                 return Err("the code of its error is not one of 100 to 1999");
             }
-            let message = cut(message, MESSAGE_BYTES_MAX);
+            let message = shortened(&message, MESSAGE_BYTES_MAX).to_owned();
             return Ok(Self::Refused { code, message });
         }
         let result = answer
@@ -184,15 +185,6 @@ impl Verdict {
 
     /// The names of the [ends](Self::end).
     pub(super) const ENDS: [&'static str; 4] = ["granted", "error", "disconnect", "failed"];
-}
-
-fn cut(mut text: String, bytes_max: usize) -> String {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use fanfare_wire::shortened;
+
 use crate::message::Message;
 
 /// Longest header `From`, in bytes; the rest is cut off.
@@ -45,11 +47,7 @@ fn cut(text: String, bytes_max: usize) -> String {
         true => text.replace('\0', " "),
         false => text,
     };
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    text.truncate(shortened(&text, bytes_max).len());
     text
 }
 
