@@ -109,15 +109,10 @@ fn engine_config() -> EngineConfig {
 
 fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
     let anyone = ChannelOptions {
-        subscribe: Access::Anyone,
-        publish: Access::Anyone,
-        history: Access::Anyone,
-        presence: None,
-        join_leave: false,
-        history_max_count: None,
-        history_max_age: None,
-        proxied: fanfare_gateway::access::Proxied::default(),
-        allow_user_limited_channels: false,
+        subscribe: Access::ANYONE,
+        publish: Access::ANYONE,
+        history: Access::ANYONE,
+        ..ChannelOptions::default()
     };
     GatewayConfig {
         node: NodeIdentity {
@@ -130,6 +125,7 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
         api_key: None,
         tokens: None,
         open: true,
+        anonymous: false,
         rules: ChannelRules {
             outside: anyone,
             namespaces: Default::default(),
@@ -141,6 +137,7 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
         connections_per_second: 0,
         connections_burst: 0,
         subscriptions_max: 128,
+        pings: Default::default(),
         socketio: SocketIoConfig {
             heartbeat: Heartbeat {
                 interval: Duration::from_millis(300),

@@ -1,49 +1,107 @@
 //! Who may do what in which channels, and what the channels keep.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `class` | classes of clients, and how one stands to a channel |
+//! | `pattern` | patterns of names |
+//! | `caps` | what tokens grant beyond the classes |
+//! | `terms` | what one subscription is granted |
+
+mod caps;
+mod class;
+mod pattern;
+mod terms;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use fanfare_engine::port::Retention;
 use fanfare_wire::ChannelName;
-use serde::Deserialize;
+
+pub use self::{
+    caps::{CAPABILITY_CHANNELS_MAX, Capabilities, Capability, Right, Rights},
+    class::{Access, Circle, Standing},
+    pattern::{PATTERN_BYTES_MAX, Pattern, PatternError},
+    terms::{Overrides, Switch, Terms},
+};
 
 /// The namespace of the server's own channels: nobody reaches them from outside.
 pub const RESERVED_NAMESPACE: &str = "_fanfare";
 
-/// Who may do something in a channel. Tokens can grant more, never less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// No client.
-    Nobody,
-    /// Clients that are subscribed to the channel.
-    Subscriber,
-    /// Clients with a user name from a token.
-    Authenticated,
-    /// Every connected client.
-    Anyone,
+/// Most publications that a client is given by one question for history.
+pub const HISTORY_LIMIT_MAX: usize = 300;
+
+/// What becomes of what is published into a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// It is committed, numbered and kept before anyone sees it.
+    #[default]
+    Durable,
+    /// It is told to those who are there, now or never: no number, no history, no positions.
+    Ephemeral,
 }
 
-/// The options of a namespace's channels.
+/// The options of a namespace's channels. The default grants nothing, and keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
-    /// Who may subscribe. Never [`Access::Subscriber`].
+    /// What becomes of what is published.
+    pub kind: Kind,
+    /// Who may subscribe. Never names [`Access::SUBSCRIBER`].
     pub subscribe: Access,
     /// Who may publish.
     pub publish: Access,
-    /// Who may read history and subscribe with a position.
+    /// Who may read history and subscribe with a position. [`Access::NOBODY`] in ephemeral channels.
     pub history: Access,
     /// Who may ask who is in the channel. Absent: nobody is counted, and nobody can ask, the application's servers included.
     pub presence: Option<Access>,
     /// Subscribers who may ask who is there, and want to, are told who joins and leaves. Only with `presence`.
     pub join_leave: bool,
+    /// All subscribers are told who joins and leaves, whether they want to or not, and whether they may ask or not. Only with
+    /// `join_leave`.
+    pub force_push_join_leave: bool,
+    /// Who may read history may subscribe with a position. Without it subscriptions begin with what comes next.
+    pub recovery: bool,
+    /// What is said of channels by their names. The first rule that is for a channel and its client is the only one that counts.
+    pub rules: Vec<NameRule>,
     /// How many publications a channel keeps; all if absent.
     pub history_max_count: Option<u64>,
     /// How long a channel keeps publications; for ever if absent.
     pub history_max_age: Option<Duration>,
+    /// Most publications that a client is given by one question for history; at most [`HISTORY_LIMIT_MAX`].
+    pub history_limit_max: usize,
+    /// Longest payload, in bytes, if it is shorter than everywhere.
+    pub message_bytes_max: Option<usize>,
+    /// How many publications one connection may send into the namespace.
+    pub publish_rate: Option<Rate>,
     /// What the application's backend decides, instead of these options.
     pub proxied: Proxied,
     /// A channel whose name holds `#` is for the users whose names follow, separated by commas, whatever the other options say.
     pub allow_user_limited_channels: bool,
+    /// Capabilities open it to channels that they name, not by patterns: an app's channels are not meant by `*`.
+    pub by_name_only: bool,
+}
+
+/// Who may do what in channels whose names are of a pattern. What is not said here the namespace says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameRule {
+    /// Of the name behind the namespace's colon.
+    pub pattern: Pattern,
+    /// See [`ChannelOptions::subscribe`].
+    pub subscribe: Option<Access>,
+    /// See [`ChannelOptions::publish`].
+    pub publish: Option<Access>,
+    /// See [`ChannelOptions::history`].
+    pub history: Option<Access>,
+    /// See [`ChannelOptions::presence`]. Only with it.
+    pub presence: Option<Access>,
+}
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Times a second, at least 1.
+    pub per_second: u32,
+    /// Times at once after a quiet time, at least 1.
+    pub burst: u32,
 }
 
 /// What the application's backend decides for clients of the Centrifuge protocol.
@@ -118,59 +176,68 @@ impl ChannelRules {
     }
 }
 
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Durable,
+            subscribe: Access::NOBODY,
+            publish: Access::NOBODY,
+            history: Access::NOBODY,
+            presence: None,
+            join_leave: false,
+            force_push_join_leave: false,
+            recovery: true,
+            rules: Vec::new(),
+            history_max_count: None,
+            history_max_age: None,
+            history_limit_max: HISTORY_LIMIT_MAX,
+            message_bytes_max: None,
+            publish_rate: None,
+            proxied: Proxied::default(),
+            allow_user_limited_channels: false,
+            by_name_only: false,
+        }
+    }
+}
+
 impl ChannelOptions {
-    /// Whether a client may subscribe without a token for the channel.
+    /// Whether the class of a client has a right in a channel of these options. `user` is its name, or empty.
     #[must_use]
-    pub fn admits(&self, client: Standing) -> bool {
-        client.circle == Circle::Inside || self.subscribe.permits(client)
-    }
-}
-
-impl Access {
-    /// Whether a client has it. Who is outside of the users that a channel is limited to has nothing, unless a token has let it in.
-    #[must_use]
-    pub fn permits(self, client: Standing) -> bool {
-        if client.is_shut_out() {
-            return false;
+    pub fn permits(
+        &self,
+        right: Right,
+        channel: &ChannelName,
+        user: &str,
+        client: Standing,
+    ) -> bool {
+        if right == Right::Subscribe && client.circle == Circle::Inside {
+            return true;
         }
-        match self {
-            Self::Nobody => false,
-            Self::Subscriber => client.subscribed,
-            Self::Authenticated => client.authenticated,
-            Self::Anyone => true,
+        self.access(right, channel, user).permits(client)
+    }
+
+    /// Who has a right in a channel of these options, as far as that depends on its name and on who asks.
+    fn access(&self, right: Right, channel: &ChannelName, user: &str) -> Access {
+        let name = channel.as_str();
+        let rest = name.split_once(':').map_or(name, |(_, rest)| rest);
+        let is_for = |rule: &&NameRule| rule.pattern.matches(rest, user);
+        let rule = self.rules.iter().find(is_for);
+        match right {
+            Right::Subscribe => rule.and_then(|it| it.subscribe).unwrap_or(self.subscribe),
+            Right::Publish => rule.and_then(|it| it.publish).unwrap_or(self.publish),
+            Right::History => rule.and_then(|it| it.history).unwrap_or(self.history),
+            Right::Presence => {
+                let of_rule = rule.and_then(|it| it.presence);
+                of_rule.or(self.presence).unwrap_or(Access::NOBODY)
+            }
         }
     }
-}
 
-/// What counts of a client when access is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// It has a user name from a token.
-    pub authenticated: bool,
-    /// It is subscribed to the channel.
-    pub subscribed: bool,
-    /// Whether it is one of those whom the channel is limited to.
-    pub circle: Circle,
-}
-
-impl Standing {
-    /// Whether the channel is limited to others, and no token has let the client in.
+    /// Whether what is published is kept.
     #[must_use]
-    pub fn is_shut_out(self) -> bool {
-        self.circle == Circle::Outside && !self.subscribed
+    pub fn is_durable(&self) -> bool {
+        self.kind == Kind::Durable
     }
-}
-
-/// How a client stands to the users that a channel is limited to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Circle {
-    /// The channel is not limited to users.
-    #[default]
-    Open,
-    /// The channel names its user.
-    Inside,
-    /// The channel names others.
-    Outside,
 }
 
 #[cfg(test)]
@@ -179,15 +246,10 @@ mod tests {
 
     fn rules(limited: bool) -> ChannelRules {
         let options = ChannelOptions {
-            subscribe: Access::Nobody,
-            publish: Access::Anyone,
-            history: Access::Authenticated,
-            presence: None,
-            join_leave: false,
-            history_max_count: None,
-            history_max_age: None,
-            proxied: Proxied::default(),
+            publish: Access::ANYONE,
+            history: Access::AUTHENTICATED,
             allow_user_limited_channels: limited,
+            ..ChannelOptions::default()
         };
         ChannelRules {
             outside: options.clone(),
@@ -196,11 +258,13 @@ mod tests {
         }
     }
 
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name).unwrap()
+    }
+
     #[test]
     fn a_channel_names_its_users_to_the_letter() {
-        let circle = |channel: &str, user: &str| {
-            rules(true).circle(&ChannelName::parse(channel).unwrap(), user)
-        };
+        let circle = |name: &str, user: &str| rules(true).circle(&channel(name), user);
         for (channel, user) in [
             ("dialog:x#ann,bob", "ann"),
             ("dialog:x#ann,bob", "bob"),
@@ -224,7 +288,7 @@ mod tests {
         }
         assert_eq!(circle("dialog:ann", "ann"), Circle::Open);
         assert_eq!(circle("nowhere:x#ann", "bob"), Circle::Open);
-        let open = rules(false).circle(&ChannelName::parse("#ann").unwrap(), "bob");
+        let open = rules(false).circle(&channel("#ann"), "bob");
         assert_eq!(open, Circle::Open);
     }
 
@@ -232,18 +296,66 @@ mod tests {
     fn outside_there_is_nothing_but_by_token() {
         let rules = rules(true);
         let options = &rules.outside;
-        let standing = |circle, subscribed| Standing {
-            authenticated: true,
-            subscribed,
-            circle,
+        let channel = channel("#ann");
+        let permits = |right, circle, subscribed| {
+            let standing = Standing {
+                authenticated: true,
+                subscribed,
+                circle,
+            };
+            options.permits(right, &channel, "ann", standing)
         };
-        assert!(options.admits(standing(Circle::Inside, false)));
-        assert!(!options.admits(standing(Circle::Open, false)));
-        assert!(!options.admits(standing(Circle::Outside, false)));
-        for access in [options.publish, options.history] {
-            assert!(access.permits(standing(Circle::Inside, false)));
-            assert!(!access.permits(standing(Circle::Outside, false)));
-            assert!(access.permits(standing(Circle::Outside, true)));
+        assert!(permits(Right::Subscribe, Circle::Inside, false));
+        assert!(!permits(Right::Subscribe, Circle::Open, false));
+        assert!(!permits(Right::Subscribe, Circle::Outside, false));
+        for right in [Right::Publish, Right::History] {
+            assert!(permits(right, Circle::Inside, false));
+            assert!(!permits(right, Circle::Outside, false));
+            assert!(permits(right, Circle::Outside, true));
         }
+    }
+
+    #[test]
+    fn the_first_rule_for_a_name_counts_and_says_only_what_it_says() {
+        let rule = |pattern: &str, subscribe, publish| NameRule {
+            pattern: Pattern::parse_of_users(pattern).unwrap(),
+            subscribe,
+            publish,
+            history: None,
+            presence: None,
+        };
+        let options = ChannelOptions {
+            subscribe: Access::AUTHENTICATED,
+            publish: Access::NOBODY,
+            history: Access::ANYONE,
+            rules: vec![
+                rule("public-*", Some(Access::ANYONE), None),
+                rule("inbox-{user}", None, Some(Access::AUTHENTICATED)),
+                rule("inbox-*", Some(Access::NOBODY), None),
+            ],
+            ..ChannelOptions::default()
+        };
+        let permits = |right, name: &str, user: &str| {
+            let standing = Standing {
+                authenticated: !user.is_empty(),
+                subscribed: false,
+                circle: Circle::Open,
+            };
+            options.permits(right, &channel(name), user, standing)
+        };
+        use Right::{History, Presence, Publish, Subscribe};
+        assert!(permits(Subscribe, "ns:public-1", ""));
+        assert!(!permits(Publish, "ns:public-1", "ann"));
+        assert!(permits(Subscribe, "ns:inbox-ann", "ann"));
+        assert!(permits(Publish, "ns:inbox-ann", "ann"));
+        assert!(!permits(Subscribe, "ns:inbox-ann", "bob"));
+        assert!(!permits(Publish, "ns:inbox-ann", "bob"));
+        assert!(permits(History, "ns:inbox-ann", "bob"));
+        assert!(permits(Subscribe, "ns:other", "bob"));
+        assert!(!permits(Subscribe, "ns:other", ""));
+        // Nobody is counted, so nobody can ask, whatever a rule says.
+        assert!(!permits(Presence, "ns:public-1", "ann"));
+        // Outside of namespaces the whole name is looked at.
+        assert!(permits(Subscribe, "public-1", ""));
     }
 }

@@ -5,7 +5,7 @@
 
 mod presence;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -80,6 +80,7 @@ pub(crate) async fn publish(State(gateway): State<Arc<Gateway>>, body: Bytes) ->
         return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST);
     };
     match draft_for(&gateway, channel, &request) {
+        Ok(draft) if is_told(&gateway, &draft) => answer(told(&gateway, draft)),
         Ok(draft) => answer(published(gateway.engine.publish(draft).await)),
         Err(error) => answer(Err(error.into())),
     }
@@ -103,12 +104,22 @@ pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) 
         Ok(drafts) => drafts,
         Err(error) => return answer(Err(error.into())),
     };
-    let results = gateway.engine.publish_all(drafts).await;
-    let responses = results
+    let kept: Vec<bool> = drafts.iter().map(|it| !is_told(&gateway, it)).collect();
+    let (to_tell, to_keep): (Vec<Draft>, Vec<Draft>) = drafts
         .into_iter()
-        .map(|result| Body::of(published(result)))
-        .collect();
-    answer(to_json(&BroadcastResult { responses }))
+        .partition(|draft| is_told(&gateway, draft));
+    let mut committed = gateway.engine.publish_all(to_keep).await.into_iter();
+    let mut to_tell = to_tell.into_iter();
+    let responses = kept.into_iter().filter_map(|kept| {
+        let result = match kept {
+            true => published(committed.next()?),
+            false => told(&gateway, to_tell.next()?),
+        };
+        Some(Body::of(result))
+    });
+    answer(to_json(&BroadcastResult {
+        responses: responses.collect(),
+    }))
 }
 
 /// `POST /api/history`.
@@ -319,9 +330,8 @@ fn draft_for(
     message: &PublishRequest<'_>,
 ) -> Result<Draft, ErrorCode> {
     let channel = parse_channel(gateway, channel)?;
-    if message.data.get().len() > gateway.config.message_bytes_max {
-        return Err(errors::LIMIT_EXCEEDED);
-    }
+    let options = gateway.options(&channel)?;
+    gateway.check_length(message.data.get().len(), options)?;
     let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(message.data));
     if let Some(tags) = &message.tags {
         let tags = to_raw_value(tags).map_err(|_| errors::BAD_REQUEST)?;
@@ -335,6 +345,10 @@ fn draft_for(
         .as_ref()
         .filter(|key| !key.is_empty())
     {
+        // What is kept nowhere is not known again.
+        if !options.is_durable() {
+            return Err(errors::NOT_AVAILABLE);
+        }
         // PostgreSQL stores no NUL in text.
         if key.len() > KEY_BYTES_MAX || key.contains('\0') {
             return Err(errors::BAD_REQUEST);
@@ -347,12 +361,28 @@ fn draft_for(
 /// The application's servers may use every channel that exists.
 fn parse_channel(gateway: &Gateway, channel: &str) -> Result<ChannelName, ErrorCode> {
     let channel = ChannelName::parse(channel).map_err(|_| errors::BAD_REQUEST)?;
-    gateway
-        .config
-        .rules
-        .of(&channel)
-        .ok_or(errors::UNKNOWN_CHANNEL)?;
+    gateway.options(&channel)?;
     Ok(channel)
+}
+
+/// Whether what is published into a draft's channel is told now or never.
+fn is_told(gateway: &Gateway, draft: &Draft) -> bool {
+    let options = gateway.options(&draft.channel);
+    options.is_ok_and(|options| !options.is_durable())
+}
+
+fn told(gateway: &Gateway, draft: Draft) -> ApiResult {
+    gateway.tell(draft);
+    to_json(&serde_json::Map::new())
+}
+
+/// What somebody is told who publishes more often than the namespace lets a connection.
+pub(crate) fn too_often(wait: Duration) -> ErrorBody {
+    let retry_after_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+    ErrorBody {
+        retry_after_ms: Some(retry_after_ms),
+        ..errors::TOO_MANY_REQUESTS.into()
+    }
 }
 
 pub(crate) fn published(result: Result<Published, PublishError>) -> ApiResult {
@@ -394,6 +424,9 @@ pub(crate) fn refused_publish(error: &PublishError) -> (ErrorCode, Option<u32>) 
 
 async fn read_history(gateway: &Gateway, request: HistoryRequest) -> ApiResult {
     let channel = parse_channel(gateway, &request.channel)?;
+    if !gateway.options(&channel)?.is_durable() {
+        return Err(errors::NOT_AVAILABLE.into());
+    }
     let limit = match request.limit {
         None => HISTORY_LIMIT_DEFAULT,
         Some(limit) => usize::try_from(limit).unwrap_or(fanfare_engine::HISTORY_LIMIT_MAX),

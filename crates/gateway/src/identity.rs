@@ -8,6 +8,7 @@ use fanfare_wire::Json;
 use uuid::Uuid;
 
 use crate::{
+    access::Terms,
     presence::client_info,
     sessions::Sessions,
     token::{ConnectionClaims, Seconds},
@@ -38,14 +39,9 @@ impl Identity {
         self.claims.as_ref().map_or("", |claims| &claims.sub)
     }
 
-    /// Whether it has a user name.
-    pub(crate) fn is_authenticated(&self) -> bool {
-        !self.user().is_empty()
-    }
-
-    /// Until when its token is valid.
+    /// Until when it may stay.
     pub(crate) fn expires(&self) -> Option<Seconds> {
-        self.claims.as_ref().and_then(|claims| claims.exp)
+        self.claims.as_ref().and_then(|claims| claims.expires())
     }
 
     /// Whether what it came with was taken back.
@@ -54,22 +50,27 @@ impl Identity {
         claims.is_some_and(|claims| sessions.is_revoked(claims))
     }
 
-    /// What is told to others about it.
-    pub(crate) fn info(&self) -> Json {
+    /// What is told to others about it in a channel that it is subscribed to on these terms, if it is.
+    pub(crate) fn info(&self, terms: Option<&Terms>) -> Json {
         let conn_info = self.claims.as_ref().and_then(|claims| claims.info.as_ref());
-        client_info(self.user(), self.id, conn_info)
+        let chan_info = terms.and_then(|terms| terms.info.as_ref());
+        client_info(self.user(), self.id, conn_info, chan_info)
     }
 
-    /// The client, as others see it in a channel.
-    pub(crate) fn attendee(&mut self) -> Arc<Attendee> {
-        if let Some(attendee) = &self.attendee {
+    /// The client, as others see it in a channel that it is subscribed to on these terms.
+    pub(crate) fn attendee(&mut self, terms: Option<&Terms>) -> Arc<Attendee> {
+        let of_channel = terms.is_some_and(|terms| terms.info.is_some());
+        if let Some(attendee) = self.attendee.as_ref().filter(|_| !of_channel) {
             return Arc::clone(attendee);
         }
         let attendee = Arc::new(Attendee {
             client: self.id,
             user: self.user().into(),
-            info: self.info(),
+            info: self.info(terms),
         });
-        Arc::clone(self.attendee.insert(attendee))
+        if !of_channel {
+            self.attendee = Some(Arc::clone(&attendee));
+        }
+        attendee
     }
 }

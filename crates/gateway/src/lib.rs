@@ -25,6 +25,7 @@ pub mod jose;
 pub mod listener;
 pub mod metrics;
 mod origin;
+mod pace;
 pub mod peers;
 mod pipe;
 mod presence;
@@ -68,6 +69,7 @@ use crate::{
     token::TokenVerifier,
 };
 
+pub use centrifuge::{PING_SECONDS_MAX, Pings};
 pub use health::NodeIdentity;
 pub use origin::AllowedOrigins;
 
@@ -129,6 +131,8 @@ pub struct GatewayConfig {
     pub tokens: Option<TokenVerifier>,
     /// Open to everybody who can reach it: anonymous clients, no API key. For a first try on a loopback address.
     pub open: bool,
+    /// Clients without a token are let in, as anonymous ones.
+    pub anonymous: bool,
     /// Who may do what in which channels.
     pub rules: ChannelRules,
     /// Web pages that may connect.
@@ -143,6 +147,8 @@ pub struct GatewayConfig {
     pub connections_burst: u32,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
+    /// How often clients of the Centrifuge protocol are asked whether they are there.
+    pub pings: Pings,
     /// How Socket.IO is served.
     pub socketio: SocketIoConfig,
     /// What is asked of the application's backend.

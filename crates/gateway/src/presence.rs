@@ -3,65 +3,74 @@
 use std::sync::Arc;
 
 use fanfare_engine::{Attendance, Attendee};
-use fanfare_wire::{
-    ChannelName, Json,
-    centrifuge::{ErrorCode, PresenceResult, errors},
-};
+use fanfare_wire::{ChannelName, Json, centrifuge::PresenceResult};
 use uuid::Uuid;
 
 use crate::{
     Gateway,
-    access::{Circle, Standing},
+    access::{Overrides, Right, Terms},
+    rights::Asker,
+    token::ConnectionClaims,
 };
 
 impl Gateway {
-    /// Counts a client as there, if the channel keeps presence, for as long as what is returned lives.
+    /// Counts a client as there, if the channel keeps presence and the terms of its subscription do not say otherwise, for as long
+    /// as what is returned lives.
     pub(crate) fn attend(
         &self,
         channel: &ChannelName,
+        terms: Option<&Terms>,
         who: impl FnOnce() -> Arc<Attendee>,
     ) -> Option<Attendance> {
         let options = self.config.rules.of(channel)?;
         options.presence?;
-        let presence = self.engine.presence();
-        Some(presence.enter(channel, &who(), options.join_leave))
-    }
-
-    /// Whether a client may ask who is there.
-    pub(crate) fn may_see_presence(
-        &self,
-        channel: &ChannelName,
-        client: Standing,
-    ) -> Result<(), ErrorCode> {
-        let options = self.config.rules.of(channel);
-        let options = options.ok_or(errors::UNKNOWN_CHANNEL)?;
-        match options.presence {
-            None => Err(errors::NOT_AVAILABLE),
-            Some(access) if access.permits(client) => Ok(()),
-            Some(_) => Err(errors::PERMISSION_DENIED),
+        let overrides = terms.map_or_else(Overrides::default, |terms| terms.overrides);
+        if !overrides.counts() {
+            return None;
         }
+        let announced = options.join_leave && overrides.is_announced();
+        let presence = self.engine.presence();
+        Some(presence.enter(channel, &who(), announced))
     }
 
-    /// Whether a subscriber is told who joins and leaves, if it asks to be.
-    pub(crate) fn may_see_joins(&self, channel: &ChannelName, authenticated: bool) -> bool {
-        let standing = Standing {
-            authenticated,
-            subscribed: true,
-            circle: Circle::Open,
+    /// Whether a subscriber on these terms is told who joins and leaves; `asks` for it or not.
+    pub(crate) fn may_see_joins(
+        &self,
+        claims: Option<&ConnectionClaims>,
+        channel: &ChannelName,
+        terms: Option<&Terms>,
+        asks: bool,
+    ) -> bool {
+        let Ok(options) = self.options(channel) else {
+            return false;
         };
-        let options = self.config.rules.of(channel);
-        options.is_some_and(|options| options.join_leave)
-            && self.may_see_presence(channel, standing).is_ok()
+        let forced = terms.and_then(|terms| terms.overrides.is_told_of_joins());
+        let told = match forced {
+            Some(told) => told,
+            None if options.force_push_join_leave => true,
+            None => {
+                let asker = Asker::subscriber(claims, terms);
+                asks && self.may(Right::Presence, channel, asker).is_ok()
+            }
+        };
+        options.join_leave && told
     }
 }
 
-/// What is told to others about a client.
-pub(crate) fn client_info(user: &str, client: Uuid, conn_info: Option<&Json>) -> Json {
+/// What is told to others about a client; `chan_info` is what its subscription says beside.
+pub(crate) fn client_info(
+    user: &str,
+    client: Uuid,
+    conn_info: Option<&Json>,
+    chan_info: Option<&Json>,
+) -> Json {
     let user = serde_json::Value::from(user);
     let mut text = format!("{{\"user\":{user},\"client\":\"{client}\"").into_bytes();
-    if let Some(conn_info) = conn_info {
-        text.extend_from_slice(b",\"conn_info\":");
-        text.extend_from_slice(conn_info.as_bytes());
+    for (name, info) in [("conn_info", conn_info), ("chan_info", chan_info)] {
+        if let Some(info) = info {
+            text.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            text.extend_from_slice(info.as_bytes());
+        }
     }
     text.push(b'}');
     Json::trusted(text.into())

@@ -154,7 +154,8 @@ impl Sessions {
                 claims
             }
         };
-        if claims.exp.is_some_and(|exp| now >= exp) {
+        let is_over = |end: Option<Seconds>| end.is_some_and(|end| now >= end);
+        if is_over(claims.exp) || is_over(claims.expires()) {
             return Err(TokenError::Expired);
         }
         match self.is_revoked(&claims) {
@@ -394,8 +395,7 @@ mod tests {
             exp: None,
             iat,
             jti: session.map(str::to_owned),
-            info: None,
-            channels: Vec::new(),
+            ..ConnectionClaims::default()
         }
     }
 
@@ -524,7 +524,8 @@ mod tests {
                 channel: ChannelName::parse("room").unwrap(),
                 exp: None,
                 iat,
-                info: None,
+                expire_at: None,
+                terms: Default::default(),
             };
             signer.sign_subscription(&claims).unwrap()
         };

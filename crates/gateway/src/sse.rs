@@ -27,6 +27,7 @@ use fanfare_engine::{
 };
 use fanfare_wire::{
     ChannelName, Epoch, FormId, Seq,
+    centrifuge::errors,
     sse::{self, Positions},
 };
 use uuid::Uuid;
@@ -34,12 +35,13 @@ use uuid::Uuid;
 use self::answer::{Refusal, Wrong, come_back, stream, wants_stream};
 use crate::{
     EVENT_STREAM, EVENT_STREAM_JOINS, EVENT_STREAM_OF_MANY, Gateway,
-    access::{Circle, Standing},
+    access::{ChannelOptions, Right},
     door::Seat,
     listener::Handle,
     pipe,
     presence::client_info,
     query::form_pairs,
+    rights::Asker,
     token::{ConnectionClaims, Seconds, TokenError},
     unix_seconds,
 };
@@ -103,7 +105,7 @@ async fn open(
     }
     let seat = gateway.door.admit()?;
     let join_leave = asked.join_leave;
-    let look_back = |channel: &ChannelName| may_look_back(gateway, claims.as_deref(), channel);
+    let look_back = |channel: &ChannelName| gateway.may_look_back(claims.as_deref(), channel, None);
     let beginning = begin(gateway, &asked, look_back).await?;
     let (pipe, body) = pipe::pipe(handle);
     let session = StreamSession {
@@ -172,7 +174,7 @@ fn attendee(claims: Option<&ConnectionClaims>) -> Arc<Attendee> {
     Arc::new(Attendee {
         client,
         user: user.into(),
-        info: client_info(user, client, info),
+        info: client_info(user, client, info, None),
     })
 }
 
@@ -185,7 +187,7 @@ async fn identify(
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     match bearer.and_then(|value| value.strip_prefix("Bearer ")) {
-        None if gateway.config.open => Ok(None),
+        None if gateway.takes_anonymous() => Ok(None),
         None => Err((
             StatusCode::UNAUTHORIZED,
             "send a connection token: Authorization: Bearer <token>",
@@ -208,40 +210,11 @@ fn may_read(
     claims: Option<&ConnectionClaims>,
     channel: &ChannelName,
 ) -> Result<(), Wrong> {
-    let options = gateway
-        .config
-        .rules
-        .of(channel)
-        .ok_or((StatusCode::NOT_FOUND, "unknown channel"))?;
-    let user = claims.map_or("", |claims| &claims.sub);
-    let authenticated = !user.is_empty();
-    let granted = claims.is_some_and(|claims| claims.channels.contains(channel));
-    let standing = Standing {
-        authenticated,
-        subscribed: false,
-        circle: gateway.config.rules.circle(channel, user),
-    };
-    if granted || options.admits(standing) {
-        Ok(())
-    } else {
-        Err((StatusCode::FORBIDDEN, "permission denied"))
+    match gateway.may(Right::Subscribe, channel, Asker::stranger(claims)) {
+        Ok(_) => Ok(()),
+        Err(errors::UNKNOWN_CHANNEL) => Err((StatusCode::NOT_FOUND, "unknown channel")),
+        Err(_) => Err((StatusCode::FORBIDDEN, "permission denied")),
     }
-}
-
-/// Whether the stream may go on from a position in a channel; otherwise it begins live.
-fn may_look_back(
-    gateway: &Gateway,
-    claims: Option<&ConnectionClaims>,
-    channel: &ChannelName,
-) -> bool {
-    let authenticated = claims.is_some_and(|claims| !claims.sub.is_empty());
-    let standing = Standing {
-        authenticated,
-        subscribed: true,
-        circle: Circle::Open,
-    };
-    let options = gateway.config.rules.of(channel);
-    options.is_some_and(|options| options.history.permits(standing))
 }
 
 /// Decides where the stream stands in each channel before it begins, so that its very first id is a whole position.
@@ -289,12 +262,15 @@ async fn begin_in(
         .collect();
     let heads = gateway.engine.heads(epoch, &readers).await;
     let heads = heads.map_err(|_| gateway.door.turn_away_without_log())?;
+    let rules = &gateway.config.rules;
+    let is_durable = |name: &ChannelName| rules.of(name).is_none_or(ChannelOptions::is_durable);
     let mut notices = Vec::new();
     for ((name, seq), head) in readers.iter().zip(heads) {
         let position = match seq {
             Some(seq) => resume(name, *seq, head, &mut notices),
             None => {
-                if asked_for.is_some() {
+                // What is told now or never has no position that could be lost.
+                if asked_for.is_some() && is_durable(name) {
                     put_notice("reset", name, ("offset", head.seq), &mut notices);
                 }
                 head.seq
@@ -344,7 +320,7 @@ struct StreamSession {
 
 impl StreamSession {
     fn expires(&self) -> Option<Seconds> {
-        self.claims.as_ref().and_then(|claims| claims.exp)
+        self.claims.as_ref().and_then(|claims| claims.expires())
     }
 
     fn is_revoked(&self) -> bool {
@@ -353,8 +329,8 @@ impl StreamSession {
     }
 
     fn form_for(&self, channel: &ChannelName) -> FormId {
-        let authenticated = !self.attendee.user.is_empty();
-        if self.join_leave && self.gateway.may_see_joins(channel, authenticated) {
+        let (claims, asks) = (self.claims.as_deref(), self.join_leave);
+        if self.gateway.may_see_joins(claims, channel, None, asks) {
             EVENT_STREAM_JOINS
         } else if self.many {
             EVENT_STREAM_OF_MANY
@@ -446,7 +422,9 @@ impl Session for StreamSession {
                     Recovery::NotAsked | Recovery::Recovered => {}
                 }
                 self.positions.set(&channel, position);
-                let attendance = self.gateway.attend(&channel, || Arc::clone(&self.attendee));
+                let attendance = self
+                    .gateway
+                    .attend(&channel, None, || Arc::clone(&self.attendee));
                 self.attendances.extend(attendance);
             }
             Event::Truncated { channel, oldest } => {

@@ -1,8 +1,8 @@
 //! Client tokens: JSON Web Tokens with the claims of Centrifugo's.
 //!
 //! A *connection token* says who a client is; a *subscription token* lets one user into one channel. Both carry `sub`
-//! (the user, empty for anonymous), and may carry `exp`, `nbf`, `iat`, `jti` (the session) and `info`. The presence of `channel` tells them
-//! apart: neither kind is taken for the other.
+//! (the user, empty for anonymous), and may carry `exp`, `nbf`, `iat`, `jti` (the session), `info` and what else grants something. The
+//! presence of `channel` tells them apart: neither kind is taken for the other.
 //!
 //! They are signed with HS256 and this server's own secret, whoever they say that they are of; or by one of its [`issuer`]s, who are
 //! told apart by `iss`, each with keys, algorithms and audiences of its own. The time is passed in; nothing here reads a clock or
@@ -16,8 +16,12 @@ use serde_json::Number;
 use thiserror::Error;
 
 use self::claims::{Claims, Standard, Unproven, parse_channel, raw};
-use crate::jose::{FormError, SecretKey, Unverified};
+use crate::{
+    access::{Capabilities, Terms},
+    jose::{FormError, SecretKey, Unverified},
+};
 
+pub(crate) use self::claims::json_of_base64;
 pub use self::issuer::{IssuerKeys, TokenIssuer};
 pub use crate::jose::TOKEN_BYTES_MAX;
 
@@ -35,7 +39,7 @@ const WRONG_CLAIMS: &str = "its header or its claims are not what they should be
 pub type Seconds = i64;
 
 /// Who a client is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionClaims {
     /// The user; empty for an anonymous one. At most [`USER_BYTES_MAX`] bytes.
     pub sub: String,
@@ -49,6 +53,12 @@ pub struct ConnectionClaims {
     pub info: Option<Json>,
     /// Channels that the connection may subscribe to without a subscription token.
     pub channels: Vec<ChannelName>,
+    /// Until when the connection may stay, if that is another time than `exp`; 0: for as long as it likes.
+    pub expire_at: Option<Seconds>,
+    /// What it may do beyond what namespaces say.
+    pub caps: Capabilities,
+    /// What the application's backend is told about the connection, and nobody else.
+    pub meta: Option<Json>,
 }
 
 /// Leave for one user to subscribe to one channel.
@@ -62,8 +72,10 @@ pub struct SubscriptionClaims {
     pub exp: Option<Seconds>,
     /// When it was signed.
     pub iat: Option<Seconds>,
-    /// What is told to others about the subscription.
-    pub info: Option<Json>,
+    /// Until when the subscription may stay, if that is another time than `exp`; 0: for as long as it likes.
+    pub expire_at: Option<Seconds>,
+    /// What it is granted beside.
+    pub terms: Terms,
 }
 
 /// Why a token is not accepted.
@@ -137,15 +149,21 @@ impl TokenVerifier {
         }
         let parsed = claims.channels.iter().map(|name| parse_channel(name));
         let channels = parsed.collect::<Result<Vec<_>, _>>()?;
-        let Standard { exp, iat } = claims.times()?;
-        let info = claims.info.as_deref().map(Json::from_raw);
+        let Standard {
+            exp,
+            iat,
+            expire_at,
+        } = claims.times()?;
         let claims = ConnectionClaims {
+            info: claims.info()?,
             sub: claims.sub,
             exp,
             iat,
             jti: claims.jti,
-            info,
             channels,
+            expire_at,
+            caps: claims.caps,
+            meta: claims.meta.as_deref().map(Json::from_raw),
         };
         Ok((claims, proof))
     }
@@ -166,15 +184,28 @@ impl TokenVerifier {
             ));
         };
         let channel = parse_channel(channel)?;
-        let Standard { exp, iat } = claims.times()?;
-        let info = claims.info.as_deref().map(Json::from_raw);
-        Ok(SubscriptionClaims {
+        let Standard {
+            exp,
+            iat,
+            expire_at,
+        } = claims.times()?;
+        let terms = Terms {
+            info: claims.info()?,
+            allow: claims.allow,
+            overrides: claims.overrides,
+        };
+        let claims = SubscriptionClaims {
             sub: claims.sub,
             channel,
             exp,
             iat,
-            info,
-        })
+            expire_at,
+            terms,
+        };
+        match claims.expires().is_some_and(|expires| expires <= now) {
+            true => Err(TokenError::Expired),
+            false => Ok(claims),
+        }
     }
 
     /// Whether what was proved is still so: the key was not taken back by its issuer.
@@ -248,9 +279,33 @@ fn reason(error: FormError) -> TokenError {
     })
 }
 
+// === impl ConnectionClaims ===
+
+impl ConnectionClaims {
+    /// Until when what is opened with it may stay.
+    #[must_use]
+    pub fn expires(&self) -> Option<Seconds> {
+        lifetime(self.exp, self.expire_at)
+    }
+}
+
+fn lifetime(exp: Option<Seconds>, expire_at: Option<Seconds>) -> Option<Seconds> {
+    match expire_at {
+        None => exp,
+        Some(0) => None,
+        Some(expires) => Some(expires),
+    }
+}
+
 // === impl SubscriptionClaims ===
 
 impl SubscriptionClaims {
+    /// Until when the subscription may stay.
+    #[must_use]
+    pub fn expires(&self) -> Option<Seconds> {
+        lifetime(self.exp, self.expire_at)
+    }
+
     /// Checks that the token was given to this user for this channel.
     ///
     /// # Errors
@@ -287,12 +342,14 @@ impl TokenSigner {
         self.sign(&Claims {
             sub: claims.sub.clone(),
             exp: claims.exp.map(Number::from),
-            nbf: None,
             iat: claims.iat.map(Number::from),
             jti: claims.jti.clone(),
             info: raw(claims.info.as_ref())?,
-            channel: None,
             channels: channels.collect(),
+            expire_at: claims.expire_at.map(Number::from),
+            meta: raw(claims.meta.as_ref())?,
+            caps: claims.caps.clone(),
+            ..Claims::default()
         })
     }
 
@@ -304,12 +361,13 @@ impl TokenSigner {
         self.sign(&Claims {
             sub: claims.sub.clone(),
             exp: claims.exp.map(Number::from),
-            nbf: None,
             iat: claims.iat.map(Number::from),
-            jti: None,
-            info: raw(claims.info.as_ref())?,
+            info: raw(claims.terms.info.as_ref())?,
             channel: Some(claims.channel.as_str().to_owned()),
-            channels: Vec::new(),
+            expire_at: claims.expire_at.map(Number::from),
+            allow: claims.terms.allow,
+            overrides: claims.terms.overrides,
+            ..Claims::default()
         })
     }
 

@@ -103,8 +103,7 @@ impl Cookies {
             exp: Some(now + self.session_seconds),
             iat: Some(now),
             jti: Some(format!("{SESSION_PREFIX}{}", Uuid::new_v4().simple())),
-            info: None,
-            channels: Vec::new(),
+            ..ConnectionClaims::default()
         })?;
         Ok(self.cookie(SESSION_COOKIE, &token, self.session_seconds))
     }
@@ -128,6 +127,7 @@ impl Cookies {
         })?;
         // Tokens of the same server that were signed for another use are no cookies.
         let is_ours = claims.channels.is_empty()
+            && claims.caps.is_empty()
             && claims.exp.is_some()
             && claims
                 .jti
@@ -158,8 +158,8 @@ impl Cookies {
             // Of the session, so that what revokes it revokes this.
             iat: session.claims.iat,
             jti: session.claims.jti.clone(),
-            info: None,
             channels: vec![channel],
+            ..ConnectionClaims::default()
         })?;
         Ok((token, expires))
     }
@@ -305,8 +305,7 @@ mod tests {
                 exp: Some(NOW + left),
                 iat: Some(NOW - 5),
                 jti: Some("mail-1".to_owned()),
-                info: None,
-                channels: Vec::new(),
+                ..ConnectionClaims::default()
             })
         };
         let granted = |left| {

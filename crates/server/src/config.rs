@@ -3,6 +3,7 @@
 //! A flag wins over its environment variable, that over the file, that over the default. Every mistake is one
 //! [`ConfigError`] that names the setting; no secret is ever part of one. Nothing here connects to anything.
 
+mod centrifuge;
 mod channels;
 mod check;
 mod duration;
@@ -24,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_gateway::{AllowedOrigins, access::ChannelRules, proxy::ProxyConfig};
+use fanfare_gateway::{AllowedOrigins, Pings, access::ChannelRules, proxy::ProxyConfig};
 use tracing::Level;
 
 use self::{
@@ -84,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) token_issuers: Vec<Issuer>,
     /// Open to everybody, on a loopback address.
     pub(crate) dev: bool,
+    /// Clients without a token are let in, as anonymous ones.
+    pub(crate) anonymous_clients: bool,
     /// Threads that serve connections, and as many for everything else; 0 for one per core.
     pub(crate) threads: usize,
     /// What is logged, and how.
@@ -98,6 +101,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// How Socket.IO is served.
     pub(crate) socketio: SocketIo,
+    /// How often clients of the Centrifuge protocol are asked whether they are there.
+    pub(crate) pings: Pings,
     /// What clients may do in which channels.
     pub(crate) channels: ChannelRules,
     /// What is asked of the application's backend.
@@ -167,6 +172,7 @@ impl Config {
             remarks.push("no api_key is set: the server API refuses every call");
         }
         if !self.dev
+            && !self.anonymous_clients
             && self.token_secret.is_none()
             && self.token_issuers.is_empty()
             && self.proxies.connect.is_none()
@@ -220,7 +226,16 @@ impl Config {
             (flags.connections_per_second, file.connections_per_second),
             Bounds::new(pace(threads), 0, CONNECTIONS_PER_SECOND_MAX),
         )?;
-        let channels = channels::resolve(file.channels, file.namespaces, dev)?;
+        let message_bytes_max = size(
+            "message_bytes_max",
+            (flags.message_bytes_max, file.message_bytes_max),
+            MESSAGE_BYTES,
+        )?;
+        let everywhere = channels::Everywhere {
+            dev,
+            message_bytes_max,
+        };
+        let channels = channels::resolve(file.channels, file.namespaces, everywhere)?;
         let webhooks = webhooks::resolve(file.webhooks, &channels)?;
         let proxies = proxy::resolve(file.proxy, &channels)?;
         let mail_flags = mail::MailFlags {
@@ -240,6 +255,7 @@ impl Config {
             listen,
             advertise: socketio::advertise(text(flags.advertise, file.advertise))?,
             socketio: socketio::resolve(&file.socketio)?,
+            pings: centrifuge::resolve(&file.centrifuge)?,
             data: data.into(),
             postgres: check::postgres_url(secret(flags.postgres, file.postgres))?,
             owners: flags.owners.or(file.owners).unwrap_or(true),
@@ -249,6 +265,7 @@ impl Config {
             token_secret: check::key("token_secret", token_secret)?,
             token_issuers: tokens::resolve(file.token_issuers)?,
             dev,
+            anonymous_clients: file.anonymous_clients.unwrap_or(false),
             log: LogConfig {
                 format: check::log_format(text(flags.log_format, file.log_format).as_deref())?,
                 level: check::log_level(text(flags.log_level, file.log_level).as_deref())?,
@@ -265,11 +282,7 @@ impl Config {
                 file.retention_interval,
             ))?,
             limits: Limits {
-                message_bytes_max: size(
-                    "message_bytes_max",
-                    (flags.message_bytes_max, file.message_bytes_max),
-                    MESSAGE_BYTES,
-                )?,
+                message_bytes_max,
                 max_connections: size(
                     "max_connections",
                     (flags.max_connections, file.max_connections),

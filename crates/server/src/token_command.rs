@@ -1,7 +1,8 @@
 //! `fanfare token`: signs a token that lets a client in.
 
-use fanfare_gateway::token::{
-    ConnectionClaims, Seconds, SubscriptionClaims, TokenError, TokenSigner,
+use fanfare_gateway::{
+    access::Terms,
+    token::{ConnectionClaims, Seconds, SubscriptionClaims, TokenError, TokenSigner},
 };
 use fanfare_wire::{ChannelName, Json, NameError};
 use thiserror::Error;
@@ -49,7 +50,11 @@ pub(crate) fn sign(arguments: &TokenArgs, now: Seconds) -> Result<String, TokenC
             channel: parse(channel)?,
             exp,
             iat: Some(now),
-            info,
+            expire_at: None,
+            terms: Terms {
+                info,
+                ..Terms::default()
+            },
         };
         return Ok(signer.sign_subscription(&claims)?);
     }
@@ -62,6 +67,7 @@ pub(crate) fn sign(arguments: &TokenArgs, now: Seconds) -> Result<String, TokenC
         jti: arguments.session.clone(),
         info,
         channels,
+        ..ConnectionClaims::default()
     };
     Ok(signer.sign_connection(&claims)?)
 }

@@ -266,6 +266,7 @@ fn gateway_config(
         api_key: config.api_key.map(|key| key.reveal().to_owned()),
         tokens,
         open: config.dev,
+        anonymous: config.anonymous_clients,
         rules: config.channels,
         origins: config.allowed_origins,
         message_bytes_max: config.limits.message_bytes_max,
@@ -273,6 +274,7 @@ fn gateway_config(
         connections_per_second: config.limits.connections_per_second,
         connections_burst: config.limits.connections_burst,
         subscriptions_max: config.limits.subscriptions_per_connection_max,
+        pings: config.pings,
         socketio: SocketIoConfig {
             heartbeat: config.socketio.heartbeat,
             recovery: config.socketio.recovery,

@@ -126,9 +126,8 @@ impl Watch {
             sub: id.clone(),
             exp: Some(now + SESSION_SECONDS),
             iat: Some(now),
-            jti: None,
             info: Some(to_json(&json!({ "name": name }))?),
-            channels: Vec::new(),
+            ..ConnectionClaims::default()
         };
         let token = signer.sign_connection(&claims).map_err(Failure::internal)?;
         Ok(json!({ "token": token, "userId": id, "name": name }))

@@ -255,7 +255,7 @@ async fn token_ends(watch: Arc<Watch>, client: Client, user: Option<User>) {
     loop {
         sleep(TOKEN_INTERVAL).await;
         let has_expired = claims
-            .exp
+            .expires()
             .is_some_and(|exp| exp.saturating_mul(1000) <= watch.clock.now());
         let sessions = watch.sessions.get();
         if has_expired || sessions.is_some_and(|sessions| sessions.is_revoked(&claims)) {

@@ -73,6 +73,7 @@ errors! {
     NOT_JSON = 107 "bad request: data is not a JSON text" false;
     NOT_AVAILABLE = 108 "not available" false;
     TOKEN_EXPIRED = 109 "token expired" false;
+    EXPIRED = 110 "expired" false;
     TOO_MANY_REQUESTS = 111 "too many requests" true;
     UNRECOVERABLE_POSITION = 112 "unrecoverable position" false;
     BUSY = 111 "busy: nothing was taken" true;

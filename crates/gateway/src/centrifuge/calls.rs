@@ -1,6 +1,9 @@
 //! What a client asks of the log, and what it is answered: publish and history.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fanfare_engine::{
     PublishError, Published,
@@ -11,16 +14,16 @@ use fanfare_engine::{
     port::Direction,
 };
 use fanfare_wire::{
-    Draft, Epoch, Json, Seq,
+    ChannelName, Draft, Epoch, Json, Seq,
     centrifuge::{Answer, ErrorCode, HistoryRequest, Payload, PublishRequest, errors},
 };
 use uuid::Uuid;
 
 use super::session::{ClientSession, parse_channel};
-use crate::api::refused_publish;
-
-/// Most publications that a client is given by one history command.
-const HISTORY_LIMIT_MAX: i32 = 300;
+use crate::{
+    access::{Rate, Right},
+    api::{refused_publish, too_often},
+};
 
 impl ClientSession {
     pub(super) fn on_publish(
@@ -30,11 +33,14 @@ impl ClientSession {
         cx: &mut Context<'_>,
     ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
-        let options = self.gateway.config.rules.of(&channel);
-        let by_backend = options.is_some_and(|options| options.proxied.publish);
+        let options = self.gateway.options(&channel)?;
+        let rate = options.publish_rate;
+        // Whom a token lets publish the backend is not asked about.
+        let by_backend =
+            options.proxied.publish && !self.is_granted(Right::Publish, &channel, options);
         if !by_backend {
-            self.permit(&channel, |options| options.publish)?;
-        } else if self.standing(&channel).is_shut_out() {
+            self.may(Right::Publish, &channel)?;
+        } else if self.is_shut_out(&channel) {
             return Err(errors::PERMISSION_DENIED);
         }
         let data = match request.data {
@@ -42,16 +48,49 @@ impl ClientSession {
             Payload::Missing => return Err(errors::BAD_REQUEST),
             Payload::NotJson => return Err(errors::NOT_JSON),
         };
-        if data.get().len() > self.gateway.config.message_bytes_max {
-            return Err(errors::LIMIT_EXCEEDED);
+        self.gateway.check_length(data.get().len(), options)?;
+        if let Some(rate) = rate
+            && let Err(wait) = self.pace(&channel, rate)
+        {
+            let answer = Answer::Error {
+                error: errors::TOO_MANY_REQUESTS,
+                retry_after_ms: too_often(wait).retry_after_ms,
+            };
+            self.reply(id, &answer, cx);
+            return Ok(());
         }
         if by_backend {
             return self.ask_publish(id, channel, data);
         }
-        let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
-        draft.info = self.client.as_ref().map(|client| client.info());
-        cx.request(Request::Call(Call::Publish { tag: id, draft }));
+        self.publish(id, channel, Json::from_raw(data), cx);
         Ok(())
+    }
+
+    /// Publishes what was allowed.
+    pub(super) fn publish(
+        &mut self,
+        id: u32,
+        channel: ChannelName,
+        data: Json,
+        cx: &mut Context<'_>,
+    ) {
+        let terms = self.terms(&channel).flatten();
+        let client = self.client.as_ref();
+        let info = client.map(|client| client.info(terms));
+        let durable = self.has_positions(&channel);
+        let mut draft = Draft::new(channel, Uuid::now_v7(), data);
+        draft.info = info;
+        if durable {
+            cx.request(Request::Call(Call::Publish { tag: id, draft }));
+        } else {
+            self.gateway.tell(draft);
+            self.reply(id, &Answer::Publish, cx);
+        }
+    }
+
+    fn pace(&mut self, channel: &ChannelName, rate: Rate) -> Result<(), Duration> {
+        let paces = self.paces.get_or_insert_default();
+        paces.take(channel.namespace(), rate, Instant::now())
     }
 
     pub(super) fn on_history(
@@ -61,22 +100,19 @@ impl ClientSession {
         cx: &mut Context<'_>,
     ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
-        self.permit(&channel, |options| options.history)?;
+        let limit_max = self.may(Right::History, &channel)?.history_limit_max;
         if cx.is_full() {
             // A frame can ask for far more than a connection may have under way.
             return Err(errors::TOO_MANY_REQUESTS);
         }
-        let limit = match request.limit {
-            0 => 0,
-            limit if limit < 0 => HISTORY_LIMIT_MAX,
-            limit => limit.min(HISTORY_LIMIT_MAX),
-        };
+        // A negative one asks for as many as there may be.
+        let limit = usize::try_from(request.limit).unwrap_or(limit_max);
         let since = request.since.as_ref();
         let since = since.map(|position| (Epoch::named(&position.epoch), Seq(position.offset)));
         let query = HistoryQuery {
             channel,
             since,
-            limit: usize::try_from(limit).unwrap_or(0),
+            limit: limit.min(limit_max),
             direction: if request.reverse {
                 Direction::Backward
             } else {

@@ -46,7 +46,7 @@ impl Gateway {
     /// Who a connection token says that a client is.
     pub(super) fn identify(&self, token: &str) -> Result<Identity, Failure> {
         if token.is_empty() {
-            return if self.config.open {
+            return if self.takes_anonymous() {
                 Ok(Identity::new(None))
             } else {
                 Err(disconnects::INVALID_TOKEN.into())

@@ -20,7 +20,7 @@ use super::{
     session::{ClientSession, parse_channel},
     subscribe::{Sub, SubState, outcome_of, since_of},
 };
-use crate::proxy::Event;
+use crate::{proxy::Event, rights::Leave};
 
 /// What a client that only listens waits for.
 #[derive(Default)]
@@ -124,20 +124,22 @@ impl ClientSession {
     ) {
         // The backend decides commands alone; what it grants with a connect is named in the client's claims.
         let by_backend = request.token.is_empty() && self.asks_backend(&channel);
-        let expires = match by_backend {
+        let leave = match by_backend {
             true => Err(errors::PERMISSION_DENIED),
+            false if request.recover && !self.has_positions(&channel) => Err(errors::NOT_AVAILABLE),
             false => self.may_subscribe(&channel, &request.token),
         };
-        let expires = match expires {
-            Ok(expires) => expires,
+        let Leave { expires, terms } = match leave {
+            Ok(leave) => leave,
             Err(error) => {
                 let listening = self.listening.get_or_insert_default();
                 listening.refused.push((channel, error));
                 return;
             }
         };
-        let (recoverable, start) = self.start_of(&channel, since_of(request));
-        let form = self.form_for(&channel, request.join_leave);
+        let since = since_of(request);
+        let (recoverable, start) = self.start_of(&channel, since, terms.as_deref());
+        let form = self.form_for(&channel, request.join_leave, terms.as_deref());
         let state = SubState::Placing {
             recoverable,
             recovering: request.recover,
@@ -147,6 +149,7 @@ impl ClientSession {
         self.subs.push(Sub {
             channel: channel.clone(),
             expires,
+            terms,
             state,
             attendance: None,
             renewal: None,
@@ -237,6 +240,7 @@ impl ClientSession {
                 let result = SubscribeResult {
                     epoch: &placed.epoch,
                     offset: placed.position,
+                    positioned: self.has_positions(&placed.channel),
                     recoverable: placed.recoverable,
                     recovered: placed.recovered,
                     oldest: placed.oldest,

@@ -50,6 +50,27 @@ use session::ClientSession;
 
 pub(crate) use emulation::Emulation;
 
+/// The server's pings, which clients answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pings {
+    /// Seconds between them, from 1 to [`PING_SECONDS_MAX`].
+    pub interval: u32,
+    /// Seconds that a client may take to answer one, from 1 to the interval less one second, or 1.
+    pub patience: u32,
+}
+
+/// Longest interval of pings: a connection that is silent for longer is lost to many a proxy.
+pub const PING_SECONDS_MAX: u32 = 600;
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self {
+            interval: 25,
+            patience: 8,
+        }
+    }
+}
+
 /// The dialects beside those of two-way WebSockets, in the order of their wire forms: each has one without joins and leaves,
 /// and one with them.
 const STREAMS: [Dialect; 6] = [

@@ -13,7 +13,10 @@ use super::{
     form_of,
     session::{ClientSession, parse_channel},
 };
-use crate::presence::remarks;
+use crate::{
+    access::{Right, Terms},
+    presence::remarks,
+};
 
 impl ClientSession {
     pub(super) fn on_presence(
@@ -45,8 +48,7 @@ impl ClientSession {
         cx: &Context<'_>,
     ) -> Result<ChannelName, ErrorCode> {
         let channel = parse_channel(&request.channel)?;
-        let standing = self.standing(&channel);
-        self.gateway.may_see_presence(&channel, standing)?;
+        self.may(Right::Presence, &channel)?;
         if cx.is_full() {
             return Err(errors::TOO_MANY_REQUESTS);
         }
@@ -54,9 +56,14 @@ impl ClientSession {
     }
 
     /// The wire form of a subscription.
-    pub(super) fn form_for(&self, channel: &ChannelName, join_leave: bool) -> FormId {
-        let authenticated = self.is_authenticated();
-        let told = join_leave && self.gateway.may_see_joins(channel, authenticated);
+    pub(super) fn form_for(
+        &self,
+        channel: &ChannelName,
+        join_leave: bool,
+        terms: Option<&Terms>,
+    ) -> FormId {
+        let gateway = &self.gateway;
+        let told = gateway.may_see_joins(self.claims(), channel, terms, join_leave);
         form_of(self.dialect, told)
     }
 
@@ -65,9 +72,11 @@ impl ClientSession {
         let Some(client) = &mut self.client else {
             return;
         };
-        let attendance = self.gateway.attend(channel, || client.attendee());
         if let Some(sub) = self.subs.iter_mut().find(|sub| sub.channel == *channel) {
-            sub.attendance = attendance;
+            let terms = sub.terms.as_deref();
+            sub.attendance = self
+                .gateway
+                .attend(channel, terms, || client.attendee(terms));
         }
     }
 }

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 
-use fanfare_engine::hub::{
-    Context, Event as HubEvent, Remote, Request, session::Call as EngineCall,
-};
+use fanfare_engine::hub::{Context, Event as HubEvent, Remote};
 use fanfare_wire::{
-    ChannelName, Draft, Json,
+    ChannelName, Json,
     centrifuge::{
         Answer, Codec, ConnectRequest, Disconnect, ErrorCode, Payload, RpcRequest, disconnects,
         errors, unsubscribes,
@@ -16,7 +14,6 @@ use fanfare_wire::{
 use hyper::header::HeaderMap;
 use serde_json::value::RawValue;
 use tracing::warn;
-use uuid::Uuid;
 
 use super::{
     client::Failure,
@@ -24,8 +21,10 @@ use super::{
     subscribe::{Grant, Wish},
 };
 use crate::{
+    access::Terms,
     identity::Identity,
     proxy::{Asked, Call, Event, Granted, Proxies, Verdict},
+    rights::Leave,
     token::{ConnectionClaims, Seconds, USER_BYTES_MAX},
     unix_seconds,
 };
@@ -35,7 +34,7 @@ const RENEWAL_RETRY_SECONDS: Seconds = 5;
 
 /// Most channels that a backend grants with a connect.
 const CHANNELS_MAX: usize = 1_000;
-/// Longest info of a client, in bytes: it stands in everything that the client publishes.
+/// Longest info of a client or a subscription, in bytes: it stands in everything that the client publishes. And longest meta.
 const INFO_BYTES_MAX: usize = 8 << 10;
 
 /// What a client has to do with the backend.
@@ -259,6 +258,7 @@ impl ClientSession {
             channel,
             method,
             data,
+            meta: meta_of(client),
             ..Asked::by(client.id, self.dialect, Some(client.user()))
         };
         let proxied = self.proxied.as_mut().ok_or(errors::INTERNAL)?;
@@ -362,22 +362,20 @@ impl ClientSession {
                 Ok(())
             }
             About::Subscribe(wish) => {
+                let data = granted.data.clone().map(Box::new);
                 let grant = Grant {
-                    expires: granted.expire_at,
+                    leave: leave(granted)?,
                     by_backend: true,
-                    data: granted.data.map(Box::new),
+                    data,
                 };
                 self.begin(*wish, grant, cx);
                 Ok(())
             }
             About::Publish { id, channel, data } => {
                 let data = granted.data.unwrap_or(data);
-                if data.as_bytes().len() > self.gateway.config.message_bytes_max {
-                    return Err(errors::LIMIT_EXCEEDED.into());
-                }
-                let mut draft = Draft::new(channel, Uuid::now_v7(), data);
-                draft.info = self.client.as_ref().map(|client| client.info());
-                cx.request(Request::Call(EngineCall::Publish { tag: id, draft }));
+                let options = self.gateway.options(&channel)?;
+                self.gateway.check_length(data.as_bytes().len(), options)?;
+                self.publish(id, channel, data, cx);
                 Ok(())
             }
             About::Rpc { id } => {
@@ -395,7 +393,10 @@ impl ClientSession {
         let (Some(client), Some(proxied)) = (&self.client, &mut self.proxied) else {
             return;
         };
-        let about = || Asked::by(client.id, self.dialect, Some(client.user()));
+        let about = || Asked {
+            meta: meta_of(client),
+            ..Asked::by(client.id, self.dialect, Some(client.user()))
+        };
         let due = |renewal: &Renewal| renewal.is_due(client.expires(), now);
         if proxied.renewal.as_ref().is_some_and(due) {
             let call = proxied.ask(Event::Refresh, &about());
@@ -435,9 +436,14 @@ impl ClientSession {
         if let Some(claims) = claims.map(Arc::make_mut) {
             claims.exp = granted.expire_at;
             claims.iat = Some(unix_seconds());
-            let fits = |info: &Json| info.as_bytes().len() <= INFO_BYTES_MAX;
             if let Some(info) = granted.info.filter(fits) {
                 claims.info = Some(info);
+            }
+            if let Some(meta) = granted.meta.filter(fits) {
+                claims.meta = Some(meta);
+            }
+            if let Some(caps) = granted.caps {
+                claims.caps = caps;
             }
         }
         Ok(())
@@ -455,6 +461,9 @@ impl ClientSession {
             Verdict::Granted(granted) => {
                 sub.expires = granted.expire_at;
                 sub.renewal = sub.expires.map(|_| Box::default());
+                if let Some(info) = granted.info.filter(fits) {
+                    sub.terms.get_or_insert_default().info = Some(info);
+                }
             }
             _ => {
                 if let Some(renewal) = &mut sub.renewal {
@@ -489,6 +498,39 @@ fn data_of(payload: Payload<'_>) -> Result<Option<&RawValue>, ErrorCode> {
     }
 }
 
+/// What the backend is told about a client, and nobody else.
+fn meta_of(client: &Identity) -> Option<&RawValue> {
+    let meta = client.claims.as_ref()?.meta.as_ref()?;
+    serde_json::from_slice(meta.as_bytes()).ok()
+}
+
+fn fits(json: &Json) -> bool {
+    json.as_bytes().len() <= INFO_BYTES_MAX
+}
+
+/// What the backend grants with a subscribe, as if a subscription token had said so.
+fn leave(granted: Granted) -> Result<Leave, Failure> {
+    if granted
+        .expire_at
+        .is_some_and(|expires| expires <= unix_seconds())
+    {
+        return Err(errors::EXPIRED.into());
+    }
+    if !granted.info.iter().all(fits) {
+        warn!("the backend's answer to subscribe has an impossible info");
+        return Err(errors::INTERNAL.into());
+    }
+    let terms = Terms {
+        info: granted.info,
+        allow: granted.allow,
+        overrides: granted.overrides,
+    };
+    Ok(Leave {
+        expires: granted.expire_at,
+        terms: terms.boxed(),
+    })
+}
+
 /// Who the backend says that a client is, as if a token had said so now.
 fn claims(granted: Granted) -> Result<ConnectionClaims, Failure> {
     let now = unix_seconds();
@@ -497,20 +539,21 @@ fn claims(granted: Granted) -> Result<ConnectionClaims, Failure> {
     }
     let channels = granted.channels.iter();
     let channels = channels.map(|name| ChannelName::parse(name)).collect();
-    let info_bytes = granted.info.as_ref().map_or(0, |it| it.as_bytes().len());
-    let fits = granted.user.len() <= USER_BYTES_MAX
+    let possible = granted.user.len() <= USER_BYTES_MAX
         && granted.channels.len() <= CHANNELS_MAX
-        && info_bytes <= INFO_BYTES_MAX;
-    let (Ok(channels), true) = (channels, fits) else {
-        warn!("the backend's answer to connect has an impossible user, channel or info");
+        && granted.info.iter().chain(&granted.meta).all(fits);
+    let (Ok(channels), true) = (channels, possible) else {
+        warn!("the backend's answer to connect has an impossible user, channel, info or meta");
         return Err(errors::INTERNAL.into());
     };
     Ok(ConnectionClaims {
         sub: granted.user,
         exp: granted.expire_at,
         iat: Some(now),
-        jti: None,
         info: granted.info,
         channels,
+        caps: granted.caps.unwrap_or_default(),
+        meta: granted.meta,
+        ..ConnectionClaims::default()
     })
 }

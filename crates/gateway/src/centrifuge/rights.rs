@@ -12,8 +12,9 @@ use super::{
     subscribe::{Sub, SubState},
 };
 use crate::{
-    access::{Access, ChannelOptions, Standing},
-    token::Seconds,
+    access::{ChannelOptions, Circle, Right, Terms},
+    rights::{Asker, Leave, grants},
+    token::ConnectionClaims,
 };
 
 impl ClientSession {
@@ -48,72 +49,80 @@ impl ClientSession {
         cx: &mut Context<'_>,
     ) -> Result<(), ErrorCode> {
         let channel = parse_channel(&request.channel)?;
-        let expires = self.may_subscribe(&channel, &request.token)?;
+        let Leave { expires, terms } = self.may_subscribe(&channel, &request.token)?;
         let sub = self
             .subs
             .iter_mut()
             .find(|sub| sub.channel == channel)
             .ok_or(errors::PERMISSION_DENIED)?;
         sub.expires = expires;
+        sub.terms = terms;
         sub.renewal = None;
         let ttl = ttl(expires);
         self.reply(id, &Answer::SubRefresh { ttl }, cx);
         Ok(())
     }
 
-    pub(super) fn is_authenticated(&self) -> bool {
-        self.client
-            .as_ref()
-            .is_some_and(|client| client.is_authenticated())
+    /// What the client's token says, or the backend.
+    pub(super) fn claims(&self) -> Option<&ConnectionClaims> {
+        self.client.as_ref()?.claims.as_deref()
     }
 
     fn user(&self) -> &str {
         self.client.as_ref().map_or("", |client| client.user())
     }
 
-    pub(super) fn access(
+    /// The terms of its subscription to a channel, if it is live.
+    pub(super) fn terms(&self, channel: &ChannelName) -> Option<Option<&Terms>> {
+        let live = |sub: &&Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
+        self.subs.iter().find(live).map(|sub| sub.terms.as_deref())
+    }
+
+    /// Whether the client may do something in a channel now; the channel's options if it may.
+    pub(super) fn may(
         &self,
+        right: Right,
         channel: &ChannelName,
-        of: impl FnOnce(&ChannelOptions) -> Access,
-    ) -> Result<Access, ErrorCode> {
-        self.gateway
-            .config
-            .rules
-            .of(channel)
-            .map(of)
-            .ok_or(errors::UNKNOWN_CHANNEL)
+    ) -> Result<&ChannelOptions, ErrorCode> {
+        let asker = match self.terms(channel) {
+            Some(terms) => Asker::subscriber(self.claims(), terms),
+            None => Asker::stranger(self.claims()),
+        };
+        self.gateway.may(right, channel, asker)
     }
 
-    pub(super) fn permit(
+    /// Whether its claims or the terms of its subscription grant it something, whatever the namespace says.
+    pub(super) fn is_granted(
         &self,
+        right: Right,
         channel: &ChannelName,
-        of: impl FnOnce(&ChannelOptions) -> Access,
-    ) -> Result<(), ErrorCode> {
-        let access = self.access(channel, of)?;
-        if access.permits(self.standing(channel)) {
-            Ok(())
-        } else {
-            Err(errors::PERMISSION_DENIED)
-        }
+        options: &ChannelOptions,
+    ) -> bool {
+        let of_sub = self.terms(channel).flatten();
+        let claims = self.claims();
+        of_sub.is_some_and(|terms| terms.allow.has(right))
+            || claims.is_some_and(|claims| grants(claims, right, channel, options))
     }
 
-    pub(super) fn standing(&self, channel: &ChannelName) -> Standing {
-        let live = |sub: &Sub| sub.channel == *channel && matches!(sub.state, SubState::Live);
-        Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: self.subs.iter().any(live),
-            circle: self.gateway.config.rules.circle(channel, self.user()),
-        }
+    /// Whether the channel names the users that it is for.
+    pub(super) fn is_limited(&self, channel: &ChannelName) -> bool {
+        let rules = &self.gateway.config.rules;
+        rules.circle(channel, self.user()) != Circle::Open
     }
 
-    /// Whether the client may subscribe, and until when.
+    /// Whether it names others, and no token has let the client in.
+    pub(super) fn is_shut_out(&self, channel: &ChannelName) -> bool {
+        let rules = &self.gateway.config.rules;
+        rules.circle(channel, self.user()) == Circle::Outside && self.terms(channel).is_none()
+    }
+
+    /// Whether the client may subscribe, until when and on which terms.
     pub(super) fn may_subscribe(
         &self,
         channel: &ChannelName,
         token: &str,
-    ) -> Result<Option<Seconds>, ErrorCode> {
-        let client = self.client.as_ref().ok_or(errors::UNAUTHORIZED)?;
-        self.gateway
-            .may_subscribe(client.claims.as_deref(), channel, token)
+    ) -> Result<Leave, ErrorCode> {
+        self.client.as_ref().ok_or(errors::UNAUTHORIZED)?;
+        self.gateway.may_subscribe(self.claims(), channel, token)
     }
 }

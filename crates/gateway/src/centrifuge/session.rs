@@ -21,6 +21,7 @@ use fanfare_wire::{
 use hyper::header::HeaderMap;
 
 use super::{
+    Pings,
     calls::{history, published},
     client::{EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl},
     emulation::Upstream,
@@ -30,12 +31,10 @@ use super::{
     streams::put_retry,
     subscribe::Sub,
 };
-use crate::{Gateway, door::Seat, identity::Identity, proxy, token::Seconds, unix_seconds};
+use crate::{
+    Gateway, door::Seat, identity::Identity, pace::Paces, proxy, token::Seconds, unix_seconds,
+};
 
-/// Seconds between the server's pings.
-const PING_SECONDS: u32 = 25;
-/// Seconds that a client may take to answer one.
-const PONG_SECONDS: u32 = 8;
 /// Seconds that a client may take to connect.
 const CONNECT_SECONDS: u32 = 10;
 
@@ -55,6 +54,8 @@ pub(super) struct ClientSession {
     pub(super) subs: Vec<Sub>,
     /// Its dealings with the application's backend, if that is asked anything.
     pub(super) proxied: Option<Box<Proxied>>,
+    /// How often it has published where that is bounded.
+    pub(super) paces: Option<Box<Paces>>,
     timer: Timer,
     deadline: Instant,
     /// Given back with the session.
@@ -92,6 +93,7 @@ impl ClientSession {
             listening: None,
             client: None,
             subs: Vec::new(),
+            paces: None,
             timer: Timer::Connect,
             deadline: Instant::now() + Duration::from_secs(u64::from(CONNECT_SECONDS)),
             _seat: seat,
@@ -204,7 +206,7 @@ impl ClientSession {
             client: &name,
             version: config.node.version,
             ttl,
-            ping: PING_SECONDS,
+            ping: config.pings.interval,
             pong: !self.dialect.one_way,
             session: self.upstream.as_deref().map(Upstream::id),
             time: unix_seconds() * 1000,
@@ -214,21 +216,22 @@ impl ClientSession {
         };
         self.reply(id, &Answer::Connect(result), cx);
         // Clients that come together do not answer pings together.
-        self.arm(Timer::Ping, 1 + u32::from(seed) % PING_SECONDS, cx);
+        let interval = config.pings.interval;
+        self.arm(Timer::Ping, 1 + u32::from(seed) % interval.max(1), cx);
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
         if self.timer != Timer::Pong {
             return Err(disconnects::BAD_REQUEST);
         }
-        self.arm(Timer::Ping, PING_SECONDS, cx);
+        self.arm(Timer::Ping, self.gateway.config.pings.interval, cx);
         Ok(())
     }
 
     /// A WebSocket of a client that only listens answers by itself.
     pub(super) fn on_pong_frame(&mut self, cx: &mut Context<'_>) {
         if self.dialect.one_way && self.timer == Timer::Pong {
-            self.arm(Timer::Ping, PING_SECONDS, cx);
+            self.arm(Timer::Ping, self.gateway.config.pings.interval, cx);
         }
     }
 
@@ -271,6 +274,7 @@ impl ClientSession {
             self.rearm(cx);
             return Ok(());
         }
+        let Pings { interval, patience } = self.gateway.config.pings;
         match self.timer {
             // The backend takes its time, which is bounded.
             Timer::Connect if self.is_waiting() => self.arm(Timer::Connect, CONNECT_SECONDS, cx),
@@ -280,15 +284,13 @@ impl ClientSession {
             Timer::Ping => {
                 self.dialect.ping(cx.out);
                 match self.answers_pings() {
-                    true => self.arm(Timer::Pong, PONG_SECONDS, cx),
-                    false => self.arm(Timer::Ping, PING_SECONDS, cx),
+                    true => self.arm(Timer::Pong, patience, cx),
+                    false => self.arm(Timer::Ping, interval, cx),
                 }
             }
             // The ping may stand behind much that the client has not read yet: it is slow, not gone.
             // And so does a pong that stands behind a command which the backend decides.
-            Timer::Pong if cx.lagging || self.is_waiting() => {
-                self.arm(Timer::Pong, PONG_SECONDS, cx)
-            }
+            Timer::Pong if cx.lagging || self.is_waiting() => self.arm(Timer::Pong, patience, cx),
             Timer::Pong => return Err(disconnects::NO_PONG),
         }
         Ok(())

@@ -18,8 +18,9 @@ use super::{
     session::{ClientSession, parse_channel},
 };
 use crate::{
-    access::{Circle, Standing},
+    access::{ChannelOptions, Right, Terms},
     proxy::Event,
+    rights::Leave,
     token::Seconds,
 };
 
@@ -30,6 +31,8 @@ const FLAG_REJECT_UNRECOVERED: u64 = 2;
 pub(super) struct Sub {
     pub(super) channel: ChannelName,
     pub(super) expires: Option<Seconds>,
+    /// What it is granted beside, if anything.
+    pub(super) terms: Option<Box<Terms>>,
     pub(super) state: SubState,
     /// Its client counts as present, once it is live.
     pub(super) attendance: Option<Attendance>,
@@ -73,7 +76,7 @@ pub(super) struct Wish {
 /// What it is granted.
 #[derive(Default)]
 pub(super) struct Grant {
-    pub(super) expires: Option<Seconds>,
+    pub(super) leave: Leave,
     /// By the application's backend, not by a token.
     pub(super) by_backend: bool,
     /// What the application says to the client.
@@ -97,6 +100,9 @@ impl ClientSession {
         if self.subs.len() >= self.gateway.config.subscriptions_max {
             return Err(errors::LIMIT_EXCEEDED);
         }
+        if request.recover && !self.has_positions(&channel) {
+            return Err(errors::NOT_AVAILABLE);
+        }
         let wish = Wish {
             id,
             since: since_of(request),
@@ -107,9 +113,9 @@ impl ClientSession {
         if request.token.is_empty() && self.asks_backend(&wish.channel) {
             return self.ask_subscribe(wish, request.data);
         }
-        let expires = self.may_subscribe(&wish.channel, &request.token)?;
+        let leave = self.may_subscribe(&wish.channel, &request.token)?;
         let grant = Grant {
-            expires,
+            leave,
             ..Grant::default()
         };
         self.begin(wish, grant, cx);
@@ -120,13 +126,15 @@ impl ClientSession {
     pub(super) fn asks_backend(&self, channel: &ChannelName) -> bool {
         let options = self.gateway.config.rules.of(channel);
         let by_backend = options.is_some_and(|options| options.proxied.subscribe);
-        let claims = self
-            .client
-            .as_ref()
-            .and_then(|client| client.claims.as_ref());
-        let named = claims.is_some_and(|claims| claims.channels.contains(channel));
-        let limited = self.standing(channel).circle != Circle::Open;
-        by_backend && !named && !limited && self.asks(Event::Subscribe)
+        let granted =
+            options.is_some_and(|options| self.is_granted(Right::Subscribe, channel, options));
+        by_backend && !granted && !self.is_limited(channel) && self.asks(Event::Subscribe)
+    }
+
+    /// Whether the channel has positions; one that does not exist is refused elsewhere.
+    pub(super) fn has_positions(&self, channel: &ChannelName) -> bool {
+        let options = self.gateway.config.rules.of(channel);
+        options.is_none_or(ChannelOptions::is_durable)
     }
 
     /// Begins a subscription that was granted.
@@ -141,12 +149,14 @@ impl ClientSession {
         let options = self.gateway.config.rules.of(&channel);
         let renewed = options.is_some_and(|options| options.proxied.sub_refresh);
         let recovering = since.is_some();
-        let (recoverable, start) = self.start_of(&channel, since);
-        let renewed = grant.by_backend && grant.expires.is_some() && renewed;
-        let form = self.form_for(&channel, join_leave);
+        let Leave { expires, terms } = grant.leave;
+        let (recoverable, start) = self.start_of(&channel, since, terms.as_deref());
+        let renewed = grant.by_backend && expires.is_some() && renewed;
+        let form = self.form_for(&channel, join_leave, terms.as_deref());
         self.subs.push(Sub {
             channel: channel.clone(),
-            expires: grant.expires,
+            expires,
+            terms,
             state: SubState::Joining {
                 id,
                 recoverable,
@@ -171,14 +181,9 @@ impl ClientSession {
         &self,
         channel: &ChannelName,
         since: Option<(Option<Epoch>, Seq)>,
+        terms: Option<&Terms>,
     ) -> (bool, Start) {
-        let standing = Standing {
-            authenticated: self.is_authenticated(),
-            subscribed: true,
-            circle: Circle::Open,
-        };
-        let options = self.gateway.config.rules.of(channel);
-        let recoverable = options.is_some_and(|options| options.history.permits(standing));
+        let recoverable = self.gateway.may_look_back(self.claims(), channel, terms);
         let start = match since {
             Some((epoch, seq)) if recoverable => Start::Resume(Resume {
                 epoch,
@@ -240,6 +245,7 @@ impl ClientSession {
         let result = SubscribeResult {
             epoch,
             offset: position,
+            positioned: self.has_positions(channel),
             recoverable,
             recovered,
             oldest,

@@ -92,7 +92,12 @@ impl Proxies {
         done: impl FnOnce(Verdict) + Send + 'static,
     ) -> Option<Call> {
         let line = Arc::clone(self.lines[event as usize].as_ref()?);
-        let body = serde_json::to_vec(asked).ok()?;
+        let meta = asked.meta.filter(|_| line.endpoint.include_connection_meta);
+        let asked = Asked {
+            meta,
+            ..asked.clone()
+        };
+        let body = serde_json::to_vec(&asked).ok()?;
         let mut of_request = HeaderMap::new();
         for name in &line.endpoint.http_headers {
             pass_on(name, headers, &mut of_request);
@@ -240,6 +245,7 @@ mod tests {
             http_headers: vec![HeaderName::from_static("cookie")],
             static_headers: HeaderMap::new(),
             calls_max,
+            include_connection_meta: false,
         });
         let config = ProxyConfig {
             rpc,

@@ -53,6 +53,8 @@ pub struct Endpoint {
     pub static_headers: HeaderMap,
     /// Calls at once.
     pub calls_max: usize,
+    /// It is told the client's `meta`.
+    pub include_connection_meta: bool,
 }
 
 /// Where events are asked; those without an endpoint are not.

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::token::Seconds;
+use crate::{
+    access::{Capabilities, Overrides, Rights},
+    token::{Seconds, json_of_base64},
+};
 
 /// Longest message of an error that is passed on, in bytes.
 const MESSAGE_BYTES_MAX: usize = 256;
@@ -23,7 +26,7 @@ const ERROR_CODES: std::ops::RangeInclusive<u32> = 100..=1999;
 const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
 
 /// What is asked, as JSON.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(crate) struct Asked<'a> {
     pub(crate) client: String,
     pub(crate) transport: &'static str,
@@ -41,6 +44,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<&'a RawValue>,
+    /// For endpoints that want it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) meta: Option<&'a RawValue>,
 }
 
 /// What a backend has said.
@@ -75,6 +81,10 @@ pub(crate) struct Granted {
     pub(crate) info: Option<Json>,
     pub(crate) data: Option<Json>,
     pub(crate) channels: Vec<String>,
+    pub(crate) caps: Option<Capabilities>,
+    pub(crate) meta: Option<Json>,
+    pub(crate) allow: Rights,
+    pub(crate) overrides: Overrides,
 }
 
 #[derive(Deserialize)]
@@ -92,8 +102,16 @@ struct Outcome {
     expired: bool,
     info: Option<Box<RawValue>>,
     data: Option<Box<RawValue>>,
+    /// Each goes before the member without `b64`.
+    b64info: Option<String>,
+    b64data: Option<String>,
     channels: Vec<String>,
     subs: BTreeMap<String, IgnoredAny>,
+    caps: Option<Capabilities>,
+    meta: Option<Box<RawValue>>,
+    allow: Option<Rights>,
+    #[serde(rename = "override")]
+    overrides: Option<Overrides>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +152,7 @@ impl<'a> Asked<'a> {
             name: "",
             version: "",
             data: None,
+            meta: None,
         }
     }
 }
@@ -161,15 +180,26 @@ impl Verdict {
             .result
             .ok_or("it has no result, no error and no disconnect")?;
         let json = |raw: Option<Box<RawValue>>| raw.map(|raw| Json::from_raw(&raw));
+        let either = |b64: Option<String>, raw| match b64.filter(|text| !text.is_empty()) {
+            None => Ok(json(raw)),
+            Some(text) => match json_of_base64(&text) {
+                Some(json) => Ok(Some(json)),
+                None => Err("its b64info or b64data is not JSON in base64"),
+            },
+        };
         let mut channels = result.channels;
         channels.extend(result.subs.into_keys());
         Ok(Self::Granted(Box::new(Granted {
             user: result.user,
             expire_at: (result.expire_at != 0).then_some(result.expire_at),
             expired: result.expired,
-            info: json(result.info),
-            data: json(result.data),
+            info: either(result.b64info, result.info)?,
+            data: either(result.b64data, result.data)?,
             channels,
+            caps: result.caps,
+            meta: json(result.meta),
+            allow: result.allow.unwrap_or_default(),
+            overrides: result.overrides.unwrap_or_default(),
         })))
     }
 
@@ -192,6 +222,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::access::{Right, Switch};
 
     fn read(answer: serde_json::Value) -> Result<Verdict, &'static str> {
         Verdict::read(answer.to_string().as_bytes())
@@ -202,7 +233,8 @@ mod tests {
         let json = |text: &str| Some(Json::parse(text.as_bytes()).unwrap());
         let full = json!({"result": {
             "user": "56", "expire_at": 1_700_000_000, "info": {"name": "x"}, "data": [1], "channels": ["a"],
-            "subs": {"b": {"info": 1}}, "meta": {"hidden": true}, "b64info": "x",
+            "subs": {"b": {"info": 1}}, "meta": {"hidden": true}, "unknown": "x", "allow": ["pub"],
+            "caps": [{"channels": ["c"], "allow": ["hst"]}], "override": {"presence": {"value": false}},
         }});
         let granted = Granted {
             user: "56".to_owned(),
@@ -211,12 +243,31 @@ mod tests {
             info: json("{\"name\":\"x\"}"),
             data: json("[1]"),
             channels: vec!["a".to_owned(), "b".to_owned()],
+            caps: Some(
+                serde_json::from_value(json!([{"channels": ["c"], "allow": ["hst"]}])).unwrap(),
+            ),
+            meta: json("{\"hidden\":true}"),
+            allow: Right::Publish.into(),
+            overrides: Overrides {
+                presence: Some(Switch { value: false }),
+                ..Overrides::default()
+            },
         };
         assert_eq!(read(full), Ok(Verdict::Granted(Box::new(granted))));
+        // {"b":1} goes before what stands beside it.
+        let in_base64 =
+            json!({"result": {"info": 1, "b64info": "eyJiIjoxfQ==", "b64data": "Mg==", "data": 3}});
+        let granted = Granted {
+            info: json("{\"b\":1}"),
+            data: json("2"),
+            ..Granted::default()
+        };
+        assert_eq!(read(in_base64), Ok(Verdict::Granted(Box::new(granted))));
         let nothing = Ok(Verdict::Granted(Box::default()));
         for empty in [
             json!({"result": {}}),
             json!({"result": {"expire_at": 0, "info": null, "data": null}, "error": null, "disconnect": null}),
+            json!({"result": {"caps": null, "allow": null, "override": null, "meta": null, "b64info": ""}}),
         ] {
             assert_eq!(read(empty), nothing);
         }
@@ -245,6 +296,11 @@ mod tests {
             json!({"result": true}),
             json!({"result": {"user": 56}}),
             json!({"result": {"expire_at": "soon"}}),
+            json!({"result": {"caps": [{"channels": ["a"], "allow": ["all"]}]}}),
+            json!({"result": {"allow": "pub"}}),
+            json!({"result": {"override": {"presence": false}}}),
+            json!({"result": {"b64info": "no base64"}}),
+            json!({"result": {"b64data": "bm8gSlNPTg=="}}),
             json!({"error": {"message": "no code"}}),
             json!({"error": {"code": 0}}),
             json!({"error": {"code": 2000}}),

@@ -88,7 +88,7 @@ async fn identify(
     token: &str,
 ) -> Result<Option<Arc<ConnectionClaims>>, Refusal> {
     if token.is_empty() {
-        return match gateway.config.open {
+        return match gateway.takes_anonymous() {
             true => Ok(None),
             false => Err(Refusal::Never(errors::UNAUTHORIZED)),
         };

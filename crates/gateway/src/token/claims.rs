@@ -1,11 +1,15 @@
 //! The claims of a token: before anybody has vouched for them, and after.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fanfare_wire::{ChannelName, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, value::RawValue};
 
 use super::{Seconds, TokenError, WRONG_CLAIMS};
-use crate::jose::Unverified;
+use crate::{
+    access::{Capabilities, Overrides, Rights},
+    jose::Unverified,
+};
 
 /// By what it is decided who could vouch for a token.
 #[derive(Deserialize)]
@@ -51,7 +55,7 @@ impl Unproven {
 }
 
 /// The claims as they stand in a token of either kind; others are ignored.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
     pub(super) sub: String,
@@ -69,12 +73,34 @@ pub(super) struct Claims {
     pub(super) channel: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expire_at: Option<Number>,
+    /// `info` in base64, which goes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) b64info: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) meta: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Capabilities::is_empty")]
+    pub(super) caps: Capabilities,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) allow: Rights,
+    #[serde(
+        default,
+        rename = "override",
+        skip_serializing_if = "Overrides::is_empty"
+    )]
+    pub(super) overrides: Overrides,
+}
+
+fn is_none(rights: &Rights) -> bool {
+    *rights == Rights::default()
 }
 
 /// The times of a token that its holder learns.
 pub(super) struct Standard {
     pub(super) exp: Option<Seconds>,
     pub(super) iat: Option<Seconds>,
+    pub(super) expire_at: Option<Seconds>,
 }
 
 impl Claims {
@@ -82,8 +108,26 @@ impl Claims {
         Ok(Standard {
             exp: seconds(self.exp.as_ref())?,
             iat: seconds(self.iat.as_ref())?,
+            expire_at: seconds(self.expire_at.as_ref())?,
         })
     }
+
+    /// What is told to others.
+    pub(super) fn info(&self) -> Result<Option<Json>, TokenError> {
+        match self.b64info.as_deref().filter(|text| !text.is_empty()) {
+            None => Ok(self.info.as_deref().map(Json::from_raw)),
+            Some(text) => match json_of_base64(text) {
+                Some(info) => Ok(Some(info)),
+                None => Err(TokenError::Invalid("its b64info is not JSON in base64")),
+            },
+        }
+    }
+}
+
+/// JSON in base64, as Centrifugo takes binary data; data is JSON here.
+pub(crate) fn json_of_base64(text: &str) -> Option<Json> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Json::parse(&bytes).ok()
 }
 
 /// A NumericDate, which may have a fraction; that is cut off.

@@ -1,6 +1,9 @@
 use ring::hmac;
 
 use super::*;
+use crate::access::{Overrides, Right, Rights, Switch};
+
+const CAPS: &str = r#"[{"channels":["room:*"],"match":"wildcard","allow":["sub","prs"]}]"#;
 
 const SECRET: &[u8] = b"a secret of many bytes";
 const NOW: Seconds = 1_700_000_000;
@@ -109,6 +112,9 @@ fn what_is_signed_here_verifies_here() {
         jti: Some("session".into()),
         info: Some(Json::parse(b"{\"a\":[1, 2]}").unwrap()),
         channels: vec![channel("a"), channel("b:c")],
+        expire_at: Some(NOW + 600),
+        caps: serde_json::from_str(CAPS).unwrap(),
+        meta: Some(Json::parse(b"{\"team\":7}").unwrap()),
     };
     let token = signer.sign_connection(&connection).unwrap();
     assert_eq!(verifier().connection(&token, NOW).unwrap(), connection);
@@ -118,7 +124,16 @@ fn what_is_signed_here_verifies_here() {
         channel: channel("a"),
         exp: None,
         iat: Some(NOW),
-        info: None,
+        expire_at: Some(NOW + 600),
+        terms: Terms {
+            info: Some(Json::parse(b"{\"seat\":1}").unwrap()),
+            allow: Rights::from(Right::Publish) | Right::History.into(),
+            overrides: Overrides {
+                presence: Some(Switch { value: false }),
+                force_recovery: Some(Switch { value: true }),
+                ..Overrides::default()
+            },
+        },
     };
     let token = signer.sign_subscription(&subscription).unwrap();
     assert_eq!(verifier().subscription(&token, NOW).unwrap(), subscription);
@@ -134,6 +149,66 @@ fn what_is_signed_here_verifies_here() {
         ..connection
     };
     assert!(signer.sign_connection(&big).is_err());
+}
+
+#[test]
+fn what_is_opened_ends_when_its_claims_say() {
+    let ends = |claims: &str| {
+        let claims = verifier().connection(&hs256(claims), NOW);
+        claims.map(|claims| claims.expires())
+    };
+    let later = NOW + 60;
+    assert_eq!(ends("{}"), Ok(None));
+    assert_eq!(ends(&format!(r#"{{"exp":{later}}}"#)), Ok(Some(later)));
+    let both = |expire_at: Seconds| format!(r#"{{"exp":{later},"expire_at":{expire_at}}}"#);
+    assert_eq!(ends(&both(0)), Ok(None));
+    assert_eq!(ends(&both(NOW + 600)), Ok(Some(NOW + 600)));
+    assert_eq!(ends(&both(NOW + 5)), Ok(Some(NOW + 5)));
+    let subscription = |claims: String| verifier().subscription(&hs256(&claims), NOW);
+    let of_channel = |end: Seconds| format!(r#"{{"channel":"a","exp":{later},"expire_at":{end}}}"#);
+    assert_eq!(subscription(of_channel(0)).unwrap().expires(), None);
+    let long = subscription(of_channel(NOW + 600)).unwrap();
+    assert_eq!(long.expires(), Some(NOW + 600));
+    assert_eq!(subscription(of_channel(NOW)), Err(TokenError::Expired));
+    // A token that is over opens nothing, whatever it says of what it would open.
+    let over = format!(r#"{{"exp":{NOW},"expire_at":0}}"#);
+    assert_eq!(ends(&over), Err(TokenError::Expired));
+}
+
+#[test]
+fn infos_in_base64_are_json_too() {
+    // {"b":1}
+    let claims = hs256(r#"{"info":{"a":1},"b64info":"eyJiIjoxfQ=="}"#);
+    let info = verifier().connection(&claims, NOW).unwrap().info.unwrap();
+    assert_eq!(info.as_bytes(), b"{\"b\":1}");
+    let empty = hs256(r#"{"channel":"a","info":7,"b64info":""}"#);
+    let terms = verifier().subscription(&empty, NOW).unwrap().terms;
+    assert_eq!(terms.info.unwrap().as_bytes(), b"7");
+    for wrong in ["no base64", "bm8gSlNPTg=="] {
+        let claims = hs256(&format!(r#"{{"b64info":"{wrong}"}}"#));
+        let refused = verifier().connection(&claims, NOW);
+        assert!(matches!(refused, Err(TokenError::Invalid(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn a_token_that_grants_something_unknown_grants_nothing() {
+    for claims in [
+        r#"{"caps":[{"channels":["a"],"allow":["everything"]}]}"#,
+        r#"{"caps":[{"channels":["a.*"],"match":"regex","allow":["sub"]}]}"#,
+        r#"{"caps":"all"}"#,
+        r#"{"expire_at":"never"}"#,
+    ] {
+        let refused = verifier().connection(&hs256(claims), NOW);
+        assert!(matches!(refused, Err(TokenError::Invalid(_))), "{claims}");
+    }
+    for claims in [
+        r#"{"channel":"a","allow":["everything"]}"#,
+        r#"{"channel":"a","override":{"presence":false}}"#,
+    ] {
+        let refused = verifier().subscription(&hs256(claims), NOW);
+        assert!(matches!(refused, Err(TokenError::Invalid(_))), "{claims}");
+    }
 }
 
 #[test]

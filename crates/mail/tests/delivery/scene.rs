@@ -262,15 +262,8 @@ fn mail(
 /// What a server says of channels: the app's own are read with its tokens only.
 fn gateway_config(name: &str) -> GatewayConfig {
     let of = |history| ChannelOptions {
-        subscribe: Access::Nobody,
-        publish: Access::Nobody,
         history,
-        presence: None,
-        join_leave: false,
-        history_max_count: None,
-        history_max_age: None,
-        proxied: fanfare_gateway::access::Proxied::default(),
-        allow_user_limited_channels: false,
+        ..ChannelOptions::default()
     };
     GatewayConfig {
         node: NodeIdentity {
@@ -283,9 +276,10 @@ fn gateway_config(name: &str) -> GatewayConfig {
         api_key: None,
         tokens: Some(TokenVerifier::new(TOKEN_SECRET)),
         open: false,
+        anonymous: false,
         rules: ChannelRules {
-            outside: of(Access::Nobody),
-            namespaces: [("mail".to_owned(), of(Access::Subscriber))].into(),
+            outside: of(Access::NOBODY),
+            namespaces: [("mail".to_owned(), of(Access::SUBSCRIBER))].into(),
             unknown: None,
         },
         origins: AllowedOrigins::These(Vec::new()),
@@ -294,6 +288,7 @@ fn gateway_config(name: &str) -> GatewayConfig {
         connections_per_second: 0,
         connections_burst: 0,
         subscriptions_max: 10,
+        pings: Default::default(),
         socketio: Default::default(),
         proxies: fanfare_gateway::proxy::ProxyConfig::default(),
         counters: Box::new(Vec::new),

@@ -151,8 +151,8 @@ async fn other_pages_and_other_tokens_get_nowhere() {
             exp,
             iat: Some(1),
             jti: jti.map(str::to_owned),
-            info: None,
             channels,
+            ..ConnectionClaims::default()
         };
         TokenSigner::new(TOKEN_SECRET)
             .sign_connection(&claims)

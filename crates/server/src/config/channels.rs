@@ -1,16 +1,25 @@
 //! What the file says of channels and namespaces.
 
+mod file;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     time::Duration,
 };
 
-use fanfare_gateway::access::{Access, ChannelOptions, ChannelRules, Proxied, RESERVED_NAMESPACE};
+use fanfare_gateway::access::{
+    Access, ChannelOptions, ChannelRules, HISTORY_LIMIT_MAX, Kind, NameRule, Pattern, Proxied,
+    RESERVED_NAMESPACE, Rate,
+};
 use fanfare_wire::ChannelName;
-use serde::Deserialize;
 
+pub(super) use self::file::{FileChannels, FileNamespace};
+use self::file::{FileKind, FileRule};
 use super::{
     ConfigError,
+    check::{self, Bounds},
     duration::{DURATION_FORMAT, parse_duration},
 };
 
@@ -20,84 +29,58 @@ const NAMESPACE_BYTES_MAX: usize = 64;
 /// Shortest age that publications can be kept for.
 const AGE_MIN: Duration = Duration::from_secs(1);
 
-/// The options as they stand in the file's `[channels]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileChannels {
-    subscribe: Option<Access>,
-    publish: Option<Access>,
-    history: Option<Access>,
-    presence: Option<Access>,
-    join_leave: Option<bool>,
-    history_max_count: Option<u64>,
-    history_max_age: Option<String>,
-    subscribe_proxy_enabled: Option<bool>,
-    sub_refresh_proxy_enabled: Option<bool>,
-    publish_proxy_enabled: Option<bool>,
-    allow_user_limited_channels: Option<bool>,
+/// Most rules of one namespace: each is looked at for each command of a client, until one is for its channel.
+const RULES_MAX: usize = 32;
+
+const PUBLISHES_MAX: u64 = 100_000;
+
+/// What holds for all channels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Everywhere {
+    /// Open to everybody where nothing is said.
+    pub(super) dev: bool,
+    /// The longest payload, in bytes.
+    pub(super) message_bytes_max: usize,
 }
 
-/// One of the file's `[[namespaces]]`.
-// Spelled out, as unknown settings cannot be refused in a flattened struct.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileNamespace {
-    name: String,
-    subscribe: Option<Access>,
-    publish: Option<Access>,
-    history: Option<Access>,
-    presence: Option<Access>,
-    join_leave: Option<bool>,
-    history_max_count: Option<u64>,
-    history_max_age: Option<String>,
-    subscribe_proxy_enabled: Option<bool>,
-    sub_refresh_proxy_enabled: Option<bool>,
-    publish_proxy_enabled: Option<bool>,
-    allow_user_limited_channels: Option<bool>,
+#[cfg(test)]
+impl Everywhere {
+    /// What holds if nothing is said.
+    pub(super) const fn unsaid(dev: bool) -> Self {
+        Self {
+            dev,
+            message_bytes_max: 65_536,
+        }
+    }
 }
 
 /// Checks and completes what the file says. What it does not say is refused, or open to all with `dev`.
 pub(super) fn resolve(
     channels: FileChannels,
     namespaces: Vec<FileNamespace>,
-    dev: bool,
+    everywhere: Everywhere,
 ) -> Result<ChannelRules, ConfigError> {
-    let outside = options("channels", channels, dev)?;
+    let closed = Everywhere {
+        dev: false,
+        ..everywhere
+    };
+    let outside = options("channels", channels, everywhere)?;
     let mut by_name = BTreeMap::new();
     for namespace in namespaces {
-        let FileNamespace {
-            name,
-            subscribe,
-            publish,
-            history,
-            presence,
-            join_leave,
-            history_max_count,
-            history_max_age,
-            subscribe_proxy_enabled,
-            sub_refresh_proxy_enabled,
-            publish_proxy_enabled,
-            allow_user_limited_channels,
-        } = namespace;
+        let (name, channels) = namespace.split();
         check_name(&name)?;
-        let channels = FileChannels {
-            subscribe,
-            publish,
-            history,
-            presence,
-            join_leave,
-            history_max_count,
-            history_max_age,
-            subscribe_proxy_enabled,
-            sub_refresh_proxy_enabled,
-            publish_proxy_enabled,
-            allow_user_limited_channels,
+        let everywhere = match is_of_app(&name) {
+            true => closed,
+            false => everywhere,
         };
-        let options = options(
-            &format!("namespace \"{name}\""),
-            channels,
-            dev && !is_of_app(&name),
-        )?;
+        let options = options(&format!("namespace \"{name}\""), channels, everywhere)?;
+        if is_of_app(&name) && !options.is_durable() {
+            let problem = "must be \"durable\": the channels are an app's, which has to find again what it has said";
+            return Err(ConfigError::setting(
+                format!("namespace \"{name}\", kind"),
+                problem,
+            ));
+        }
         if by_name.insert(name.clone(), options).is_some() {
             return Err(ConfigError::setting(
                 "namespaces",
@@ -114,17 +97,17 @@ pub(super) fn resolve(
                     history,
                     ..FileChannels::default()
                 };
-                free.insert(options("", unsaid, false)?)
+                free.insert(options("", unsaid, closed)?)
             }
         };
+        options.by_name_only = true;
         options.history_max_count.get_or_insert(of_app.count);
         let oldest = Duration::from_secs(of_app.days * 24 * 3600);
         options.history_max_age.get_or_insert(oldest);
     }
-    let unknown = if dev {
-        Some(options("", FileChannels::default(), dev)?)
-    } else {
-        None
+    let unknown = match everywhere.dev {
+        true => Some(options("", FileChannels::default(), everywhere)?),
+        false => None,
     };
     Ok(ChannelRules {
         outside,
@@ -144,7 +127,7 @@ struct OfApp {
 fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
     let watch = fanfare_watch::CHANNEL_NAMESPACES.map(|name| {
         let options = OfApp {
-            history: Access::Nobody,
+            history: Access::NOBODY,
             count: fanfare_watch::HISTORY_COUNT_DEFAULT,
             days: fanfare_watch::HISTORY_DAYS_DEFAULT,
         };
@@ -152,7 +135,7 @@ fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
     });
     let mail = OfApp {
         // Whoever has the app's token for a mailbox goes on where the last connection ended, over any gateway.
-        history: Access::Subscriber,
+        history: Access::SUBSCRIBER,
         count: fanfare_mail::HISTORY_COUNT_DEFAULT,
         days: fanfare_mail::HISTORY_DAYS_DEFAULT,
     };
@@ -166,54 +149,208 @@ fn is_of_app(name: &str) -> bool {
     of_apps().any(|(app, _)| app == name)
 }
 
-fn options(place: &str, file: FileChannels, dev: bool) -> Result<ChannelOptions, ConfigError> {
-    let unsaid = if dev { Access::Anyone } else { Access::Nobody };
-    let subscribe = file.subscribe.unwrap_or(unsaid);
-    if subscribe == Access::Subscriber {
-        let problem = "cannot be \"subscriber\"; write \"nobody\", \"authenticated\" or \"anyone\"";
-        return Err(ConfigError::setting(format!("{place}, subscribe"), problem));
+/// Where the file says something of channels.
+struct Place<'a>(&'a str);
+
+impl Place<'_> {
+    fn setting(&self, option: &str) -> String {
+        format!("{}, {option}", self.0)
     }
-    if file.history_max_count == Some(0) {
-        let problem = "must be at least 1; leave it out to keep everything";
-        return Err(ConfigError::setting(
-            format!("{place}, history_max_count"),
-            problem,
-        ));
+
+    fn wrong(&self, option: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError::setting(self.setting(option), problem)
     }
-    let age = |text: String| match parse_duration(&text) {
-        Some(age) if age >= AGE_MIN => Ok(age),
-        Some(_) => Err("must be at least 1s; leave it out to keep everything".to_owned()),
-        None => Err(format!("\"{text}\" is not a duration; {DURATION_FORMAT}")),
+}
+
+fn options(
+    place: &str,
+    file: FileChannels,
+    everywhere: Everywhere,
+) -> Result<ChannelOptions, ConfigError> {
+    let place = Place(place);
+    let kind = match file.kind {
+        None | Some(FileKind::Durable) => Kind::Durable,
+        Some(FileKind::Ephemeral) => {
+            check_keeps_nothing(&place, &file)?;
+            Kind::Ephemeral
+        }
     };
-    let history_max_age = file
-        .history_max_age
-        .map(age)
-        .transpose()
-        .map_err(|problem| ConfigError::setting(format!("{place}, history_max_age"), problem))?;
-    let presence = file.presence.or(dev.then_some(Access::Anyone));
+    let dev = everywhere.dev;
+    let unsaid = if dev { Access::ANYONE } else { Access::NOBODY };
+    let kept = match kind {
+        Kind::Durable => unsaid,
+        Kind::Ephemeral => Access::NOBODY,
+    };
+    let presence = file.presence.or(dev.then_some(Access::ANYONE));
     let join_leave = file.join_leave.unwrap_or(dev && presence.is_some());
     if join_leave && presence.is_none() {
         let problem = "needs presence: say with `presence` who may ask who is there";
-        return Err(ConfigError::setting(
-            format!("{place}, join_leave"),
-            problem,
-        ));
+        return Err(place.wrong("join_leave", problem));
     }
+    let force_push_join_leave = file.force_push_join_leave == Some(true);
+    if force_push_join_leave && !join_leave {
+        let problem = "needs join_leave = true: otherwise nobody is told of";
+        return Err(place.wrong("force_push_join_leave", problem));
+    }
+    if file.history_max_count == Some(0) {
+        let problem = "must be at least 1; leave it out to keep everything";
+        return Err(place.wrong("history_max_count", problem));
+    }
+    let message_bytes_max = message_bytes_max(&place, file.message_bytes_max, everywhere)?;
     Ok(ChannelOptions {
-        subscribe,
+        kind,
+        subscribe: subscribe(&place, file.subscribe)?.unwrap_or(unsaid),
         publish: file.publish.unwrap_or(unsaid),
-        history: file.history.unwrap_or(unsaid),
+        history: file.history.unwrap_or(kept),
         presence,
         join_leave,
+        force_push_join_leave,
+        recovery: file.recovery.unwrap_or(true),
+        rules: rules(&place, kind, presence, file.rules)?,
         history_max_count: file.history_max_count,
-        history_max_age,
+        history_max_age: age(&place, file.history_max_age)?,
+        history_limit_max: history_limit_max(&place, file.history_limit_max)?,
+        message_bytes_max,
+        publish_rate: rate(&place, file.publishes_per_second, file.publishes_burst)?,
         proxied: Proxied {
             subscribe: file.subscribe_proxy_enabled == Some(true),
             sub_refresh: file.sub_refresh_proxy_enabled == Some(true),
             publish: file.publish_proxy_enabled == Some(true),
         },
         allow_user_limited_channels: file.allow_user_limited_channels == Some(true),
+        by_name_only: false,
     })
+}
+
+/// Refuses what is said of history where there is none: it was meant otherwise.
+fn check_keeps_nothing(place: &Place<'_>, file: &FileChannels) -> Result<(), ConfigError> {
+    let open = |history: Option<Access>| history.is_some_and(|it| it != Access::NOBODY);
+    let said = [
+        ("history", open(file.history)),
+        ("recovery", file.recovery == Some(true)),
+        ("history_max_count", file.history_max_count.is_some()),
+        ("history_max_age", file.history_max_age.is_some()),
+        ("history_limit_max", file.history_limit_max.is_some()),
+        (
+            "rules, history",
+            file.rules.iter().any(|rule| open(rule.history)),
+        ),
+    ];
+    match said.iter().find(|(_, said)| *said) {
+        None => Ok(()),
+        Some((option, _)) => {
+            let problem =
+                "is for channels that keep something; leave it out, or let kind be \"durable\"";
+            Err(place.wrong(option, problem))
+        }
+    }
+}
+
+fn subscribe(place: &Place<'_>, said: Option<Access>) -> Result<Option<Access>, ConfigError> {
+    if said.is_some_and(Access::names_subscribers) {
+        let problem = "cannot be \"subscriber\"; write \"nobody\", \"authenticated\", \"anonymous\" or \"anyone\"";
+        return Err(place.wrong("subscribe", problem));
+    }
+    Ok(said)
+}
+
+fn rules(
+    place: &Place<'_>,
+    kind: Kind,
+    presence: Option<Access>,
+    file: Vec<FileRule>,
+) -> Result<Vec<NameRule>, ConfigError> {
+    if file.len() > RULES_MAX {
+        let problem = format!("more than {RULES_MAX}");
+        return Err(place.wrong("rules", problem));
+    }
+    let rule = |rule: FileRule| {
+        let FileRule {
+            pattern,
+            subscribe: may_subscribe,
+            publish,
+            history,
+            presence: may_ask,
+        } = rule;
+        let of = place.setting(&format!("rule \"{}\"", pattern.escape_default()));
+        let here = Place(&of);
+        let pattern = Pattern::parse_of_users(&pattern)
+            .map_err(|error| here.wrong("pattern", error.to_string()))?;
+        if may_ask.is_some() && presence.is_none() {
+            let problem = "needs presence in the namespace, which says whether anybody is counted";
+            return Err(here.wrong("presence", problem));
+        }
+        let subscribe = subscribe(&here, may_subscribe)?;
+        if [subscribe, publish, history, may_ask] == [None; 4] {
+            let problem = "says nothing; add subscribe, publish, history or presence";
+            return Err(ConfigError::setting(of.clone(), problem));
+        }
+        Ok(NameRule {
+            pattern,
+            subscribe,
+            publish,
+            history: history.filter(|_| kind == Kind::Durable),
+            presence: may_ask,
+        })
+    };
+    file.into_iter().map(rule).collect()
+}
+
+fn age(place: &Place<'_>, said: Option<String>) -> Result<Option<Duration>, ConfigError> {
+    let Some(text) = said else {
+        return Ok(None);
+    };
+    let problem = match parse_duration(&text) {
+        Some(age) if age >= AGE_MIN => return Ok(Some(age)),
+        Some(_) => "must be at least 1s; leave it out to keep everything".to_owned(),
+        None => format!("\"{text}\" is not a duration; {DURATION_FORMAT}"),
+    };
+    Err(place.wrong("history_max_age", problem))
+}
+
+fn history_limit_max(place: &Place<'_>, said: Option<u64>) -> Result<usize, ConfigError> {
+    let max = HISTORY_LIMIT_MAX as u64;
+    let bounds = Bounds::new(max, 1, max);
+    check::size(&place.setting("history_limit_max"), (None, said), bounds)
+}
+
+fn message_bytes_max(
+    place: &Place<'_>,
+    said: Option<u64>,
+    everywhere: Everywhere,
+) -> Result<Option<usize>, ConfigError> {
+    let max = everywhere.message_bytes_max as u64;
+    let of_one = |said| {
+        let bounds = Bounds::new(max, 1, max);
+        let setting = place.setting("message_bytes_max");
+        check::size(&setting, (None, Some(said)), bounds)
+    };
+    said.map(of_one).transpose()
+}
+
+fn rate(
+    place: &Place<'_>,
+    per_second: Option<u64>,
+    burst: Option<u64>,
+) -> Result<Option<Rate>, ConfigError> {
+    let Some(per_second) = per_second else {
+        return match burst {
+            None => Ok(None),
+            Some(_) => Err(place.wrong("publishes_burst", "needs publishes_per_second")),
+        };
+    };
+    let bounds = |default| Bounds::new(default, 1, PUBLISHES_MAX);
+    let setting = place.setting("publishes_per_second");
+    let values = (None, Some(per_second));
+    let rate = Rate {
+        per_second: check::small(&setting, values, bounds(1))?,
+        burst: check::small(
+            &place.setting("publishes_burst"),
+            (None, burst),
+            bounds(per_second),
+        )?,
+    };
+    Ok(Some(rate))
 }
 
 fn check_name(name: &str) -> Result<(), ConfigError> {
@@ -234,167 +371,4 @@ fn check_name(name: &str) -> Result<(), ConfigError> {
         return Ok(());
     };
     Err(ConfigError::setting("namespaces, name", problem))
-}
-
-#[cfg(test)]
-mod tests {
-    use fanfare_engine::port::Retention;
-
-    use super::*;
-
-    fn namespace(name: &str) -> FileNamespace {
-        FileNamespace {
-            name: name.to_owned(),
-            subscribe: None,
-            publish: Some(Access::Subscriber),
-            history: None,
-            presence: None,
-            join_leave: None,
-            history_max_count: Some(10),
-            history_max_age: Some("1h".to_owned()),
-            subscribe_proxy_enabled: None,
-            sub_refresh_proxy_enabled: None,
-            publish_proxy_enabled: None,
-            allow_user_limited_channels: None,
-        }
-    }
-
-    fn channel(name: &str) -> ChannelName {
-        ChannelName::parse(name).unwrap()
-    }
-
-    #[test]
-    fn what_is_not_said_is_refused() {
-        let rules = resolve(FileChannels::default(), vec![namespace("chat")], false).unwrap();
-        let chat = rules.of(&channel("chat:1:2")).unwrap();
-        assert_eq!(
-            (chat.subscribe, chat.publish),
-            (Access::Nobody, Access::Subscriber)
-        );
-        assert_eq!(
-            rules.of(&channel("plain")).unwrap().subscribe,
-            Access::Nobody
-        );
-        assert_eq!((chat.presence, chat.join_leave), (None, false));
-        assert_eq!(rules.of(&channel("other:1")), None);
-        assert_eq!(rules.of(&channel(":1")), None);
-    }
-
-    #[test]
-    fn for_a_first_try_everything_is_open_but_what_is_said() {
-        let rules = resolve(FileChannels::default(), vec![namespace("chat")], true).unwrap();
-        let chat = rules.of(&channel("chat:1")).unwrap();
-        assert_eq!(
-            (chat.subscribe, chat.publish),
-            (Access::Anyone, Access::Subscriber)
-        );
-        for open in ["plain", "other:1", ":1"] {
-            let options = rules.of(&channel(open)).unwrap();
-            assert_eq!(options.subscribe, Access::Anyone, "{open}");
-            assert_eq!(options.publish, Access::Anyone, "{open}");
-            assert_eq!(options.history, Access::Anyone, "{open}");
-            assert_eq!(options.presence, Some(Access::Anyone), "{open}");
-            assert!(options.join_leave, "{open}");
-        }
-    }
-
-    #[test]
-    fn only_limits_are_told_to_the_log() {
-        let limited = FileChannels {
-            history_max_count: Some(5),
-            ..FileChannels::default()
-        };
-        let mut endless = namespace("endless");
-        endless.history_max_count = None;
-        endless.history_max_age = None;
-        let rules = resolve(limited, vec![namespace("chat"), endless], false).unwrap();
-        let expected = [
-            Retention {
-                namespace: String::new(),
-                age_max: None,
-                count_max: Some(5),
-            },
-            Retention {
-                namespace: "chat".to_owned(),
-                age_max: Some(Duration::from_secs(3600)),
-                count_max: Some(10),
-            },
-        ];
-        let of_no_app = |rule: &Retention| !is_of_app(&rule.namespace);
-        let told: Vec<_> = rules.retention().into_iter().filter(of_no_app).collect();
-        assert_eq!(told, expected);
-    }
-
-    #[test]
-    fn channels_of_apps_are_closed_and_bounded_with_dev_too() {
-        let mut said = namespace("watch");
-        said.publish = None;
-        said.history_max_count = Some(7);
-        let rules = resolve(FileChannels::default(), vec![said], true).unwrap();
-        for (name, count) in [("watch:ABCDEFGH", 7), ("watch.member:x", 5000)] {
-            let options = rules.of(&ChannelName::parse(name).unwrap()).unwrap();
-            assert_eq!(options.subscribe, Access::Nobody, "{name}");
-            assert_eq!(options.publish, Access::Nobody, "{name}");
-            assert_eq!(options.history, Access::Nobody, "{name}");
-            assert_eq!(options.presence, None, "{name}");
-            assert_eq!(options.history_max_count, Some(count), "{name}");
-            assert!(options.history_max_age.is_some(), "{name}");
-        }
-    }
-
-    #[test]
-    fn impossible_options_are_named() {
-        let check = |namespace: FileNamespace, words: &str| {
-            let error = resolve(FileChannels::default(), vec![namespace], false).unwrap_err();
-            assert!(error.to_string().contains(words), "{error}");
-        };
-        check(namespace(""), "[channels]");
-        check(namespace("_fanfare"), "the server's own");
-        check(namespace("a:b"), "a:b");
-        check(namespace("a b"), "namespaces, name");
-        check(namespace(&"x".repeat(65)), "64");
-        let subscribe = Some(Access::Subscriber);
-        check(
-            FileNamespace {
-                subscribe,
-                ..namespace("a")
-            },
-            "namespace \"a\", subscribe",
-        );
-        check(
-            FileNamespace {
-                join_leave: Some(true),
-                ..namespace("a")
-            },
-            "namespace \"a\", join_leave",
-        );
-        check(
-            FileNamespace {
-                history_max_count: Some(0),
-                ..namespace("a")
-            },
-            "history_max_count",
-        );
-        let age = |text: &str| Some(text.to_owned());
-        check(
-            FileNamespace {
-                history_max_age: age("soon"),
-                ..namespace("a")
-            },
-            "\"soon\"",
-        );
-        check(
-            FileNamespace {
-                history_max_age: age("1ms"),
-                ..namespace("a")
-            },
-            "at least 1s",
-        );
-        let twice = resolve(
-            FileChannels::default(),
-            vec![namespace("a"), namespace("a")],
-            false,
-        );
-        assert!(twice.unwrap_err().to_string().contains("twice"));
-    }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, Secret,
+    centrifuge::FileCentrifuge,
     channels::{FileChannels, FileNamespace},
     mail::FileMail,
     proxy::FileProxies,
@@ -32,6 +33,7 @@ pub(super) struct FileSettings {
     pub(super) api_key: Option<Secret>,
     pub(super) token_secret: Option<Secret>,
     pub(super) dev: Option<bool>,
+    pub(super) anonymous_clients: Option<bool>,
     pub(super) log_format: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) allowed_origins: Option<Vec<String>>,
@@ -44,6 +46,8 @@ pub(super) struct FileSettings {
     pub(super) connections_burst: Option<u64>,
     pub(super) stall_seconds: Option<u64>,
     pub(super) subscriptions_per_connection_max: Option<u64>,
+    #[serde(default)]
+    pub(super) centrifuge: FileCentrifuge,
     #[serde(default)]
     pub(super) socketio: FileSocketIo,
     #[serde(default)]
@@ -171,6 +175,7 @@ mod tests {
             api_key: Some(_),
             token_secret: Some(_),
             dev: Some(_),
+            anonymous_clients: Some(_),
             log_format: Some(_),
             log_level: Some(_),
             allowed_origins: Some(_),
@@ -183,6 +188,11 @@ mod tests {
             connections_burst: Some(_),
             stall_seconds: Some(_),
             subscriptions_per_connection_max: Some(_),
+            centrifuge:
+                FileCentrifuge {
+                    ping_seconds: Some(_),
+                    pong_seconds: Some(_),
+                },
             socketio:
                 FileSocketIo {
                     ping_interval_ms: Some(_),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_gateway::access::{Access, ChannelRules};
+use fanfare_gateway::access::{Access, ChannelRules, NameRule};
 use fanfare_ingress::{https::Url, verify::token::Expected};
 use fanfare_mail::{
     app::PublicUrl,
@@ -160,8 +160,9 @@ pub(super) fn check_channels(mail: &MailSettings, rules: &ChannelRules) -> Resul
         return Ok(());
     };
     let open = [
-        ("subscribe", options.subscribe != Access::Nobody),
-        ("publish", options.publish != Access::Nobody),
+        ("subscribe", options.subscribe != Access::NOBODY),
+        ("publish", options.publish != Access::NOBODY),
+        ("rules", options.rules.iter().any(opens)),
     ];
     match open.iter().find(|(_, is_open)| *is_open) {
         None => Ok(()),
@@ -170,6 +171,11 @@ pub(super) fn check_channels(mail: &MailSettings, rules: &ChannelRules) -> Resul
             "must be \"nobody\": each of its channels is one person's mailbox, which the mail app's tokens open",
         )),
     }
+}
+
+fn opens(rule: &NameRule) -> bool {
+    let opens = |access: Option<Access>| access.is_some_and(|it| it != Access::NOBODY);
+    opens(rule.subscribe) || opens(rule.publish)
 }
 
 fn setting(name: &str) -> String {
@@ -285,7 +291,10 @@ fn poll_after(text: Option<&str>) -> Result<Duration, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::file;
+    use crate::config::{
+        channels::{self, Everywhere},
+        file,
+    };
 
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -322,12 +331,16 @@ mod tests {
         let checked = |options: &str, dev| {
             let text = format!("{}[[namespaces]]\nname = \"mail\"\n{options}\n", whole());
             let file = file::parse(std::path::Path::new("f.toml"), &text).unwrap();
-            let rules = crate::config::channels::resolve(file.channels, file.namespaces, dev);
+            let everywhere = Everywhere::unsaid(dev);
+            let rules = channels::resolve(file.channels, file.namespaces, everywhere);
             let mail = resolve(file.mail, MailFlags::default(), dev).unwrap();
             check_channels(&mail, &rules.unwrap()).map_err(|error| error.to_string())
         };
         for dev in [false, true] {
             assert_eq!(checked("history_max_count = 5", dev), Ok(()));
+            let rule = "[[namespaces.rules]]\npattern = \"*\"\npublish = \"anyone\"";
+            let error = checked(rule, dev).unwrap_err();
+            assert!(error.starts_with("namespace \"mail\", rules"), "{error}");
             for option in ["subscribe", "publish"] {
                 let error = checked(&format!("{option} = \"authenticated\""), dev).unwrap_err();
                 assert!(error.contains(option), "{error}");

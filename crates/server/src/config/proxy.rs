@@ -59,6 +59,7 @@ struct FileEndpoint {
     http_headers: Option<Vec<String>>,
     static_headers: Option<BTreeMap<String, Secret>>,
     calls_max: Option<u64>,
+    include_connection_meta: Option<bool>,
 }
 
 impl FileProxies {
@@ -183,6 +184,7 @@ fn endpoint(name: &str, file: FileEndpoint) -> Result<Endpoint, ConfigError> {
         http_headers: passed_on,
         static_headers: fixed,
         calls_max: check::size(&setting("calls_max"), (None, file.calls_max), CALLS)?,
+        include_connection_meta: file.include_connection_meta == Some(true),
     })
 }
 
@@ -202,12 +204,16 @@ fn header(setting: String, text: &str) -> Result<HeaderName, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{channels, file};
+    use crate::config::{
+        channels::{self, Everywhere},
+        file,
+    };
 
     fn resolve_text(text: &str) -> Result<ProxyConfig, String> {
         let file =
             file::parse(std::path::Path::new("f.toml"), text).map_err(|it| it.to_string())?;
-        let rules = channels::resolve(file.channels, file.namespaces, false).unwrap();
+        let everywhere = Everywhere::unsaid(false);
+        let rules = channels::resolve(file.channels, file.namespaces, everywhere).unwrap();
         resolve(file.proxy, &rules).map_err(|error| error.to_string())
     }
 

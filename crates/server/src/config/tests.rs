@@ -50,7 +50,7 @@ fn defaults_are_closed_and_local() {
     assert_eq!(config.limits.message_bytes_max, 65_536);
     assert_eq!(config.limits.subscriptions_per_connection_max, 128);
     assert_eq!(config.limits.stall_seconds, 60);
-    assert_eq!(config.channels.outside.subscribe, Access::Nobody);
+    assert_eq!(config.channels.outside.subscribe, Access::NOBODY);
     assert!(
         config
             .channels
@@ -117,7 +117,7 @@ fn a_flag_wins_over_the_file() {
 fn dev_is_for_loopback_only() {
     let open = config(&["--dev"], "").unwrap();
     assert!(open.dev);
-    assert_eq!(open.channels.outside.publish, Access::Anyone);
+    assert_eq!(open.channels.outside.publish, Access::ANYONE);
     assert!(
         open.channels
             .of(&ChannelName::parse("a:b").unwrap())

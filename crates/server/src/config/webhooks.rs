@@ -106,9 +106,15 @@ fn one(file: FileWebhook, rules: &ChannelRules) -> Result<Webhook, ConfigError> 
     let place = Place(&name);
     let channel = ChannelName::parse(&file.channel)
         .map_err(|error| place.wrong("channel", error.to_string()))?;
-    if rules.of(&channel).is_none() {
+    let Some(options) = rules.of(&channel) else {
         let problem =
             format!("the namespace of \"{channel}\" does not exist; add it to [[namespaces]]");
+        return Err(place.wrong("channel", problem));
+    };
+    if !options.is_durable() {
+        let problem = format!(
+            "the namespace of \"{channel}\" is ephemeral; a delivery is published once, into a channel that keeps it"
+        );
         return Err(place.wrong("channel", problem));
     }
     let body = (None, file.body_bytes_max);
@@ -211,12 +217,16 @@ impl Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{channels, file};
+    use crate::config::{
+        channels::{self, Everywhere},
+        file,
+    };
 
     fn resolve_text(text: &str) -> Result<Vec<Webhook>, String> {
         let file =
             file::parse(std::path::Path::new("f.toml"), text).map_err(|it| it.to_string())?;
-        let rules = channels::resolve(file.channels, file.namespaces, false).unwrap();
+        let everywhere = Everywhere::unsaid(false);
+        let rules = channels::resolve(file.channels, file.namespaces, everywhere).unwrap();
         resolve(file.webhooks, &rules).map_err(|error| error.to_string())
     }
 
@@ -269,6 +279,11 @@ mod tests {
             (format!("{google}{google}"), "twice"),
             (google.replace("\"g\"", "\"g/h\""), "webhooks, name"),
             (google.replace("plain", "no:such"), "does not exist"),
+            (
+                google.replace("plain", "typing:x")
+                    + "[[namespaces]]\nname = \"typing\"\nkind = \"ephemeral\"\n",
+                "is ephemeral",
+            ),
             (google.replace("plain", "_fanfare:x"), "does not exist"),
             (google.replace("google", "none"), "unknown variant"),
         ] {

@@ -117,6 +117,8 @@ pub struct SubscribeResult<'a> {
     pub epoch: &'a Epoch,
     /// Publications after this number follow.
     pub offset: Seq,
+    /// The channel has positions. Without them neither epoch nor offset is told.
+    pub positioned: bool,
     /// The client may come back with a position.
     pub recoverable: bool,
     /// The client asked to recover, and it was possible (`Some(true)`), or it was not (`Some(false)`).

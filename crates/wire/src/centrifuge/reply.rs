@@ -219,19 +219,22 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     let SubscribeResult {
         epoch,
         offset,
+        positioned,
         recoverable,
         recovered,
         oldest,
         ttl,
         data,
     } = result;
-    let recoverable = if *recoverable {
-        "\"recoverable\":true,"
-    } else {
-        ""
-    };
-    put(out, format_args!("{{{recoverable}\"epoch\":\"{epoch}\""));
-    if *offset > Seq::ZERO {
+    let first = out.len() + 1;
+    out.push(b'{');
+    if *recoverable {
+        out.extend_from_slice(b",\"recoverable\":true");
+    }
+    if *positioned {
+        put(out, format_args!(",\"epoch\":\"{epoch}\""));
+    }
+    if *positioned && *offset > Seq::ZERO {
         put(out, format_args!(",\"offset\":{offset}"));
     }
     if *recovered == Some(true) {
@@ -247,7 +250,14 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     }
     put_ttl(out, *ttl);
     put_data(out, *data);
-    out.extend_from_slice(b",\"positioned\":true}");
+    if *positioned {
+        out.extend_from_slice(b",\"positioned\":true");
+    }
+    // No member has one before it.
+    if out.get(first) == Some(&b',') {
+        out.remove(first);
+    }
+    out.push(b'}');
 }
 
 /// Appends the members of a presence result, with the braces around them.
@@ -342,6 +352,7 @@ mod tests {
             let result = SubscribeResult {
                 epoch: &epoch,
                 offset: Seq(offset),
+                positioned: true,
                 recoverable: true,
                 recovered,
                 oldest,
@@ -362,6 +373,24 @@ mod tests {
             subscribed(7, Some(false), Some(Seq(4))).contains(r#""truncated":true,"oldest":4"#)
         );
         assert!(subscribed(7, Some(false), None).contains(r#""reset":true"#));
+        let without = |ttl| {
+            let result = SubscribeResult {
+                epoch: &epoch,
+                offset: Seq(7),
+                positioned: false,
+                recoverable: false,
+                recovered: None,
+                oldest: None,
+                ttl,
+                data: None,
+            };
+            answered(2, Answer::Subscribe(result))
+        };
+        assert_eq!(without(None), r#"{"id":2,"subscribe":{}}"#);
+        assert_eq!(
+            without(Some(9)),
+            r#"{"id":2,"subscribe":{"expires":true,"ttl":9}}"#
+        );
         assert_eq!(
             answered(
                 3,

@@ -213,6 +213,7 @@ fn replies_are_what_the_official_client_would_write() {
         Answer::Subscribe(SubscribeResult {
             epoch,
             offset: Seq(offset),
+            positioned: true,
             recoverable,
             recovered,
             oldest: None,
@@ -321,6 +322,7 @@ fn what_the_protocol_has_no_field_for_has_one_that_clients_pass_over() {
         own(Answer::Subscribe(SubscribeResult {
             epoch,
             offset: Seq(9),
+            positioned: true,
             recoverable: true,
             recovered: Some(false),
             oldest,

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use fanfare_engine::{Attendance, port::BoxFuture};
-use fanfare_wire::{ChannelName, centrifuge::unsubscribes};
+use fanfare_wire::{
+    ChannelName,
+    centrifuge::{ErrorCode, unsubscribes},
+};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::Serialize;
 use serde_json::json;
@@ -12,8 +15,10 @@ use tokio::time::sleep;
 use super::super::{Args, Client, Events, Gone, Joined, Lost, Resumed};
 use crate::{
     Gateway,
-    access::{Access, ChannelOptions, Circle, Standing},
+    access::{ChannelOptions, Right, Terms},
     identity::Identity,
+    pace::Paces,
+    rights::{Asker, Leave},
     token::{ConnectionClaims, Seconds},
     unix_seconds,
 };
@@ -34,6 +39,8 @@ pub(super) struct Guest {
     /// Who it is.
     pub(super) identity: Identity,
     pub(super) subs: Vec<Sub>,
+    /// How often it has published where that is bounded.
+    pub(super) paces: Paces,
     /// Publishes that are being committed.
     pub(super) publishes: FuturesUnordered<BoxFuture<'static, ()>>,
 }
@@ -42,6 +49,8 @@ pub(super) struct Guest {
 pub(super) struct Sub {
     pub(super) channel: ChannelName,
     expires: Option<Seconds>,
+    /// What it is granted beside, if anything.
+    terms: Option<Box<Terms>>,
     /// It counts as there for as long as this lives.
     _attendance: Option<Attendance>,
 }
@@ -66,6 +75,7 @@ impl Guest {
             client,
             identity: Identity::new(claims),
             subs: Vec::new(),
+            paces: Paces::default(),
             publishes: FuturesUnordered::new(),
         }
     }
@@ -78,26 +88,27 @@ impl Guest {
         });
         let mut allowed = Vec::new();
         let mut see = seen.map_or_else(Vec::new, |seen| seen.joins.clone());
-        let authenticated = self.identity.is_authenticated();
-        see.retain(|channel| self.gateway.may_see_joins(channel, authenticated));
-        let mut expiries = HashMap::new();
+        let claims = self.identity.claims.as_deref();
+        let mut leaves = HashMap::new();
         for channel in hoped {
             let token = tokens.get(channel.as_str()).map_or("", String::as_str);
-            let granted =
-                self.gateway
-                    .may_subscribe(self.identity.claims.as_deref(), &channel, token);
-            if let Ok(expires) = granted
-                && self.may_look_back(&channel)
+            let granted = self.gateway.may_subscribe(claims, &channel, token);
+            if let Ok(leave) = granted
+                && self.may_look_back(&channel, leave.terms.as_deref())
             {
-                expiries.insert(channel.clone(), expires);
+                leaves.insert(channel.clone(), leave);
                 allowed.push(channel);
             }
         }
+        see.retain(|channel| {
+            let terms = leaves.get(channel).and_then(|leave| leave.terms.as_deref());
+            self.gateway.may_see_joins(claims, channel, terms, true)
+        });
         match self.client.resume_and_see(&allowed, &see).await? {
             Resumed::Recovered(joined) => {
                 for Joined { channel, .. } in joined {
-                    let expires = expiries.get(&channel).copied().flatten();
-                    self.subscribed(channel, expires);
+                    let leave = leaves.remove(&channel).unwrap_or_default();
+                    self.subscribed(channel, leave);
                 }
             }
             Resumed::Anew(lost) if lost.is_empty() => {}
@@ -136,12 +147,15 @@ impl Guest {
     }
 
     /// A subscription has begun.
-    pub(super) fn subscribed(&mut self, channel: ChannelName, expires: Option<Seconds>) {
+    pub(super) fn subscribed(&mut self, channel: ChannelName, leave: Leave) {
+        let Leave { expires, terms } = leave;
         let gateway = Arc::clone(&self.gateway);
-        let attendance = gateway.attend(&channel, || self.identity.attendee());
+        let of_sub = terms.as_deref();
+        let attendance = gateway.attend(&channel, of_sub, || self.identity.attendee(of_sub));
         self.subs.push(Sub {
             channel,
             expires,
+            terms,
             _attendance: attendance,
         });
     }
@@ -154,29 +168,30 @@ impl Guest {
         }
     }
 
-    /// What counts of it when access to a channel is decided.
-    pub(super) fn standing(&self, channel: &ChannelName) -> Standing {
-        Standing {
-            authenticated: self.identity.is_authenticated(),
-            subscribed: self.subs.iter().any(|sub| sub.channel == *channel),
-            circle: self
-                .gateway
-                .config
-                .rules
-                .circle(channel, self.identity.user()),
-        }
+    /// The terms of its subscription to a channel, if there is one.
+    pub(super) fn terms(&self, channel: &ChannelName) -> Option<Option<&Terms>> {
+        let sub = self.subs.iter().find(|sub| sub.channel == *channel);
+        sub.map(|sub| sub.terms.as_deref())
     }
 
-    /// Whether it may subscribe to a channel with a position.
-    pub(super) fn may_look_back(&self, channel: &ChannelName) -> bool {
-        let standing = Standing {
-            authenticated: self.identity.is_authenticated(),
-            subscribed: true,
-            circle: Circle::Open,
+    /// Whether it may do something in a channel now; the channel's options if it may.
+    pub(super) fn may(
+        &self,
+        right: Right,
+        channel: &ChannelName,
+    ) -> Result<&ChannelOptions, ErrorCode> {
+        let claims = self.identity.claims.as_deref();
+        let asker = match self.terms(channel) {
+            Some(terms) => Asker::subscriber(claims, terms),
+            None => Asker::stranger(claims),
         };
-        let access = |options: &ChannelOptions| -> Access { options.history };
-        let options = self.gateway.config.rules.of(channel);
-        options.is_some_and(|options| access(options).permits(standing))
+        self.gateway.may(right, channel, asker)
+    }
+
+    /// Whether it may subscribe to a channel with a position, on these terms.
+    pub(super) fn may_look_back(&self, channel: &ChannelName, terms: Option<&Terms>) -> bool {
+        let claims = self.identity.claims.as_deref();
+        self.gateway.may_look_back(claims, channel, terms)
     }
 
     /// How long until something of it expires.

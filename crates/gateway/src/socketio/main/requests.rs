@@ -1,6 +1,6 @@
 //! What clients of the namespace `/` ask for: events with an acknowledgement, which is the result or `{"error": …}`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use fanfare_engine::{
     hub::{HistoryQuery, Recovery, Resume, Start},
@@ -20,6 +20,7 @@ use super::{
     guest::Guest,
 };
 use crate::{
+    access::Right,
     api::{self, ApiResult, ErrorBody, to_json},
     token::Seconds,
     unix_seconds,
@@ -27,8 +28,8 @@ use crate::{
 
 /// What begins the names of events that only the server sends.
 const OWN_EVENTS: &str = "fanfare:";
-/// Publications that history returns when no limit is given, and at most.
-const HISTORY_LIMITS: (usize, usize) = (100, 300);
+/// Publications that history returns when no limit is given.
+const HISTORY_LIMIT_DEFAULT: usize = 100;
 
 /// The second argument of `subscribe`.
 #[derive(Default, Deserialize)]
@@ -72,8 +73,11 @@ struct HistoryOptions {
 #[derive(Serialize)]
 struct Subscribed<'a> {
     ok: bool,
-    epoch: &'a str,
-    offset: u64,
+    /// Where it stands, if the channel has positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
     recoverable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<bool>,
@@ -83,6 +87,14 @@ struct Subscribed<'a> {
     /// Seconds until the subscription expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<Seconds>,
+}
+
+/// What became of a publish that was allowed.
+enum Drafted {
+    /// It was told to those who are there.
+    Told,
+    /// It is to be committed.
+    Wanted(Draft),
 }
 
 impl Guest {
@@ -114,12 +126,16 @@ impl Guest {
         if self.subs.iter().any(|sub| sub.channel == channel) {
             return Err(errors::ALREADY_SUBSCRIBED.into());
         }
-        let claims = self.identity.claims.as_deref();
-        let expires = self
-            .gateway
-            .may_subscribe(claims, &channel, &options.token)?;
-        let recoverable = self.may_look_back(&channel);
+        let gateway = Arc::clone(&self.gateway);
+        let durable = gateway.options(&channel)?.is_durable();
         let recovering = options.since.is_some();
+        if recovering && !durable {
+            return Err(errors::NOT_AVAILABLE.into());
+        }
+        let claims = self.identity.claims.as_deref();
+        let leave = gateway.may_subscribe(claims, &channel, &options.token)?;
+        let terms = leave.terms.as_deref();
+        let recoverable = self.may_look_back(&channel, terms);
         let start = match options.since.filter(|_| recoverable) {
             Some(since) => Start::Resume(Resume {
                 epoch: Epoch::named(&since.epoch),
@@ -132,17 +148,17 @@ impl Guest {
             true => Keep::Position,
             false => Keep::Name,
         };
-        let authenticated = self.identity.is_authenticated();
-        let joins = options.join_leave && self.gateway.may_see_joins(&channel, authenticated);
+        let joins = gateway.may_see_joins(claims, &channel, terms, options.join_leave);
         let joining = self
             .client
             .join_and_see(channel.clone(), start, keep, joins);
         let joined = joining.await.map_err(refused_join)?;
-        self.subscribed(channel, expires);
+        let expires = leave.expires;
+        self.subscribed(channel, leave);
         to_json(&Subscribed {
             ok: true,
-            epoch: joined.epoch.as_str(),
-            offset: joined.position.0,
+            epoch: durable.then(|| joined.epoch.as_str()),
+            offset: durable.then_some(joined.position.0),
             recoverable,
             recovered: recovering.then_some(joined.recovery == Recovery::Recovered),
             oldest: match joined.recovery {
@@ -161,7 +177,8 @@ impl Guest {
 
     async fn on_publish(&mut self, incoming: Incoming) {
         match self.draft_of(&incoming) {
-            Ok(draft) => {
+            Ok(Drafted::Told) => answer(incoming.ack, to_json(&serde_json::Map::new())),
+            Ok(Drafted::Wanted(draft)) => {
                 let (gateway, ack) = (Arc::clone(&self.gateway), incoming.ack);
                 let publish = async move {
                     let published = gateway.engine.publish(draft).await;
@@ -169,39 +186,50 @@ impl Guest {
                 };
                 self.begin(Box::pin(publish)).await;
             }
-            Err(error) => answer(incoming.ack, Err(error.into())),
+            Err(error) => answer(incoming.ack, Err(error)),
         }
     }
 
-    fn draft_of(&self, incoming: &Incoming) -> Result<Draft, ErrorCode> {
+    /// What is to be committed; what is told now or never is told.
+    fn draft_of(&mut self, incoming: &Incoming) -> Result<Drafted, ErrorBody> {
         let channel = channel_of(incoming)?;
         let options: PublishOptions = options_of(incoming, 2)?;
-        let rules = self.gateway.config.rules.of(&channel);
-        let access = rules.ok_or(errors::UNKNOWN_CHANNEL)?.publish;
-        if !access.permits(self.standing(&channel)) {
-            return Err(errors::PERMISSION_DENIED);
-        }
+        let rules = self.may(Right::Publish, &channel)?;
+        let (durable, rate) = (rules.is_durable(), rules.publish_rate);
         // Publications are JSON; what is binary has no place in them.
         let data = incoming
             .args
             .get(1)
             .filter(|_| incoming.attachments.is_empty());
         let data: &RawValue = data.ok_or(errors::BAD_REQUEST)?;
-        if data.get().len() > self.gateway.config.message_bytes_max {
-            return Err(errors::LIMIT_EXCEEDED);
-        }
+        self.gateway.check_length(data.get().len(), rules)?;
+        let terms = self.terms(&channel).flatten();
+        let info = self.identity.info(terms);
         let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(data));
-        draft.info = Some(self.identity.info());
+        draft.info = Some(info);
         if let Some(event) = options.event {
             if event.starts_with(OWN_EVENTS) {
-                return Err(errors::BAD_REQUEST);
+                return Err(errors::BAD_REQUEST.into());
             }
             draft.tags = Some(tags_of_event(&event).ok_or(errors::BAD_REQUEST)?);
         }
         if let Some(key) = options.idempotency_key.filter(|key| !key.is_empty()) {
+            if !durable {
+                return Err(errors::NOT_AVAILABLE.into());
+            }
             draft.idempotency_key = Some(self.own_key(&key)?);
         }
-        Ok(draft)
+        if let Some(rate) = rate {
+            let turn = self
+                .paces
+                .take(draft.channel.namespace(), rate, Instant::now());
+            turn.map_err(api::too_often)?;
+        }
+        if !durable {
+            self.gateway.tell(draft);
+            return Ok(Drafted::Told);
+        }
+        Ok(Drafted::Wanted(draft))
     }
 
     /// A key that no other user's is the same as.
@@ -217,17 +245,12 @@ impl Guest {
     async fn on_history(&mut self, incoming: &Incoming) -> ApiResult {
         let channel = channel_of(incoming)?;
         let options: HistoryOptions = options_of(incoming, 1)?;
-        let rules = self.gateway.config.rules.of(&channel);
-        let access = rules.ok_or(errors::UNKNOWN_CHANNEL)?.history;
-        if !access.permits(self.standing(&channel)) {
-            return Err(errors::PERMISSION_DENIED.into());
-        }
-        let (default, max) = HISTORY_LIMITS;
+        let max = self.may(Right::History, &channel)?.history_limit_max;
         let since = options.since;
         let query = HistoryQuery {
             channel,
             since: since.map(|since| (Epoch::named(&since.epoch), Seq(since.offset))),
-            limit: options.limit.unwrap_or(default).min(max),
+            limit: options.limit.unwrap_or(HISTORY_LIMIT_DEFAULT).min(max),
             direction: match options.reverse {
                 true => Direction::Backward,
                 false => Direction::Forward,
@@ -239,8 +262,7 @@ impl Guest {
     /// The channel that a client asks about, if it may.
     fn presence_of(&self, incoming: &Incoming) -> Result<ChannelName, ErrorCode> {
         let channel = channel_of(incoming)?;
-        let standing = self.standing(&channel);
-        self.gateway.may_see_presence(&channel, standing)?;
+        self.may(Right::Presence, &channel)?;
         Ok(channel)
     }
 }

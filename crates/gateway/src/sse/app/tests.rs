@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     AllowedOrigins, GatewayConfig, NodeIdentity,
-    access::{Access, ChannelOptions, ChannelRules},
+    access::{ChannelOptions, ChannelRules},
     sessions::Revocation,
     unix_seconds,
 };
@@ -43,17 +43,7 @@ async fn gateway(connections_max: usize) -> Arc<Gateway> {
     let forms = crate::forms(&[], false);
     let bus = Arc::new(LocalBus);
     let engine = Engine::start(config, log, bus, Arc::new(NoTables), state, forms).unwrap();
-    let nobody = ChannelOptions {
-        subscribe: Access::Nobody,
-        publish: Access::Nobody,
-        history: Access::Nobody,
-        presence: None,
-        join_leave: false,
-        history_max_count: None,
-        history_max_age: None,
-        proxied: crate::access::Proxied::default(),
-        allow_user_limited_channels: false,
-    };
+    let nobody = ChannelOptions::default();
     let config = GatewayConfig {
         node: NodeIdentity {
             name: "n".to_owned(),
@@ -65,6 +55,7 @@ async fn gateway(connections_max: usize) -> Arc<Gateway> {
         api_key: None,
         tokens: None,
         open: false,
+        anonymous: false,
         rules: ChannelRules {
             outside: nobody,
             namespaces: Default::default(),
@@ -76,6 +67,7 @@ async fn gateway(connections_max: usize) -> Arc<Gateway> {
         connections_per_second: 0,
         connections_burst: 0,
         subscriptions_max: 1,
+        pings: Default::default(),
         socketio: Default::default(),
         proxies: crate::proxy::ProxyConfig::default(),
         counters: Box::new(Vec::new),
@@ -101,8 +93,7 @@ fn claims(left: i64) -> Arc<ConnectionClaims> {
         exp: Some(now + left),
         iat: Some(now),
         jti: Some("session-of-ann".to_owned()),
-        info: None,
-        channels: Vec::new(),
+        ..ConnectionClaims::default()
     })
 }
 

@@ -181,6 +181,7 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     let SubscribeResult {
         epoch,
         offset,
+        positioned,
         recoverable,
         recovered,
         oldest,
@@ -189,10 +190,14 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     } = result;
     put_ttl(1, *ttl, out);
     put_flag(3, *recoverable, out);
-    put_bytes(6, epoch.as_str(), out);
+    if *positioned {
+        put_bytes(6, epoch.as_str(), out);
+    }
     put_flag(8, *recovered == Some(true), out);
-    put_number(9, offset.0, out);
-    put_flag(10, true, out);
+    if *positioned {
+        put_number(9, offset.0, out);
+    }
+    put_flag(10, *positioned, out);
     put_data(11, *data, out);
     put_flag(12, recovered.is_some(), out);
     // Truncated, with the oldest that is left; or reset.
