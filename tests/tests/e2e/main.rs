@@ -25,6 +25,7 @@ mod mail_page;
 mod namespaces;
 mod outage;
 mod owner;
+mod paging;
 mod polling;
 mod position;
 mod presence;

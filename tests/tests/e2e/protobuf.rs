@@ -34,7 +34,7 @@ enum Came {
 }
 
 /// A socket that takes any frame.
-struct Raw(WebSocket<TcpStream>);
+pub(crate) struct Raw(WebSocket<TcpStream>);
 
 impl Raw {
     /// Opens it; `offer` is the header with subprotocols. Also gives the one that the server chose.
@@ -55,7 +55,7 @@ impl Raw {
 
     /// A client that is connected.
     #[track_caller]
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let (mut raw, _) = Self::open(address, "", Some(SUBPROTOCOL));
         raw.send(&command(1, CONNECT, b""));
         let reply = raw.binary();
@@ -63,7 +63,7 @@ impl Raw {
         raw
     }
 
-    fn send(&mut self, frame: &[u8]) {
+    pub(crate) fn send(&mut self, frame: &[u8]) {
         // The server may have closed already, having seen enough; the read side tells how.
         let _ = self.0.send(Message::Binary(frame.to_vec().into()));
     }
@@ -86,7 +86,7 @@ impl Raw {
 
     /// The next binary frame that is no ping.
     #[track_caller]
-    fn binary(&mut self) -> Vec<u8> {
+    pub(crate) fn binary(&mut self) -> Vec<u8> {
         loop {
             match self.next() {
                 Came::Binary(frame) if frame == EMPTY => self.send(EMPTY),
@@ -98,14 +98,14 @@ impl Raw {
 }
 
 /// A command with one request; all lengths are below 128.
-fn command(id: u8, request: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn command(id: u8, request: u8, body: &[u8]) -> Vec<u8> {
     let length = |bytes: usize| u8::try_from(bytes).ok().filter(|it| *it < 128).unwrap();
     let head = [length(4 + body.len()), 8, id, request, length(body.len())];
     [&head, body].concat()
 }
 
 /// A text or bytes, in the field whose tag is given.
-fn text(tag: u8, text: &[u8]) -> Vec<u8> {
+pub(crate) fn text(tag: u8, text: &[u8]) -> Vec<u8> {
     let head = [tag, u8::try_from(text.len()).unwrap()];
     [&head, text].concat()
 }
