@@ -4,6 +4,7 @@ use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::api::Api;
 use fanfare_tests::backend::{Asked, Backend};
 use fanfare_tests::stream::Stream;
+use fanfare_tests::wait::eventually;
 use fanfare_tests::ws::{Client, End};
 use fanfare_tests::{jwt, servers};
 use serde_json::{Value, json};
@@ -342,6 +343,37 @@ fn answer(asked: &Asked) -> (u16, Value) {
         _ => json!({"b64data": "eyJiIjo2NH0="}),
     };
     (200, json!({ "result": result }))
+}
+
+#[test]
+fn what_a_refresh_says_goes_before_what_the_connect_said() {
+    let backend = Backend::start(|asked| {
+        let result = match asked.path.as_str() {
+            "/connect" => json!({
+                "user": "ada", "expire_at": jwt::seconds_from_now(1),
+                "caps": [{"channels": ["closed:1"], "allow": ["hst"]}],
+            }),
+            _ => json!({
+                "expire_at": jwt::seconds_from_now(3_600),
+                "caps": [{"channels": ["closed:1"], "allow": ["pub"]}],
+            }),
+        };
+        (200, json!({ "result": result }))
+    });
+    let endpoint = |name: &str| {
+        let url = backend.url(&format!("/{name}"));
+        format!("[proxy.{name}]\nendpoint = \"{url}\"\n")
+    };
+    let namespace = "[[namespaces]]\nname = \"closed\"\n".to_owned();
+    let node = start(&[endpoint("connect"), endpoint("refresh"), namespace].concat());
+    let mut client = Client::open(node.address());
+    client.command("connect", json!({}));
+    eventually("the capabilities are those of the refresh", || {
+        exercise(&mut client, "pub", "closed:1")
+            .is_none()
+            .then_some(())
+    });
+    assert_eq!(exercise(&mut client, "hst", "closed:1"), Some(DENIED));
 }
 
 fn config_of(backend: &Backend) -> String {
