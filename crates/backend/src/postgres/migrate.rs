@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::error::{OpenError, describe, refused};
 
 /// The files: version, name, text.
-const MIGRATIONS: [(i32, &str, &str); 7] = [
+const MIGRATIONS: [(i32, &str, &str); 8] = [
     (
         1,
         "log",
@@ -44,6 +44,11 @@ const MIGRATIONS: [(i32, &str, &str); 7] = [
         7,
         "publish",
         include_str!("../../migrations/postgres/0007_publish.sql"),
+    ),
+    (
+        8,
+        "retention",
+        include_str!("../../migrations/postgres/0008_retention.sql"),
     ),
 ];
 

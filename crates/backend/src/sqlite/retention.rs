@@ -158,14 +158,18 @@ fn last_older(
     if oldest.is_none_or(|oldest| oldest >= time) {
         return Ok(0);
     }
-    transaction
+    // Numbers are dense, so no more rows are looked at than there are numbers, and one that stays ends it.
+    let end = channel.head.min(channel.trimmed + left);
+    let stays: Option<i64> = transaction
         .prepare_cached(
-            "SELECT max(seq) FROM publications
-             WHERE channel = ?1 AND seq > ?2 AND seq <= ?2 + ?3 AND time < ?4",
+            "SELECT seq FROM publications
+             WHERE channel = ?1 AND seq > ?2 AND seq <= ?3 AND time >= ?4 ORDER BY seq LIMIT 1",
         )?
-        .query_row(params![channel.id, channel.trimmed, left, time], |row| {
+        .query_row(params![channel.id, channel.trimmed, end, time], |row| {
             row.get(0)
         })
+        .optional()?;
+    Ok(stays.map_or(end, |seq| seq - 1))
 }
 
 fn keys(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {

@@ -252,3 +252,31 @@ async fn what_is_old_goes() {
     };
     assert_eq!((count("publications"), count("idempotency_keys")), (6, 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_step_of_what_is_old_goes_and_what_is_young_stays() {
+    let dir = TempDir::new().unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    for _ in 0..5 {
+        let batch = vec![draft("a:1", None); 501];
+        log.append(&batch).await.unwrap();
+    }
+    drop(log);
+    // All but the last five are old.
+    database(dir.path())
+        .execute(
+            "UPDATE publications SET time = time - ?1 WHERE seq <= 2500",
+            [2 * DAY_MS],
+        )
+        .unwrap();
+    let log = SqliteLog::open(dir.path()).unwrap();
+    let rules = [Retention {
+        namespace: "a".to_owned(),
+        age_max: Some(Duration::from_secs(60 * 60 * 24)),
+        count_max: None,
+    }];
+    assert_eq!(log.trim(&rules).await.unwrap().publications, 2_500);
+    assert_eq!(log.trim(&rules).await.unwrap().publications, 0);
+    let heads = log.heads(&[channel("a:1")]).await.unwrap();
+    assert_eq!((heads[0].seq, heads[0].trimmed), (Seq(2_505), Seq(2_500)));
+}

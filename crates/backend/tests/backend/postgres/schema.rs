@@ -224,3 +224,29 @@ async fn what_is_old_goes() {
     assert!(again.lane > last.lane);
     assert!(!again.outcomes[0].duplicate && again.outcomes[1].duplicate);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_step_of_what_is_old_goes_and_what_is_young_stays() {
+    let database = TestDatabase::new();
+    let log = database.open().await;
+    log.append(&[draft("a:1", None)]).await.unwrap();
+    // As if it had been published to for days: all but the last three are old.
+    let sql = format!(
+        "INSERT INTO fanfare.publications (channel, seq, id, time, data)
+         SELECT channels.id, number, gen_random_uuid(), fanfare.now_ms(), '1'
+         FROM fanfare.channels, generate_series(2, 12003) AS number;
+         UPDATE fanfare.publications SET time = time - {} WHERE seq <= 12000;
+         UPDATE fanfare.channels SET head = 12003",
+        2 * DAY_MS
+    );
+    database.client().await.batch_execute(&sql).await.unwrap();
+    let rules = [Retention {
+        namespace: "a".to_owned(),
+        age_max: Some(Duration::from_secs(60 * 60 * 24)),
+        count_max: None,
+    }];
+    assert_eq!(log.trim(&rules).await.unwrap().publications, 12_000);
+    assert_eq!(log.trim(&rules).await.unwrap().publications, 0);
+    let heads = log.heads(&[channel("a:1")]).await.unwrap();
+    assert_eq!((heads[0].seq, heads[0].trimmed), (Seq(12_003), Seq(12_000)));
+}
