@@ -36,17 +36,20 @@ const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0003_apps.sql"),
 ];
 
-/// Pages of 8 KiB, a checkpoint every 32 MiB (each page that many batches touched is then written once), a cache of
-/// 64 MiB, a log file that shrinks again after a burst.
+/// Pages of 4 KiB (a batch writes one page of an index for each channel, so smaller ones are less to flush; a file that is
+/// there keeps its own), a cache of 64 MiB, a log file that shrinks again after a burst.
 const WRITER_SETTINGS: &str = "
-    PRAGMA page_size = 8192;
+    PRAGMA page_size = 4096;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
-    PRAGMA wal_autocheckpoint = 4000;
     PRAGMA journal_size_limit = 67108864;
     PRAGMA cache_size = -65536;
     PRAGMA temp_store = MEMORY;
 ";
+
+/// How much is written to the log file before its pages go to where they belong: each page that many batches touched is then
+/// written once.
+const CHECKPOINT_BYTES: u32 = 32 << 20;
 
 /// Why a log in SQLite cannot be opened.
 #[derive(Debug, Error)]
@@ -121,6 +124,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let mut connection = Connection::open(&path).map_err(failed)?;
     configure(&connection).map_err(failed)?;
     connection.execute_batch(WRITER_SETTINGS).map_err(failed)?;
+    set_checkpoint(&connection).map_err(failed)?;
     migrate(&mut connection, &path)?;
     let (epoch, lane) = begin(&mut connection, seen.as_ref()).map_err(failed)?;
     let epoch = epoch::parse(&epoch).map_err(|reason| OpenError::Damaged {
@@ -151,6 +155,13 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(())
+}
+
+/// Says in pages what is meant in bytes.
+fn set_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let pages = CHECKPOINT_BYTES / page.max(512);
+    connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {pages}"))
 }
 
 fn take(dir: &Path) -> Result<(File, Option<Seen>), OpenError> {
@@ -239,6 +250,26 @@ mod tests {
     use fanfare_bench::local::TempDir;
 
     use super::*;
+
+    #[test]
+    fn a_checkpoint_comes_after_as_many_bytes_whatever_the_pages() {
+        let both = |connection: &Connection| {
+            let ask = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+            let both: (rusqlite::Result<u32>, rusqlite::Result<u32>) =
+                (ask("page_size"), ask("wal_autocheckpoint"));
+            (both.0.unwrap(), both.1.unwrap())
+        };
+        let dir = TempDir::new().unwrap();
+        assert_eq!(both(&open(dir.path()).unwrap().connection), (4_096, 8_192));
+        // Of a time when pages were larger.
+        let dir = TempDir::new().unwrap();
+        let before = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+        before
+            .execute_batch("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; CREATE TABLE t (n)")
+            .unwrap();
+        drop(before);
+        assert_eq!(both(&open(dir.path()).unwrap().connection), (8_192, 4_096));
+    }
 
     #[test]
     fn every_commit_is_flushed() {
