@@ -63,6 +63,14 @@ SCENARIOS ?= a b c d storm
 bench-fanout: bench-build ## Measure fan-out in turns with a bare loop of writes
 	target/release/fanfare bench fanout --own --clients 10000 --rates 10,50,200 --rounds 3 --out $(OUT) $(ARGS)
 
+.PHONY: bench-log
+bench-log: bench-build ## Raise the rate of durable publishes on SQLite and PostgreSQL until they are late
+	target/release/fanfare bench log --out $(OUT) $(ARGS)
+
+.PHONY: bench-soak
+bench-soak: bench-build ## Publish for an hour with retention running, and watch sizes and dead rows
+	target/release/fanfare bench soak --out $(OUT) $(ARGS)
+
 .PHONY: bench-scenarios
 bench-scenarios: bench-build ## Play the scenarios on private clusters
 	for scenario in $(SCENARIOS); do target/release/fanfare bench scenario $$scenario --out $(OUT) $(ARGS); done

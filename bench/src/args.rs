@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::bare::BareArgs;
 use crate::faults::FaultsArgs;
+use crate::log::{LogArgs, SoakArgs};
 use crate::mail::MailArgs;
 use crate::model::ModelArgs;
 use crate::proxy::ProxyArgs;
@@ -31,6 +32,12 @@ pub enum BenchCommand {
     /// Durable publishes per second without subscribers: acknowledgement latency, or with --ramp the highest rate that
     /// holds a bound.
     Commits(CommitsArgs),
+    /// The log by itself, on servers that are started for it: durable publishes at rising rates, until acknowledgements no longer
+    /// hold their bound, on SQLite and PostgreSQL, and what they cost.
+    Log(LogArgs),
+    /// One rate of durable publishes for long, on a private PostgreSQL with retention running: latency, sizes of tables and
+    /// indexes, and dead rows minute by minute.
+    Soak(SoakArgs),
     /// One channel with many subscribers at several rates: deliveries per processor second of --pid.
     Fanout(FanoutArgs),
     /// The same as `run`, against servers that are started for it: nodes of this program, with a PostgreSQL and a Redis of

@@ -182,7 +182,7 @@ impl RedisCounters {
 pub struct PostgresCounters {
     /// Transactions committed.
     pub commits: u64,
-    /// Bytes of the write-ahead log.
+    /// Bytes of the write-ahead log; its place says it, at once.
     pub wal_bytes: u64,
     /// Flushes of the write-ahead log.
     pub wal_syncs: u64,
@@ -195,7 +195,7 @@ impl PostgresCounters {
     /// When it does not answer.
     pub(crate) fn read(postgres: &Postgres, database: &str) -> Result<Self, LocalError> {
         let sql = "SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()), \
-                   wal_bytes, wal_sync FROM pg_stat_wal";
+                   pg_current_wal_insert_lsn() - '0/0', wal_sync FROM pg_stat_wal";
         Ok(Self::parse(&postgres.execute(database, sql)?))
     }
 

@@ -23,6 +23,7 @@ mod fleet;
 mod history;
 mod latency;
 mod link;
+mod log;
 mod mail;
 mod mode;
 mod model;
@@ -53,6 +54,7 @@ pub use self::counters::{NodeCounters, PostgresCounters, RedisCounters};
 pub use self::error::BenchError;
 pub use self::faults::{FaultsArgs, ScenarioBArgs};
 pub use self::history::HistoryError;
+pub use self::log::{LogArgs, LogKind, SoakArgs, Traffic};
 pub use self::mail::MailArgs;
 pub use self::model::ModelArgs;
 pub use self::proxy::{Direction, ProxyArgs};
@@ -81,6 +83,8 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Faults(args) => faults::run(&args),
         BenchCommand::Model(args) => model::run(&args),
         BenchCommand::Scenario(args) => scenario::run(&args),
+        BenchCommand::Log(args) => log::run(&args),
+        BenchCommand::Soak(args) => log::run_soak(&args),
         BenchCommand::Mail(args) => mail::run(&args),
     }
 }

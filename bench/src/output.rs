@@ -15,7 +15,15 @@ use crate::report::{Machine, write_json};
 use crate::system;
 
 /// Every run that there is: the stem of its files, and what it is.
-const RUNS: [(&str, &str); 8] = [
+const RUNS: [(&str, &str); 10] = [
+    (
+        "log",
+        "durable publishes at rising rates on SQLite and PostgreSQL",
+    ),
+    (
+        "soak",
+        "durable publishes for long: latency, sizes and dead rows by the minute",
+    ),
     (
         "fanout",
         "one channel, deliveries per processor second beside the bare loop",

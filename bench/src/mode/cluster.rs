@@ -31,6 +31,7 @@ pub(crate) fn run(mut args: ClusterArgs) -> Result<(), BenchError> {
         node_threads: args.node_threads,
         node_arguments: args.node_arguments.clone(),
         flush_ms: args.flush_ms,
+        ..ServerOptions::default()
     })?;
     let mut setup = Setup::new(&servers.target(), args.load.channels)?;
     setup.record_to(args.load.history.as_deref())?;

@@ -3,8 +3,9 @@
 //! That nobody listens does not mean that the server is believed: at the end, one subscription to each channel asks
 //! for its head, which must be exactly what was acknowledged.
 
-use crate::args::{ClientArgs, CommitsArgs};
+use crate::args::CommitsArgs;
 use crate::error::BenchError;
+use crate::mode::heads::Books;
 use crate::mode::{Phase, Setup, conclude, judge_publications, positive, publish, reached};
 use crate::report::{PublicationReport, RateStep, Report};
 use crate::system::{self, Sample};
@@ -33,8 +34,7 @@ pub(crate) fn run(args: CommitsArgs) -> Result<(), BenchError> {
         args: &args,
         setup,
         first: 0,
-        acknowledged: vec![0; args.channels],
-        unknown: vec![0; args.channels],
+        books: Books::new(args.channels),
     };
     if args.ramp {
         bench.ramp(&mut report)?;
@@ -43,11 +43,10 @@ pub(crate) fn run(args: CommitsArgs) -> Result<(), BenchError> {
         report.verdict.reasons = judge_publications(&publications);
         bench.fill(&mut report, &phase, publications);
     }
-    if args.verify
-        && let Err(error) = bench.verify(&mut report)
-    {
-        let reason = format!("the heads of the channels could not be read: {error}");
-        report.verdict.reasons.push(reason);
+    if args.verify {
+        let (reasons, versions) = bench.books.judge(&bench.setup);
+        report.verdict.reasons.extend(reasons);
+        report.server_versions = versions;
     }
     conclude(report, &args.output)
 }
@@ -57,10 +56,8 @@ struct Commits<'a> {
     setup: Setup,
     /// Number of the next message.
     first: u64,
-    /// Messages acknowledged by channel.
-    acknowledged: Vec<u64>,
-    /// Messages of which nobody knows, by channel.
-    unknown: Vec<u64>,
+    /// What was acknowledged.
+    books: Books,
 }
 
 impl Commits<'_> {
@@ -70,7 +67,7 @@ impl Commits<'_> {
         let phase = publish(plan, rate, &args.publish, None, &args.output.pids)?;
         phase
             .ledger
-            .add_to_channels(&mut self.acknowledged, &mut self.unknown);
+            .add_to_channels(&mut self.books.acknowledged, &mut self.books.unknown);
         let publications = phase.ledger.report(rate);
         self.first += publications.scheduled;
         Ok((phase, publications))
@@ -110,34 +107,6 @@ impl Commits<'_> {
             .processes_until(&phase.after, &self.args.output.pids);
         report.ack_latency = Some(phase.ledger.latency().summary());
         report.publications = Some(publications);
-    }
-
-    /// Asks for the head of every channel.
-    fn verify(&self, report: &mut Report) -> Result<(), BenchError> {
-        let clients = ClientArgs {
-            clients: self.args.channels,
-            threads: 1,
-            connect_rate: 2_000.0,
-            source_addresses: None,
-            connect_patience: 30,
-        };
-        let fleet = self.setup.fleet(&clients, false)?;
-        self.setup.connect(&fleet, clients.clients, &clients)?;
-        let findings = fleet.finish()?;
-        let wrong = (0..self.args.channels).filter(|&channel| {
-            let head = findings.contents.base(channel).unwrap_or(0);
-            let least = self.acknowledged[channel];
-            head < least || head > least + self.unknown[channel]
-        });
-        let wrong = wrong.count();
-        report.server_versions = findings.versions.clone();
-        if wrong > 0 {
-            report.verdict.reasons.push(format!(
-                "{wrong} of {} channels have another head than was acknowledged",
-                self.args.channels
-            ));
-        }
-        Ok(())
     }
 }
 

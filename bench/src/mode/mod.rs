@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod commits;
 pub(crate) mod fanout;
 pub(crate) mod fanout_page;
+pub(crate) mod heads;
 pub(crate) mod idle;
 pub(crate) mod run;
 pub(crate) mod servers;

@@ -17,6 +17,15 @@ pub(crate) const NODES_MAX: usize = 32;
 /// The longest delay of a flush that PostgreSQL takes.
 const FLUSH_MS_MAX: u32 = 100;
 
+/// The most segments of the write-ahead log that are made beforehand, of 16 MiB each.
+const SEGMENTS_MAX: u32 = 256;
+
+/// The least that PostgreSQL keeps of it when nobody says otherwise, MiB.
+const WAL_MIB_MIN: u32 = 80;
+
+/// Size of such a segment, MiB.
+const SEGMENT_MIB: u32 = 16;
+
 /// The database that the nodes share.
 pub(crate) const DATABASE: &str = "bench";
 
@@ -34,8 +43,13 @@ pub(crate) struct ServerOptions {
     pub(crate) node_threads: Option<usize>,
     /// Further arguments of each node.
     pub(crate) node_arguments: Vec<String>,
+    /// Text of each node's `fanfare.toml`.
+    pub(crate) config: Option<String>,
     /// How much longer each flush of PostgreSQL takes, in milliseconds; at most [`FLUSH_MS_MAX`].
     pub(crate) flush_ms: u32,
+    /// Segments of PostgreSQL's write-ahead log that are made, and set free to be used again, before the nodes start: a server
+    /// that was just created fills each one with zeros before its first use, while everybody waits. At most [`SEGMENTS_MAX`].
+    pub(crate) wal_segments: u32,
 }
 
 /// What was started. Nodes are dropped before what they depend on.
@@ -70,6 +84,12 @@ impl Servers {
                 format!("must be at most {FLUSH_MS_MAX}"),
             ));
         }
+        if args.wal_segments > SEGMENTS_MAX {
+            return Err(BenchError::option(
+                "--wal-segments",
+                format!("must be at most {SEGMENTS_MAX}"),
+            ));
+        }
         let binary = env::current_exe()
             .map_err(|source| BenchError::system("find the file of this program", source))?;
         let mut progress = Progress::new("start");
@@ -77,6 +97,7 @@ impl Servers {
             binary,
             dev: true,
             arguments: node_arguments(args),
+            config: args.config.clone(),
             ..NodeOptions::default()
         };
         // First the one that takes no time: if it is missing, that is known at once.
@@ -88,6 +109,7 @@ impl Servers {
             let postgres = Postgres::start()?;
             options.redis = Some(redis.url());
             options.postgres = Some(postgres.create_database(DATABASE)?);
+            make_segments(&postgres, args.wal_segments)?;
             slow_down(&postgres, args.flush_ms)?;
             Some(Shared { redis, postgres })
         };
@@ -226,6 +248,35 @@ fn slow_down(postgres: &Postgres, flush_ms: u32) -> Result<(), LocalError> {
         "ALTER SYSTEM SET commit_siblings = 0",
         &delay,
         "SELECT pg_reload_conf()",
+    ] {
+        postgres.execute("postgres", sql)?;
+    }
+    Ok(())
+}
+
+/// Goes through so many segments of the write-ahead log, and has a checkpoint keep them for later use.
+fn make_segments(postgres: &Postgres, segments: u32) -> Result<(), LocalError> {
+    if segments == 0 {
+        return Ok(());
+    }
+    let kept = (segments * SEGMENT_MIB).max(WAL_MIB_MIN);
+    let keep = format!("ALTER SYSTEM SET min_wal_size = '{kept}MB'");
+    // As much again may come before a checkpoint has to, or it would come for the sake of room.
+    let room = format!(
+        "ALTER SYSTEM SET max_wal_size = '{}MB'",
+        (2 * kept).max(1024)
+    );
+    // A segment in which nothing stands is not left.
+    let go_through = format!(
+        "SELECT count(pg_logical_emit_message(false, 'bench', 'x') < pg_switch_wal()) \
+         FROM generate_series(1, {segments})"
+    );
+    for sql in [
+        &keep,
+        &room,
+        "SELECT pg_reload_conf()",
+        &go_through,
+        "CHECKPOINT",
     ] {
         postgres.execute("postgres", sql)?;
     }

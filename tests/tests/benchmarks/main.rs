@@ -40,6 +40,52 @@ fn fan_out_is_given_as_a_ratio_to_the_bare_loop() {
 }
 
 #[test]
+fn the_log_is_measured_at_every_rate_and_has_what_it_acknowledged() {
+    let folder = folder("log");
+    bench(
+        &folder,
+        "log --rates 200,400 --flush-ms 1 --bystanders 1 --channels 20 --seconds 1 --warmup 0.2 --wal-segments 2 \
+         --drain 60 --p99-max-ms 60000",
+    );
+    let report = read(&folder, "log.json");
+    assert_eq!(report["verdict"]["passed"], true, "{report:#}");
+    let points = report["points"].as_array().unwrap();
+    let made: Vec<_> = points
+        .iter()
+        .map(|point| (point["log"].as_str().unwrap(), &point["flush_ms"]))
+        .map(|(log, flush)| (log, flush.as_u64().unwrap()))
+        .collect();
+    let expected = [("sqlite", 0), ("postgres", 1)].map(|made| [made, made]);
+    assert_eq!(made, expected.concat());
+    for point in points {
+        let counted = &point["counted"];
+        assert!(counted["publications"].as_u64() > Some(0), "{point:#}");
+        assert!(
+            counted["batches"].as_u64() <= counted["publications"].as_u64(),
+            "{point:#}"
+        );
+        let has_wal = point["postgres"]["wal_bytes"].as_u64() > Some(0);
+        assert_eq!(has_wal, point["log"] == "postgres", "{point:#}");
+    }
+    assert_shown(&folder, "log", &["latency", "cpu"]);
+
+    bench(
+        &folder,
+        "soak --minutes 2 --minute 1 --rate 300 --channels 20 --history-max-age 1s --retention-interval 1s --wal-segments 2 \
+         --drain 60",
+    );
+    let report = read(&folder, "soak.json");
+    assert_eq!(report["verdict"]["passed"], true, "{report:#}");
+    let minutes = report["points"].as_array().unwrap();
+    assert_eq!(minutes.len(), 2);
+    for minute in minutes {
+        let publications = &minute["tables"]["publications"];
+        assert!(publications["table_bytes"].as_u64() > Some(0), "{minute:#}");
+    }
+    assert_shown(&folder, "soak", &["latency", "size"]);
+}
+
+#[test]
 fn one_message_reaches_everybody_in_a_large_channel() {
     let folder = folder("one-message");
     bench(
