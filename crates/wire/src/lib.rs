@@ -12,6 +12,8 @@
 //! | [`PerForm`] | a cell for each wire form |
 //! | [`hint`] | the frame that nodes send each other over the bus |
 //! | [`forward`] | the frames between two nodes, one of which commits for the other |
+//! | [`fossil`] | what one text is when another is known |
+//! | [`tags`] | the tags of a publication, and filters of them |
 //! | [`iso8601`] | times as text |
 //! | [`shortened`] | texts within bounds |
 //! | [`news`] | what is told now or never: typing, joins, leaves |
@@ -24,6 +26,7 @@
 pub mod centrifuge;
 pub mod engineio;
 pub mod forward;
+pub mod fossil;
 pub mod hint;
 mod instant;
 pub mod name;
@@ -36,6 +39,7 @@ pub mod run;
 pub mod sabotage;
 pub mod socketio;
 pub mod sse;
+pub mod tags;
 mod text;
 pub mod ws;
 
@@ -46,6 +50,7 @@ pub use per_form::PerForm;
 pub use position::{Epoch, Seq};
 pub use publication::{Draft, Json, JsonError, Millis, Publication};
 pub use run::{Encoded, FORMS_MAX, Form, FormId, Run};
+pub use tags::{FilterError, FilterNode, Tags, TagsFilter};
 pub use text::shortened;
 
 /// Appends formatted text to a frame.
