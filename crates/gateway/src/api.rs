@@ -324,6 +324,15 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|given| given.trim().eq_ignore_ascii_case("application/json"))
 }
 
+/// Tags as a draft has them.
+pub(crate) fn tags_of(tags: &BTreeMap<String, String>) -> Result<Json, ErrorCode> {
+    let tags = to_raw_value(tags).map_err(|_| errors::BAD_REQUEST)?;
+    match tags.get().len() > TAGS_BYTES_MAX {
+        true => Err(errors::LIMIT_EXCEEDED),
+        false => Ok(Json::from_raw(&tags)),
+    }
+}
+
 fn draft_for(
     gateway: &Gateway,
     channel: &str,
@@ -333,13 +342,7 @@ fn draft_for(
     let options = gateway.options(&channel)?;
     gateway.check_length(message.data.get().len(), options)?;
     let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(message.data));
-    if let Some(tags) = &message.tags {
-        let tags = to_raw_value(tags).map_err(|_| errors::BAD_REQUEST)?;
-        if tags.get().len() > TAGS_BYTES_MAX {
-            return Err(errors::LIMIT_EXCEEDED);
-        }
-        draft.tags = Some(Json::from_raw(&tags));
-    }
+    draft.tags = message.tags.as_ref().map(tags_of).transpose()?;
     if let Some(key) = message
         .idempotency_key
         .as_ref()

@@ -199,6 +199,7 @@ fn the_backend_says_who_subscribes_and_who_publishes_what() {
         published.each_ref().map(|it| &it["data"]),
         [&json!("as it is"), &json!({"improved": true})]
     );
+    assert_eq!(published[1]["tags"], json!({"by": "backend"}));
     assert_eq!(
         published.map(|it| it["offset"].as_u64()),
         [Some(1), Some(2)]
@@ -322,7 +323,10 @@ fn backend() -> Backend {
             _ => (200, json!({"result": {"expired": true}})),
         },
         "/publish" => match asked.body["data"].as_str() {
-            Some("improve me") => (200, json!({"result": {"data": {"improved": true}}})),
+            Some("improve me") => {
+                let result = json!({"data": {"improved": true}, "tags": {"by": "backend"}});
+                (200, json!({"result": result}))
+            }
             Some("refuse me") => (200, json!({"error": {"code": 422, "message": "no"}})),
             Some("send me away") => (200, json!({"disconnect": {"code": 4321, "reason": "go"}})),
             Some("slowly") => {

@@ -62,7 +62,7 @@ impl ClientSession {
         if by_backend {
             return self.ask_publish(id, channel, data);
         }
-        self.publish(id, channel, Json::from_raw(data), cx);
+        self.publish(id, channel, (Json::from_raw(data), None), cx);
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl ClientSession {
         &mut self,
         id: u32,
         channel: ChannelName,
-        data: Json,
+        (data, tags): (Json, Option<Json>),
         cx: &mut Context<'_>,
     ) {
         let terms = self.terms(&channel).flatten();
@@ -80,6 +80,7 @@ impl ClientSession {
         let durable = self.has_positions(&channel);
         let mut draft = Draft::new(channel, Uuid::now_v7(), data);
         draft.info = info;
+        draft.tags = tags;
         if durable {
             cx.request(Request::Call(Call::Publish { tag: id, draft }));
         } else {

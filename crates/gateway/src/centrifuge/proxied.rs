@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     access::Terms,
+    api::tags_of,
     identity::Identity,
     proxy::{Asked, Call, Event, Granted, Proxies, Verdict},
     rights::Leave,
@@ -375,7 +376,11 @@ impl ClientSession {
                 let data = granted.data.unwrap_or(data);
                 let options = self.gateway.options(&channel)?;
                 self.gateway.check_length(data.as_bytes().len(), options)?;
-                self.publish(id, channel, data, cx);
+                let tags = match granted.tags.is_empty() {
+                    true => None,
+                    false => Some(tags_of(&granted.tags)?),
+                };
+                self.publish(id, channel, (data, tags), cx);
                 Ok(())
             }
             About::Rpc { id } => {

@@ -80,6 +80,7 @@ pub(crate) struct Granted {
     pub(crate) expired: bool,
     pub(crate) info: Option<Json>,
     pub(crate) data: Option<Json>,
+    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) channels: Vec<String>,
     pub(crate) caps: Option<Capabilities>,
     pub(crate) meta: Option<Json>,
@@ -105,6 +106,7 @@ struct Outcome {
     /// Each goes before the member without `b64`.
     b64info: Option<String>,
     b64data: Option<String>,
+    tags: BTreeMap<String, String>,
     channels: Vec<String>,
     subs: BTreeMap<String, IgnoredAny>,
     caps: Option<Capabilities>,
@@ -195,6 +197,7 @@ impl Verdict {
             expired: result.expired,
             info: either(result.b64info, result.info)?,
             data: either(result.b64data, result.data)?,
+            tags: result.tags,
             channels,
             caps: result.caps,
             meta: json(result.meta),
@@ -233,7 +236,7 @@ mod tests {
         let json = |text: &str| Some(Json::parse(text.as_bytes()).unwrap());
         let full = json!({"result": {
             "user": "56", "expire_at": 1_700_000_000, "info": {"name": "x"}, "data": [1], "channels": ["a"],
-            "subs": {"b": {"info": 1}}, "meta": {"hidden": true}, "unknown": "x", "allow": ["pub"],
+            "subs": {"b": {"info": 1}}, "tags": {"t": "1"}, "meta": {"hidden": true}, "unknown": "x", "allow": ["pub"],
             "caps": [{"channels": ["c"], "allow": ["hst"]}], "override": {"presence": {"value": false}},
         }});
         let granted = Granted {
@@ -242,6 +245,7 @@ mod tests {
             expired: false,
             info: json("{\"name\":\"x\"}"),
             data: json("[1]"),
+            tags: BTreeMap::from([("t".to_owned(), "1".to_owned())]),
             channels: vec!["a".to_owned(), "b".to_owned()],
             caps: Some(
                 serde_json::from_value(json!([{"channels": ["c"], "allow": ["hst"]}])).unwrap(),
@@ -301,6 +305,7 @@ mod tests {
             json!({"result": {"override": {"presence": false}}}),
             json!({"result": {"b64info": "no base64"}}),
             json!({"result": {"b64data": "bm8gSlNPTg=="}}),
+            json!({"result": {"tags": {"t": 1}}}),
             json!({"error": {"message": "no code"}}),
             json!({"error": {"code": 0}}),
             json!({"error": {"code": 2000}}),
