@@ -191,6 +191,7 @@ fn command(line: &str, cx: &mut Context<'_>) -> Option<()> {
             channel: ChannelName::parse(words.next()?).ok()?,
             start: start(words.next()?, words.next())?,
             form: FORM,
+            filter: None,
         },
         "unsub" => Request::Unsubscribe(ChannelName::parse(words.next()?).ok()?),
         "pub" => {

@@ -119,6 +119,9 @@ impl Intake {
 
     fn pass(&mut self, run: Arc<Run>, now: Instant, passed: &mut Vec<Arc<Run>>) {
         self.head = run.last();
+        if let Some(newest) = self.ring.newest() {
+            run.follow(newest);
+        }
         self.ring.push(Arc::clone(&run), now);
         passed.push(run);
     }

@@ -90,6 +90,11 @@ impl Ring {
         self.runs.front().map(|(_, run)| run.first())
     }
 
+    /// The newest run.
+    pub(crate) fn newest(&self) -> Option<&Arc<Run>> {
+        self.runs.back().map(|(_, run)| run)
+    }
+
     fn drop_oldest(&mut self) {
         if let Some((_, run)) = self.runs.pop_front() {
             self.bytes -= run.weight();

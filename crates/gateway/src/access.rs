@@ -72,6 +72,10 @@ pub struct ChannelOptions {
     pub message_bytes_max: Option<usize>,
     /// How many publications one connection may send into the namespace.
     pub publish_rate: Option<Rate>,
+    /// Subscribers may have publications as Fossil deltas.
+    pub fossil_deltas: bool,
+    /// Subscribers may say which publications they want, by their tags.
+    pub allow_tags_filter: bool,
     /// What the application's backend decides, instead of these options.
     pub proxied: Proxied,
     /// A channel whose name holds `#` is for the users whose names follow, separated by commas, whatever the other options say.
@@ -193,6 +197,8 @@ impl Default for ChannelOptions {
             history_limit_max: HISTORY_LIMIT_MAX,
             message_bytes_max: None,
             publish_rate: None,
+            fossil_deltas: false,
+            allow_tags_filter: false,
             proxied: Proxied::default(),
             allow_user_limited_channels: false,
             by_name_only: false,

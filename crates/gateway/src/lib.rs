@@ -95,8 +95,12 @@ pub(crate) const EVENT_STREAM_NAMED: FormId = FormId(7);
 /// The first of the wire forms of Centrifuge clients over other transports.
 pub(crate) const CENTRIFUGE_STREAMS: FormId = FormId(8);
 
+/// The first of the wire forms of Centrifuge clients that take deltas.
+pub(crate) const CENTRIFUGE_DELTAS: FormId =
+    FormId(CENTRIFUGE_STREAMS.0 + centrifuge::STREAM_FORMS);
+
 /// The first of the wire forms of Socket.IO's clients.
-const SOCKET_IO: FormId = FormId(CENTRIFUGE_STREAMS.0 + centrifuge::STREAM_FORMS);
+const SOCKET_IO: FormId = FormId(CENTRIFUGE_DELTAS.0 + centrifuge::DELTA_FORMS);
 
 /// Room in a request or a frame for what surrounds a payload, in bytes.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
@@ -117,6 +121,7 @@ pub fn forms(namespaces: &[&str], recovery: bool) -> Vec<Box<dyn Form>> {
         Box::new(EventStreamNamed),
     ];
     forms.extend(centrifuge::stream_forms());
+    forms.extend(centrifuge::delta_forms());
     forms.append(&mut socketio::forms(namespaces, recovery));
     forms
 }

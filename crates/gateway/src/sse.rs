@@ -373,6 +373,7 @@ impl StreamSession {
                 channel: channel.clone(),
                 start,
                 form: form(self, channel),
+                filter: None,
             });
         }
         self.wake(cx, seconds);

@@ -8,7 +8,9 @@
 mod answer;
 mod codec;
 mod command;
+mod deltas;
 mod emulation;
+mod filter;
 pub mod protobuf;
 mod pushes;
 mod reply;
@@ -20,7 +22,9 @@ pub use command::{
     PublishRequest, RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest,
     SubscribeRequest, UnsubscribeRequest, next_command,
 };
+pub use deltas::Deltas;
 pub use emulation::{EmulationError, EmulationRequest};
+pub use filter::FilterText;
 pub use pushes::Pushes;
 pub use reply::{put_message, put_presence, put_publication};
 
@@ -71,6 +75,7 @@ errors! {
     LIMIT_EXCEEDED = 106 "limit exceeded" false;
     BAD_REQUEST = 107 "bad request" false;
     NOT_JSON = 107 "bad request: data is not a JSON text" false;
+    UNKNOWN_DELTA = 107 "bad request: the only kind of delta is fossil" false;
     NOT_AVAILABLE = 108 "not available" false;
     TOKEN_EXPIRED = 109 "token expired" false;
     EXPIRED = 110 "expired" false;

@@ -3,16 +3,19 @@
 //! A run is made once per batch (or per page of the log), shared by reference, and encoded at most once for each
 //! wire form on a node, however many shards and sockets it goes to.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
 #[cfg(feature = "sabotage")]
 use crate::sabotage::in_place_of;
-use crate::{ChannelName, Epoch, NewsBody, PerForm, Publication, Seq};
+use crate::{ChannelName, Epoch, Json, NewsBody, PerForm, Publication, Seq, Tags, fossil};
 
 /// How many wire forms a node can serve.
-pub const FORMS_MAX: usize = 32;
+pub const FORMS_MAX: usize = 40;
 
 /// Names a wire form; the index of its [`Form`] in the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +31,25 @@ pub trait Form: Send + Sync + 'static {
         publication: &Publication,
         out: &mut Vec<u8>,
     );
+
+    /// Whether a subscriber that has had the publication before is given a delta where there is one. Its first publication is
+    /// whole, and so is the first one behind news or a gap.
+    fn takes_deltas(&self) -> bool {
+        false
+    }
+
+    /// Appends one whole frame to `out`: what the publication is if the one before it is known. Of a form that
+    /// [takes deltas](Self::takes_deltas).
+    fn encode_delta(
+        &self,
+        channel: &ChannelName,
+        epoch: &Epoch,
+        publication: &Publication,
+        _delta: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        self.encode(channel, epoch, publication, out);
+    }
 
     /// Appends one whole frame of news to `out`, or nothing if subscribers of this form are not told of such news.
     fn encode_news(&self, _channel: &ChannelName, _news: &NewsBody, _out: &mut Vec<u8>) {}
@@ -48,12 +70,34 @@ pub struct Encoded {
     pub ends: Box<[u32]>,
 }
 
+/// Something that was made of each publication.
+struct Made<T> {
+    each: Box<[T]>,
+    /// What it weighs in memory, in bytes.
+    weight: usize,
+}
+
+impl<T> Made<T> {
+    /// `weight` is what an item weighs beside itself.
+    fn of(items: impl Iterator<Item = T>, weight: impl Fn(&T) -> usize) -> Self {
+        let each: Box<[T]> = items.collect();
+        let weight = size_of_val(&*each) + each.iter().map(weight).sum::<usize>();
+        Self { each, weight }
+    }
+}
+
 /// Publications `first ..= last` of one channel, without holes.
 pub struct Run {
     channel: ChannelName,
     epoch: Epoch,
     publications: Box<[Publication]>,
     weight: usize,
+    /// The payload of the publication before the first, if it is known.
+    before: OnceLock<Json>,
+    /// Made when somebody wants one, for all wire forms.
+    deltas: OnceLock<Made<Option<Box<[u8]>>>>,
+    /// Read when somebody asks.
+    tags: OnceLock<Made<Tags>>,
     // Boxed, as most runs are encoded in one or two forms only.
     encoded: PerForm<Box<Encoded>>,
 }
@@ -81,6 +125,9 @@ impl Run {
             epoch,
             publications: publications.into(),
             weight,
+            before: OnceLock::new(),
+            deltas: OnceLock::new(),
+            tags: OnceLock::new(),
             encoded: PerForm::default(),
         }))
     }
@@ -126,7 +173,47 @@ impl Run {
     pub fn footprint(&self) -> usize {
         let encoded = self.encoded.iter();
         let size = |it: &Encoded| size_of::<Encoded>() + it.bytes.len() + size_of_val(&*it.ends);
-        self.weight + encoded.map(|it| size(it)).sum::<usize>()
+        self.weight
+            + encoded.map(|it| size(it)).sum::<usize>()
+            + self.deltas.get().map_or(0, |it| it.weight)
+            + self.tags.get().map_or(0, |it| it.weight)
+    }
+
+    /// Says what is before the run: the first publication can then be a delta as well. Only the run that ends right before
+    /// it counts.
+    pub fn follow(&self, run: &Self) {
+        let last = &run.publications[run.publications.len() - 1];
+        if last.seq.next() == self.first() && run.epoch == self.epoch {
+            // It may have been said already, which is the same.
+            let _ = self.before.set(last.data.clone());
+        }
+    }
+
+    /// The tags of the publication with this index.
+    #[must_use]
+    pub fn tags(&self, at: usize) -> &Tags {
+        let tags = self.tags.get_or_init(|| {
+            let publications = self.publications.iter();
+            let tags = publications.map(|it| Tags::of(it.tags.as_ref()));
+            Made::of(tags, Tags::weight)
+        });
+        &tags.each[at]
+    }
+
+    /// What the publication with this index is, given the one before it; `None` if that is not known, or the whole is no
+    /// longer.
+    fn delta(&self, at: usize) -> Option<&[u8]> {
+        let deltas = self.deltas.get_or_init(|| {
+            let before = self.publications.iter().map(|it| Some(&it.data));
+            let before = std::iter::once(self.before.get()).chain(before);
+            let delta = |(before, publication): (Option<&Json>, &Publication)| {
+                let delta = fossil::delta(before?.as_bytes(), publication.data.as_bytes());
+                delta.map(Vec::into_boxed_slice)
+            };
+            let deltas = before.zip(&self.publications).map(delta);
+            Made::of(deltas, |it| it.as_ref().map_or(0, |delta| delta.len()))
+        });
+        deltas.each[at].as_deref()
     }
 
     /// The part of the run after `seq`: the run itself when all of it is, `None` when nothing is.
@@ -135,8 +222,12 @@ impl Run {
         if seq < self.first() {
             return Some(Arc::clone(self));
         }
-        let rest = self.publications.get(self.index_after(seq)..)?.to_vec();
-        Self::new(self.channel.clone(), self.epoch.clone(), rest)
+        let (seen, rest) = self.publications.split_at(self.index_after(seq));
+        let rest = Self::new(self.channel.clone(), self.epoch.clone(), rest.to_vec())?;
+        if let Some(last) = seen.last() {
+            let _ = rest.before.set(last.data.clone());
+        }
+        Some(rest)
     }
 
     /// The frames in the wire form `id`, encoded by the first who asks.
@@ -146,7 +237,14 @@ impl Run {
             let mut ends = Vec::with_capacity(self.publications.len());
             for at in 0..self.publications.len() {
                 for publication in in_place_of(&self.publications, at) {
-                    form.encode(&self.channel, &self.epoch, publication, &mut bytes);
+                    let delta = form.takes_deltas().then(|| self.delta(at)).flatten();
+                    let (channel, epoch) = (&self.channel, &self.epoch);
+                    match delta {
+                        Some(delta) => {
+                            form.encode_delta(channel, epoch, publication, delta, &mut bytes);
+                        }
+                        None => form.encode(channel, epoch, publication, &mut bytes),
+                    }
                 }
                 // A run is bounded by a batch or a page, both far below 4 GiB.
                 ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
@@ -247,6 +345,63 @@ pub(crate) mod tests {
         assert_eq!(run.after(Seq(4)).unwrap().first(), Seq(5));
         assert!(run.after(Seq(6)).is_none());
         assert!(run.after(Seq(60)).is_none());
+    }
+
+    /// Shows deltas.
+    struct Deltas;
+    impl Form for Deltas {
+        fn encode(&self, _: &ChannelName, _: &Epoch, publication: &Publication, out: &mut Vec<u8>) {
+            out.extend_from_slice(publication.data.as_bytes());
+        }
+
+        fn takes_deltas(&self) -> bool {
+            true
+        }
+
+        fn encode_delta(
+            &self,
+            _: &ChannelName,
+            _: &Epoch,
+            publication: &Publication,
+            delta: &[u8],
+            out: &mut Vec<u8>,
+        ) {
+            assert!(delta.len() < publication.data.as_bytes().len());
+            out.extend_from_slice(b"delta");
+        }
+    }
+
+    #[test]
+    fn deltas_are_made_of_what_is_known_and_only_if_asked_for() {
+        let run_of = |numbers: std::ops::RangeInclusive<u64>| {
+            let publications = numbers.map(|number| {
+                let data = format!("\"{number} {}\"", "x".repeat(100));
+                Publication {
+                    data: Json::parse(data.as_bytes()).unwrap(),
+                    ..publication(number)
+                }
+            });
+            let channel = ChannelName::parse("c").unwrap();
+            Run::new(channel, Epoch::parse("e1").unwrap(), publications.collect()).unwrap()
+        };
+        let shown = |run: &Run| {
+            let encoded = run.encoded(FormId(0), &Deltas);
+            let start = |at: usize| if at == 0 { 0 } else { encoded.ends[at - 1] };
+            let frame = |at| &encoded.bytes[start(at) as usize..encoded.ends[at] as usize];
+            let is_delta = |at| frame(at) == b"delta";
+            (0..encoded.ends.len()).map(is_delta).collect::<Vec<_>>()
+        };
+        let (first, second, later) = (run_of(1..=2), run_of(3..=5), run_of(6..=6));
+        first.encoded(FormId(0), &Plain);
+        assert!(first.deltas.get().is_none(), "nobody has asked");
+        second.follow(&first);
+        later.follow(&first);
+        let before = second.footprint();
+        assert_eq!(shown(&run_of(1..=2)), [false, true]);
+        assert_eq!(shown(&second), [true, true, true]);
+        assert!(second.footprint() > before);
+        assert_eq!(shown(&later), [false], "not right behind it");
+        assert_eq!(shown(&second.after(Seq(3)).unwrap()), [true, true]);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod protobuf;
 mod proxies;
 mod retention;
 mod revocation;
+mod selection;
 mod shared_state;
 mod slow_reader;
 mod socketio;

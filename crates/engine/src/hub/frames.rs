@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_wire::{Form, FormId, Run, Seq};
+use fanfare_wire::{Form, FormId, Run, Seq, TagsFilter};
 
 /// The frames after `after` of consecutive runs, in one wire form, as one piece of memory.
 pub(crate) struct Frames<'a> {
@@ -14,9 +14,87 @@ pub(crate) struct Frames<'a> {
     bytes: &'a [u8],
     shared: Option<Bytes>,
     last: Seq,
+    /// Where each frame ends, and its number, if these are some of the frames only.
+    chosen: Option<Vec<(usize, Seq)>>,
 }
 
 impl<'a> Frames<'a> {
+    /// Gathers in `scratch` the frames that a filter selects, up to about `bytes_max` bytes, but always one if there is one.
+    /// Nothing is encoded of runs of which it selects nothing.
+    pub(crate) fn select(
+        runs: &'a [Arc<Run>],
+        after: Seq,
+        form: FormId,
+        encoder: &'a dyn Form,
+        filter: &TagsFilter,
+        scratch: &'a mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Self {
+        scratch.clear();
+        let mut chosen: Vec<(usize, Seq)> = Vec::new();
+        let mut last = after;
+        'runs: for run in runs {
+            for at in run.index_after(after)..run.publications().len() {
+                if !filter.selects(run.tags(at)) {
+                    continue;
+                }
+                let encoded = run.encoded(form, encoder);
+                let frame = start_of(&encoded.ends, at)..encoded.ends[at] as usize;
+                if !chosen.is_empty() && scratch.len() + frame.len() > bytes_max {
+                    // What stands between is not wanted.
+                    last = last.max(Seq(run.publications()[at].seq.0 - 1));
+                    break 'runs;
+                }
+                scratch.extend_from_slice(&encoded.bytes[frame]);
+                chosen.push((scratch.len(), run.publications()[at].seq));
+            }
+            last = last.max(run.last());
+        }
+        Self {
+            runs,
+            after,
+            form,
+            encoder,
+            bytes: scratch,
+            shared: None,
+            last,
+            chosen: Some(chosen),
+        }
+    }
+
+    /// Encodes the first frame in `scratch`: whole, as it is for everybody who has not had the publication before it.
+    pub(crate) fn first_whole(
+        runs: &'a [Arc<Run>],
+        after: Seq,
+        form: FormId,
+        encoder: &'a dyn Form,
+        scratch: &'a mut Vec<u8>,
+    ) -> Self {
+        scratch.clear();
+        let mut last = after;
+        for run in runs {
+            if let Some(first) = run.publications().get(run.index_after(after)) {
+                encoder.encode(run.channel(), run.epoch(), first, scratch);
+                last = first.seq;
+                break;
+            }
+        }
+        let chosen = match scratch.len() {
+            0 => Vec::new(),
+            length => vec![(length, last)],
+        };
+        Self {
+            runs,
+            after,
+            form,
+            encoder,
+            bytes: scratch,
+            shared: None,
+            last,
+            chosen: Some(chosen),
+        }
+    }
+
     /// Gathers the frames: those of a single run where they are, those of several in `scratch`.
     pub(crate) fn gather(
         runs: &'a [Arc<Run>],
@@ -48,7 +126,13 @@ impl<'a> Frames<'a> {
             bytes,
             shared,
             last: runs.last().map_or(after, |run| run.last()),
+            chosen: None,
         }
+    }
+
+    /// Whether there are none: the cursor goes on without a write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// Leaves out what is beyond `bytes_max` bytes, but never the first frame.
@@ -96,11 +180,25 @@ impl<'a> Frames<'a> {
 
     /// How many frames there are.
     pub(crate) fn count(&self) -> u64 {
-        self.last().0.saturating_sub(self.after.0)
+        match &self.chosen {
+            Some(chosen) => chosen.len() as u64,
+            None => self.last().0.saturating_sub(self.after.0),
+        }
+    }
+
+    /// How many frames a write has begun that ended in, or behind, the frame with this number.
+    pub(crate) fn count_up_to(&self, reached: Seq) -> u64 {
+        match &self.chosen {
+            Some(chosen) => chosen.partition_point(|(_, seq)| *seq <= reached) as u64,
+            None => reached.0.saturating_sub(self.after.0),
+        }
     }
 
     /// After a write of `written` bytes: the number of the frame that it ended in or behind, and what is left of it.
     pub(crate) fn cut(&self, written: usize) -> (Seq, &'a [u8]) {
+        if let Some(chosen) = &self.chosen {
+            return self.cut_chosen(chosen, written);
+        }
         let mut base = 0;
         let mut reached = self.after;
         for run in self.runs {
@@ -125,6 +223,19 @@ impl<'a> Frames<'a> {
             base += encoded.bytes.len() - offset;
         }
         (reached, &[])
+    }
+
+    fn cut_chosen(&self, chosen: &[(usize, Seq)], written: usize) -> (Seq, &'a [u8]) {
+        let whole = chosen.partition_point(|(end, _)| *end <= written);
+        let (start, reached) = match whole.checked_sub(1) {
+            Some(last) => chosen[last],
+            None => (0, self.after),
+        };
+        match chosen.get(whole) {
+            None => (self.last, &[]),
+            Some((end, seq)) if written > start => (*seq, &self.bytes[written..*end]),
+            Some(_) => (reached, &[]),
+        }
     }
 }
 
@@ -172,6 +283,85 @@ mod tests {
                 "cut at {written}"
             );
             assert!(rest.len() < 6, "at most one frame is left over");
+        }
+    }
+
+    /// Selects publications with the tag `even`.
+    fn even() -> TagsFilter {
+        let node = fanfare_wire::FilterNode {
+            key: "even".into(),
+            cmp: "ex".into(),
+            ..Default::default()
+        };
+        TagsFilter::compile(&node).unwrap()
+    }
+
+    fn tagged(numbers: std::ops::RangeInclusive<u64>) -> Arc<Run> {
+        let plain = run(numbers);
+        let mut publications = plain.publications().to_vec();
+        for publication in &mut publications {
+            let even = publication.seq.0.is_multiple_of(2);
+            publication.tags = even.then(|| fanfare_wire::Json::parse(br#"{"even":""}"#).unwrap());
+        }
+        Run::new(plain.channel().clone(), plain.epoch().clone(), publications).unwrap()
+    }
+
+    #[test]
+    fn what_is_selected_can_be_cut_anywhere_and_passes_over_the_rest() {
+        let runs = [tagged(8..=9), tagged(11..=11), tagged(12..=15)];
+        let select = |after, bytes_max, scratch: &mut Vec<u8>| {
+            let filter = even();
+            let frames =
+                Frames::select(&runs, after, FormId(0), &Plain, &filter, scratch, bytes_max);
+            let cuts: Vec<_> = (0..=frames.bytes().len())
+                .map(|written| {
+                    let (seq, rest) = frames.cut(written);
+                    (seq, rest.to_vec(), frames.count_up_to(seq))
+                })
+                .collect();
+            (frames.bytes().to_vec(), frames.last(), frames.count(), cuts)
+        };
+        let mut scratch = Vec::new();
+        let (bytes, last, count, cuts) = select(Seq(7), usize::MAX, &mut scratch);
+        assert_eq!((&bytes[..], last, count), (&b"<8><12><14>"[..], Seq(15), 3));
+        for (written, (seq, rest, begun)) in cuts.into_iter().enumerate() {
+            let (follows, ..) = select(seq, usize::MAX, &mut scratch);
+            let all = [&bytes[..written], &rest, &follows].concat();
+            assert_eq!(all, bytes, "cut at {written}");
+            let starts = [0, 3, 7].iter().filter(|start| **start < written);
+            assert_eq!(begun, starts.count() as u64);
+        }
+        let limited = |after, bytes_max| {
+            let (bytes, last, ..) = select(Seq(after), bytes_max, &mut Vec::new());
+            (String::from_utf8(bytes).unwrap(), last)
+        };
+        assert_eq!(limited(7, 0), ("<8>".to_owned(), Seq(11)));
+        assert_eq!(limited(7, 7), ("<8><12>".to_owned(), Seq(13)));
+        assert_eq!(limited(12, 99), ("<14>".to_owned(), Seq(15)));
+        assert_eq!(limited(14, 99), (String::new(), Seq(15)));
+        let nothing = Frames::select(
+            &runs[1..2],
+            Seq(10),
+            FormId(1),
+            &Plain,
+            &even(),
+            &mut scratch,
+            99,
+        );
+        assert!(nothing.is_empty() && nothing.last() == Seq(11));
+    }
+
+    #[test]
+    fn the_first_frame_is_one() {
+        let runs = [run(8..=9), run(10..=11)];
+        let mut scratch = Vec::new();
+        for (after, frame) in [(7, "<8>"), (8, "<9>"), (9, "<10>")] {
+            let frames = Frames::first_whole(&runs, Seq(after), FormId(0), &Plain, &mut scratch);
+            assert_eq!(frames.bytes(), frame.as_bytes());
+            assert_eq!((frames.last(), frames.count()), (Seq(after + 1), 1));
+            assert_eq!(frames.cut(0), (Seq(after), &b""[..]));
+            assert_eq!(frames.cut(1), (Seq(after + 1), &frame.as_bytes()[1..]));
+            assert_eq!(frames.cut(frame.len()), (Seq(after + 1), &b""[..]));
         }
     }
 

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use fanfare_wire::{ChannelName, Epoch, FormId, Seq};
+use fanfare_wire::{ChannelName, Epoch, FormId, Seq, TagsFilter};
 
 use super::{
     channel::ShardChannel,
     conn::Sub,
-    cursors::{Cursor, Slot},
+    cursors::{Cursor, Diet, List, Slot},
     inbox::ConnKey,
     session::{Event, Recovery, Resume, Start},
     shard::{Shard, key},
@@ -28,6 +28,7 @@ pub(crate) struct Joining {
     pub(super) tag: u32,
     pub(super) start: Start,
     pub(super) form: FormId,
+    pub(super) filter: Option<Arc<TagsFilter>>,
     /// It came while the head was being read: what that read says may be older than its position.
     pub(super) late: bool,
 }
@@ -89,26 +90,63 @@ impl Shard {
         let Some(channel) = self.by_name.get(&name).copied() else {
             return;
         };
-        let subs = &mut self.conns[index as usize].subs;
-        let Some(sub) = subs.iter_mut().find(|sub| sub.channel == channel) else {
+        let subs = &self.conns[index as usize].subs;
+        let Some(at) = subs.iter().position(|sub| sub.channel == channel) else {
             return;
         };
-        let before = sub.slot;
-        let cursors = &mut self.channels[channel as usize].cursors;
-        let Some(cursor) = cursors.get_mut(before).copied() else {
+        let whole = self.common.forms[usize::from(form.0)].takes_deltas();
+        let position = self.put_on(index, at, |diet| {
+            diet.form = form;
+            diet.whole = whole;
+        });
+        let Some(position) = position else {
             return;
         };
-        sub.slot = cursors.add(form, cursor);
-        // It counts as one that came and one that went.
-        self.common.metrics.subscriptions.add(1);
-        self.remove_cursor(channel, before);
         let event = Event::Reformed {
             channel: name,
-            position: cursor.seq,
+            position,
         };
         self.call(index, |session, cx| session.on_event(event, cx));
         // A pass may be under way that would have found it in the list of before.
         self.queue_resume(index);
+    }
+
+    /// Gives a cursor other bytes from now on: moves it to the list of those who are given the same. Returns where it stands.
+    pub(super) fn put_on(
+        &mut self,
+        index: u32,
+        at: usize,
+        change: impl FnOnce(&mut Diet),
+    ) -> Option<Seq> {
+        let sub = self.conns.get_mut(index as usize)?.subs.get_mut(at)?;
+        let (channel, before) = (sub.channel, sub.slot);
+        let cursors = &mut self.channels[channel as usize].cursors;
+        let mut diet = cursors.diet(before)?.clone();
+        change(&mut diet);
+        let cursor = *cursors.get_mut(before)?;
+        sub.slot = cursors.add(&diet, cursor);
+        // It counts as one that came and one that went.
+        self.common.metrics.subscriptions.add(1);
+        self.remove_cursor(channel, before);
+        Some(cursor.seq)
+    }
+
+    /// The client has not had the last publication before its cursor, or has had something else since: the next one is whole.
+    pub(super) fn begin_whole(&mut self, index: u32, channel: u32) {
+        let Some(conn) = self.conns.get(index as usize) else {
+            return;
+        };
+        let subs = &conn.subs;
+        let Some(at) = subs.iter().position(|sub| sub.channel == channel) else {
+            return;
+        };
+        let Some(diet) = self.channels[channel as usize].cursors.diet(subs[at].slot) else {
+            return;
+        };
+        let form = &self.common.forms[usize::from(diet.form.0)];
+        if form.takes_deltas() && !diet.whole {
+            self.put_on(index, at, |diet| diet.whole = true);
+        }
     }
 
     /// The channel is live on this node; its news follow.
@@ -285,8 +323,14 @@ impl Shard {
         let index = joining.conn.index;
         let found = &mut self.channels[channel as usize];
         let name = found.name.clone();
+        let form = &self.common.forms[usize::from(joining.form.0)];
+        let diet = Diet {
+            form: joining.form,
+            whole: form.takes_deltas(),
+            filter: joining.filter.clone(),
+        };
         let slot = found.cursors.add(
-            joining.form,
+            &diet,
             Cursor {
                 conn: index,
                 seq: place.position,
@@ -337,7 +381,7 @@ impl Shard {
         let behind: Vec<u32> = found
             .cursors
             .lists_mut()
-            .flat_map(|(_, list)| list.iter())
+            .flat_map(|list| list.cursors.iter())
             .filter(|cursor| cursor.seq < head)
             .map(|cursor| cursor.conn)
             .collect();
@@ -350,8 +394,8 @@ impl Shard {
     fn truncate_behind(&mut self, channel: u32, trimmed: Seq) {
         let found = &mut self.channels[channel as usize];
         let mut overtaken = Vec::new();
-        for (_, list) in found.cursors.lists_mut() {
-            for cursor in list.iter_mut().filter(|cursor| cursor.seq < trimmed) {
+        for List { cursors, .. } in found.cursors.lists_mut() {
+            for cursor in cursors.iter_mut().filter(|cursor| cursor.seq < trimmed) {
                 // Those that read the ring are not affected; only those that wait for the log are.
                 let conn = &mut self.conns[cursor.conn as usize];
                 let sub = conn
@@ -378,6 +422,10 @@ impl Shard {
             oldest,
         };
         self.call(index, |session, cx| session.on_event(event, cx));
+        // Most sessions have left by now.
+        if let Some(channel) = self.by_name.get(name).copied() {
+            self.begin_whole(index, channel);
+        }
     }
 
     /// Those that wait for the log try again in the next second.
@@ -385,8 +433,8 @@ impl Shard {
         let Some(found) = self.channels.get_mut(channel as usize) else {
             return;
         };
-        for (_, list) in found.cursors.lists_mut() {
-            for cursor in list.iter() {
+        for List { cursors, .. } in found.cursors.lists_mut() {
+            for cursor in cursors.iter() {
                 let conn = &mut self.conns[cursor.conn as usize];
                 let sub = conn
                     .subs

@@ -10,8 +10,14 @@ use std::sync::Arc;
 use fanfare_wire::{ChannelName, Form, FormId, Run, Seq};
 
 use super::{
-    Common, conn::Conn, cursors::Cursor, frames::Frames, inbox::ConnKey, shard::Shard,
-    sink::Written, stall,
+    Common,
+    conn::Conn,
+    cursors::{Cursor, List},
+    frames::Frames,
+    inbox::ConnKey,
+    shard::Shard,
+    sink::Written,
+    stall,
 };
 use crate::{
     pages::{PageResult, page_after},
@@ -96,15 +102,24 @@ impl Shard {
         });
         let mut tally = Tally::default();
         let mut stragglers = Vec::new();
-        for (id, list) in found.cursors.lists_mut() {
+        for List { diet, cursors } in found.cursors.lists_mut() {
+            let id = diet.form;
             let form = &*self.common.forms[usize::from(id.0)];
-            if !follows || form.is_personal() {
-                let behind = list.iter().filter(|cursor| cursor.seq < head);
+            if !follows || form.is_personal() || diet.whole {
+                let behind = cursors.iter().filter(|cursor| cursor.seq < head);
                 stragglers.extend(behind.map(|cursor| cursor.conn));
                 continue;
             }
-            let mut frames = Frames::gather(&runs, base, id, form, &mut self.scratch);
-            for cursor in list.iter_mut() {
+            let scratch = &mut self.scratch;
+            let mut frames = match &diet.filter {
+                None => Frames::gather(&runs, base, id, form, scratch),
+                Some(it) => Frames::select(&runs, base, id, form, it, scratch, usize::MAX),
+            };
+            if frames.is_empty() {
+                pass_over(cursors, base, head, &mut stragglers);
+                continue;
+            }
+            for cursor in cursors.iter_mut() {
                 let conn = &mut self.conns[cursor.conn as usize];
                 let takes = conn.is_clear() && conn.sink.takes(frames.bytes().len());
                 if cursor.seq == base && takes {
@@ -217,17 +232,34 @@ impl Shard {
             return Step::Written;
         };
         let found = &mut self.channels[sub.channel as usize];
-        let id = sub.slot.form;
-        let form = &*self.common.forms[usize::from(id.0)];
-        let Some(cursor) = found.cursors.get_mut(sub.slot) else {
+        let Some((diet, cursor)) = found.cursors.entry(sub.slot) else {
             return Step::Written;
         };
+        let id = diet.form;
+        let form = &*self.common.forms[usize::from(id.0)];
         if form.is_personal() {
             return give_personal(conn, cursor, runs, id, form, &found.name, self.tick, tally);
         }
-        let mut frames = Frames::gather(runs, cursor.seq, id, form, &mut self.scratch);
-        frames.limit(conn.sink.bytes_max());
-        give(conn, cursor, &mut frames, self.tick, tally)
+        let (before, scratch) = (cursor.seq, &mut self.scratch);
+        let bytes_max = conn.sink.bytes_max();
+        let mut frames = match &diet.filter {
+            _ if diet.whole => Frames::first_whole(runs, before, id, form, scratch),
+            Some(it) => Frames::select(runs, before, id, form, it, scratch, bytes_max),
+            None => {
+                let mut frames = Frames::gather(runs, before, id, form, scratch);
+                frames.limit(bytes_max);
+                frames
+            }
+        };
+        if frames.is_empty() {
+            cursor.seq = frames.last();
+            return Step::Written;
+        }
+        let step = give(conn, cursor, &mut frames, self.tick, tally);
+        if diet.whole && cursor.seq > before {
+            self.put_on(index, at, |diet| diet.whole = false);
+        }
+        step
     }
 
     fn wait_for_page(&mut self, index: u32, at: usize, name: &ChannelName, seq: Seq) {
@@ -324,6 +356,17 @@ impl Shard {
     }
 }
 
+/// Nothing of the news is wanted: those who have seen what was before them have seen these. The others go on as they would.
+fn pass_over(cursors: &mut [Cursor], base: Seq, head: Seq, stragglers: &mut Vec<u32>) {
+    for cursor in cursors {
+        if cursor.seq == base {
+            cursor.seq = head;
+        } else if cursor.seq < head {
+            stragglers.push(cursor.conn);
+        }
+    }
+}
+
 /// Writes frames that follow the cursor.
 fn give(
     conn: &mut Conn,
@@ -343,7 +386,7 @@ fn give(
         }
         Written::Partly(written) => {
             let (reached, rest) = frames.cut(written);
-            tally.deliveries += reached.0.saturating_sub(cursor.seq.0);
+            tally.deliveries += frames.count_up_to(reached);
             tally.bytes += written as u64;
             tally.lagging += 1;
             cursor.seq = reached;

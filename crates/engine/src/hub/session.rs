@@ -5,7 +5,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use fanfare_wire::{ChannelName, Draft, Epoch, FormId, Publication, Seq};
+use fanfare_wire::{ChannelName, Draft, Epoch, FormId, Publication, Seq, TagsFilter};
 
 use super::{
     conn::{CALLS_MAX, OUT_BYTES_MAX, weight},
@@ -93,6 +93,8 @@ pub enum Request {
         start: Start,
         /// The wire form of the publications.
         form: FormId,
+        /// Which publications are wanted; all if absent. The cursor goes on over the others.
+        filter: Option<Arc<TagsFilter>>,
     },
     /// Remove the cursor, or forget the subscribe that is under way.
     Unsubscribe(ChannelName),

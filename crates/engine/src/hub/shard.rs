@@ -421,12 +421,14 @@ impl Shard {
                 channel,
                 start,
                 form,
+                filter,
             } => {
                 let joining = Joining {
                     conn: conn.key,
                     tag,
                     start,
                     form,
+                    filter,
                     late: false,
                 };
                 self.join(channel, joining);

@@ -5,12 +5,22 @@
 //! that the subscriber should have had first. A socket that takes only part of a frame keeps the rest of that one; what
 //! comes behind it is dropped.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
-use fanfare_wire::{Form, FormId, News, PerForm};
+use fanfare_wire::{Form, FormId, News, NewsBody, PerForm, Tags, TagsFilter};
 
-use super::{Common, conn::Conn, shard::Shard, sink::Written, stall};
+use super::{
+    Common,
+    conn::Conn,
+    cursors::{Diet, List},
+    shard::Shard,
+    sink::Written,
+    stall,
+};
 
 /// News of one channel that wait for the end of a turn. The oldest go for those that come on top.
 pub(crate) const NEWS_MAX: usize = 256;
@@ -20,6 +30,8 @@ pub(crate) const NEWS_BYTES_MAX: usize = 512 << 10;
 /// One piece of news, encoded at most once for each wire form on a node.
 pub(crate) struct Told {
     news: News,
+    /// Read when somebody asks.
+    tags: OnceLock<Tags>,
     encoded: PerForm<Bytes>,
 }
 
@@ -34,6 +46,7 @@ impl Told {
     pub(crate) fn new(news: News) -> Arc<Self> {
         Arc::new(Self {
             news,
+            tags: OnceLock::new(),
             encoded: PerForm::default(),
         })
     }
@@ -41,6 +54,16 @@ impl Told {
     /// What it weighs in memory, in bytes, without its encoded forms.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>() + self.news.weight()
+    }
+
+    /// Whether a filter selects it. It is one of messages: who comes and goes is told to all who are told of that.
+    fn is_selected(&self, filter: &TagsFilter) -> bool {
+        match &self.news.body {
+            NewsBody::Message { tags, .. } => {
+                filter.selects(self.tags.get_or_init(|| Tags::of(tags.as_ref())))
+            }
+            _ => true,
+        }
     }
 
     /// The frame in a wire form; empty if its subscribers are not told.
@@ -88,12 +111,16 @@ struct Frames<'a> {
 
 impl<'a> Frames<'a> {
     /// Those of a single piece of news are taken where they are, those of several are gathered in `scratch`.
-    fn gather(told: &[Arc<Told>], id: FormId, form: &dyn Form, scratch: &'a mut Vec<u8>) -> Self {
+    fn gather(told: &[Arc<Told>], diet: &Diet, form: &dyn Form, scratch: &'a mut Vec<u8>) -> Self {
         scratch.clear();
         let mut ends = Vec::with_capacity(told.len());
         let mut shared = None;
         for told in told {
-            let frame = told.encoded(id, form);
+            let filter = diet.filter.as_ref();
+            if filter.is_some_and(|filter| !told.is_selected(filter)) {
+                continue;
+            }
+            let frame = told.encoded(diet.form, form);
             if frame.is_empty() {
                 continue;
             }
@@ -169,19 +196,26 @@ impl Shard {
         let (head, tick) = (found.head, self.tick);
         let mut tally = Tally::default();
         let mut gone = Vec::new();
-        for (id, list) in found.cursors.lists_mut() {
-            let form = &*self.common.forms[usize::from(id.0)];
-            let mut frames = Frames::gather(&told, id, form, &mut self.scratch);
+        // A client that takes deltas takes a message for the publication that the next one builds on.
+        let is_message = |told: &Arc<Told>| matches!(told.news.body, NewsBody::Message { .. });
+        let mut misled = Vec::new();
+        for List { diet, cursors } in found.cursors.lists_mut() {
+            let form = &*self.common.forms[usize::from(diet.form.0)];
+            let mut frames = Frames::gather(&told, diet, form, &mut self.scratch);
             if frames.ends.is_empty() {
                 continue;
             }
-            for cursor in list.iter() {
+            let misleads = form.takes_deltas() && !diet.whole && told.iter().any(is_message);
+            for cursor in cursors.iter() {
                 let conn = &mut self.conns[cursor.conn as usize];
                 if !conn.is_clear() || cursor.seq < head {
                     tally.dropped += frames.ends.len() as u64;
                     continue;
                 }
                 give(conn, &mut frames, tick, &mut tally);
+                if misleads {
+                    misled.push(cursor.conn);
+                }
                 if conn.dead {
                     gone.push(cursor.conn);
                 } else {
@@ -191,6 +225,9 @@ impl Shard {
             }
         }
         count(&self.common, &tally);
+        for index in misled {
+            self.begin_whole(index, channel);
+        }
         for index in gone {
             self.doom(index);
         }
@@ -255,6 +292,12 @@ mod tests {
         }
     }
 
+    const PLAIN: Diet = Diet {
+        form: FormId(0),
+        whole: false,
+        filter: None,
+    };
+
     fn message(text: &str) -> Arc<Told> {
         Told::new(News {
             channel: channel("c"),
@@ -278,7 +321,7 @@ mod tests {
     fn a_cut_keeps_the_rest_of_one_frame() {
         let told = [message("10"), join(), message("200"), message("3")];
         let mut scratch = Vec::new();
-        let mut frames = Frames::gather(&told, FormId(0), &Plain, &mut scratch);
+        let mut frames = Frames::gather(&told, &PLAIN, &Plain, &mut scratch);
         assert_eq!(frames.bytes, b"102003");
         assert_eq!(frames.ends, [2, 5, 6]);
         let expected: [(usize, &[u8]); 7] = [
@@ -302,7 +345,7 @@ mod tests {
     #[test]
     fn what_a_form_does_not_show_makes_no_frame() {
         let mut scratch = Vec::new();
-        let frames = Frames::gather(&[join()], FormId(0), &Plain, &mut scratch);
+        let frames = Frames::gather(&[join()], &PLAIN, &Plain, &mut scratch);
         assert!(frames.ends.is_empty());
     }
 
@@ -316,7 +359,7 @@ mod tests {
         assert_eq!(waiting.told.len(), NEWS_MAX);
         let mut scratch = Vec::new();
         let told: Vec<_> = waiting.told.into_iter().take(1).collect();
-        let frames = Frames::gather(&told, FormId(0), &Plain, &mut scratch);
+        let frames = Frames::gather(&told, &PLAIN, &Plain, &mut scratch);
         assert_eq!(frames.bytes, b"3");
         let mut waiting = Waiting::default();
         let large = format!("\"{}\"", "x".repeat(NEWS_BYTES_MAX));

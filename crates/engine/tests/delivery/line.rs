@@ -1,5 +1,5 @@
 //! The smallest gateway there can be: lines of text over TCP. `sub <channel> <start>` and `unsub <channel>` go in;
-//! `substrict` leaves when it cannot go on;
+//! `substrict` leaves when it cannot go on; `subdelta` has the second wire form, `subeven` wants what has the tag `even`;
 //! `= <channel> <position> <recovery>`, `<channel> <seq> <payload>` and, for news, `~ <channel> <kind> <payload>` come out.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use fanfare_engine::hub::{Context, Event, Recovery, Request, Resume, Session, Start};
 use fanfare_wire::{ChannelName, Epoch, Form, FormId, NewsBody, Publication, Seq};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, selection::even};
 
 pub(crate) struct LineForm;
 
@@ -60,11 +60,12 @@ impl Session for LineSession {
             let channel = ChannelName::parse(words[1]).unwrap();
             self.strict |= words[0] == "substrict";
             cx.request(match words[0] {
-                "sub" | "substrict" => Request::Subscribe {
+                "sub" | "substrict" | "subdelta" | "subeven" => Request::Subscribe {
                     tag: 0,
                     channel,
                     start: start(words[2]),
-                    form: FormId(0),
+                    form: FormId(u8::from(words[0] == "subdelta")),
+                    filter: (words[0] == "subeven").then(even),
                 },
                 "unsub" => Request::Unsubscribe(channel),
                 other => panic!("{other}"),
@@ -155,6 +156,8 @@ pub(crate) struct Client {
     /// Numbers that were read while looking for something else.
     read: HashMap<String, Vec<u64>>,
     smallest_payload: usize,
+    /// The first letter of each payload.
+    letters: String,
     /// News that were read, as `<kind> <payload>`.
     news: Vec<String>,
     /// How long it rests after each line.
@@ -170,6 +173,7 @@ impl Client {
             lines,
             read: HashMap::new(),
             smallest_payload: usize::MAX,
+            letters: String::new(),
             news: Vec::new(),
             rest: Duration::ZERO,
         }
@@ -178,6 +182,18 @@ impl Client {
     /// Subscribes and returns what became of the position.
     pub(crate) fn subscribe(&mut self, channel: &str, from: From) -> String {
         self.ask(channel, from);
+        self.answer()
+    }
+
+    /// Subscribes in the form that has deltas.
+    pub(crate) fn subscribe_to_deltas(&mut self, channel: &str, from: From) -> String {
+        writeln!(self.socket, "subdelta {channel} {from}").unwrap();
+        self.answer()
+    }
+
+    /// Subscribes to what has the tag `even`.
+    pub(crate) fn subscribe_to_even(&mut self, channel: &str, from: From) -> String {
+        writeln!(self.socket, "subeven {channel} {from}").unwrap();
         self.answer()
     }
 
@@ -238,7 +254,12 @@ impl Client {
     /// Reads exactly the publications `first ..= last`.
     #[track_caller]
     pub(crate) fn expect(&mut self, channel: &str, first: Seq, last: Seq) {
-        let wanted: Vec<u64> = (first.0..=last.0).collect();
+        self.expect_numbers(channel, &(first.0..=last.0).collect::<Vec<_>>());
+    }
+
+    /// Reads exactly the publications with these numbers.
+    #[track_caller]
+    pub(crate) fn expect_numbers(&mut self, channel: &str, wanted: &[u64]) {
         while self.numbers(channel).len() < wanted.len() {
             assert_eq!(self.read_line(), None);
         }
@@ -259,6 +280,11 @@ impl Client {
         }
         self.expect(one, Seq(1), Seq(last_of_one));
         self.expect(two, Seq(1), Seq(last_of_two));
+    }
+
+    /// The first letters of the payloads that were read since the last time.
+    pub(crate) fn take_letters(&mut self) -> String {
+        std::mem::take(&mut self.letters)
     }
 
     /// Reads slowly from now on.
@@ -307,6 +333,8 @@ impl Client {
                 None
             }
             channel => {
+                assert!(line.ends_with('\n'), "cut off: {line}");
+                self.letters.push(words[2].chars().next().unwrap());
                 let payload = words[2].len() - 2;
                 self.smallest_payload = self.smallest_payload.min(payload);
                 self.read

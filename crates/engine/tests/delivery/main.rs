@@ -11,6 +11,7 @@ mod nodes;
 mod owner;
 mod presence;
 mod seams;
+mod selection;
 mod transact;
 
 use std::time::Duration;

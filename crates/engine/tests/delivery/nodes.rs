@@ -31,6 +31,7 @@ use crate::{
     PATIENCE,
     gate::{GatedLog, Gates},
     line::{Client, LineForm, LineSession},
+    selection::DeltaForm,
     transact::NoRows,
 };
 
@@ -147,6 +148,20 @@ impl Cluster {
             .block_on(self.nodes[node].0.publish(draft(channel, bytes)))
             .unwrap()
             .seq
+    }
+
+    /// The same with tags.
+    pub(crate) fn publish_tagged(
+        &self,
+        node: usize,
+        channel: &str,
+        bytes: usize,
+        tags: &str,
+    ) -> Seq {
+        let mut draft = draft(channel, bytes);
+        draft.tags = Some(Json::parse(tags.as_bytes()).unwrap());
+        let engine = &self.nodes[node].0;
+        self.runtime.block_on(engine.publish(draft)).unwrap().seq
     }
 
     /// Tells the subscribers of a channel something, through a node.
@@ -273,7 +288,7 @@ fn start_node(
         Arc::clone(&bus) as Arc<dyn Bus>,
         tables,
         Arc::clone(&state) as Arc<dyn State>,
-        vec![Box::new(LineForm)],
+        vec![Box::new(LineForm), Box::new(DeltaForm)],
     );
     (engine.unwrap(), bus, state)
 }

@@ -4,11 +4,11 @@
 //! Where a subscription stands is known once its cursor is placed, and from then on publications follow. So all but the last
 //! of the cursors are taken away again until `connect` is written, and placed anew where they stood.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_engine::hub::{Context, Recovery, Request, Resume, Start};
 use fanfare_wire::{
-    ChannelName, Epoch, FormId, Json, Seq,
+    ChannelName, Epoch, FormId, Json, Seq, TagsFilter,
     centrifuge::{
         ConnectRequest, Disconnect, ErrorCode, SubscribeRequest, SubscribeResult, disconnects,
         errors,
@@ -54,6 +54,7 @@ struct Placed {
     recovered: Option<bool>,
     oldest: Option<Seq>,
     form: FormId,
+    filter: Option<Arc<TagsFilter>>,
 }
 
 impl ClientSession {
@@ -129,8 +130,10 @@ impl ClientSession {
             false if request.recover && !self.has_positions(&channel) => Err(errors::NOT_AVAILABLE),
             false => self.may_subscribe(&channel, &request.token),
         };
-        let Leave { expires, terms } = match leave {
-            Ok(leave) => leave,
+        let filter = self.filter_of(&channel, request);
+        let (Leave { expires, terms }, filter) = match leave.and_then(|leave| Ok((leave, filter?)))
+        {
+            Ok(granted) => granted,
             Err(error) => {
                 let listening = self.listening.get_or_insert_default();
                 listening.refused.push((channel, error));
@@ -139,11 +142,12 @@ impl ClientSession {
         };
         let since = since_of(request);
         let (recoverable, start) = self.start_of(&channel, since, terms.as_deref());
-        let form = self.form_for(&channel, request.join_leave, terms.as_deref());
+        let form = self.form_for(&channel, (request.join_leave, false), terms.as_deref());
         let state = SubState::Placing {
             recoverable,
             recovering: request.recover,
             form,
+            filter: filter.clone(),
         };
         self.listening.get_or_insert_default().awaited += 1;
         self.subs.push(Sub {
@@ -159,6 +163,7 @@ impl ClientSession {
             channel,
             start,
             form,
+            filter,
         });
     }
 
@@ -174,12 +179,15 @@ impl ClientSession {
         let Some(sub) = sub else {
             return Ok(false);
         };
-        match sub.state {
+        match &mut sub.state {
             SubState::Placing {
                 recoverable,
                 recovering,
                 form,
+                filter,
             } => {
+                let (recoverable, recovering, form) = (*recoverable, *recovering, *form);
+                let filter = filter.take();
                 sub.state = SubState::Settling;
                 let (recovered, oldest) = outcome_of(recovering, recovery);
                 let listening = self.listening.get_or_insert_default();
@@ -191,6 +199,7 @@ impl ClientSession {
                     recovered,
                     oldest,
                     form,
+                    filter,
                 });
                 listening.awaited = listening.awaited.saturating_sub(1);
                 if listening.awaited == 0 {
@@ -246,6 +255,7 @@ impl ClientSession {
                     oldest: placed.oldest,
                     ttl: ttl(sub.and_then(|sub| sub.expires)),
                     data: None,
+                    delta: false,
                 };
                 (placed.channel.clone(), result)
             })
@@ -274,6 +284,7 @@ impl ClientSession {
                 channel: placed.channel,
                 start,
                 form: placed.form,
+                filter: placed.filter,
             });
         }
     }

@@ -34,14 +34,14 @@ use axum::{
 use fanfare_engine::hub::Sink;
 use fanfare_wire::{
     Form, FormId,
-    centrifuge::{Codec, Dialect, Framing, Pushes},
+    centrifuge::{Codec, Deltas, Dialect, Framing, Pushes},
 };
 use hyper::upgrade::Upgraded;
 use tracing::debug;
 
 use crate::{
-    CENTRIFUGE_STREAMS, Gateway, WEBSOCKET_JSON, WEBSOCKET_JSON_JOINS, WEBSOCKET_PROTOBUF,
-    WEBSOCKET_PROTOBUF_JOINS,
+    CENTRIFUGE_DELTAS, CENTRIFUGE_STREAMS, Gateway, WEBSOCKET_JSON, WEBSOCKET_JSON_JOINS,
+    WEBSOCKET_PROTOBUF, WEBSOCKET_PROTOBUF_JOINS,
     door::Seat,
     query::form_pairs,
     upgrade::{self, Refusal},
@@ -103,6 +103,34 @@ fn form_of(dialect: Dialect, joins: bool) -> FormId {
     };
     let at = u8::try_from(2 * at).unwrap_or(u8::MAX);
     FormId(CENTRIFUGE_STREAMS.0 + at + u8::from(joins))
+}
+
+/// The dialects whose clients can take deltas, in the order of their wire forms: each has one without joins and leaves, and one
+/// with them.
+const WITH_DELTAS: [Dialect; 5] = [
+    Dialect::websocket(Codec::Json),
+    Dialect::websocket(Codec::Protobuf),
+    STREAMS[0],
+    STREAMS[1],
+    STREAMS[2],
+];
+/// How many wire forms they have.
+pub(crate) const DELTA_FORMS: u8 = 2 * WITH_DELTAS.len() as u8;
+
+/// The wire forms of [`WITH_DELTAS`].
+pub(crate) fn delta_forms() -> impl Iterator<Item = Box<dyn Form>> {
+    WITH_DELTAS.into_iter().flat_map(|dialect| {
+        [false, true].map(|joins| Box::new(Deltas(Pushes { dialect, joins })) as Box<dyn Form>)
+    })
+}
+
+/// The wire form of subscribers that speak a dialect and take deltas; without them, if the dialect has none.
+fn delta_form_of(dialect: Dialect, joins: bool) -> FormId {
+    let Some(at) = WITH_DELTAS.iter().position(|it| *it == dialect) else {
+        return form_of(dialect, joins);
+    };
+    let at = u8::try_from(2 * at).unwrap_or(u8::MAX);
+    FormId(CENTRIFUGE_DELTAS.0 + at + u8::from(joins))
 }
 
 /// The routes of the protocol.

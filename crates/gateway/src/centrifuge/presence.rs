@@ -10,7 +10,7 @@ use fanfare_wire::{
 };
 
 use super::{
-    form_of,
+    delta_form_of, form_of,
     session::{ClientSession, parse_channel},
 };
 use crate::{
@@ -59,12 +59,15 @@ impl ClientSession {
     pub(super) fn form_for(
         &self,
         channel: &ChannelName,
-        join_leave: bool,
+        (join_leave, delta): (bool, bool),
         terms: Option<&Terms>,
     ) -> FormId {
         let gateway = &self.gateway;
         let told = gateway.may_see_joins(self.claims(), channel, terms, join_leave);
-        form_of(self.dialect, told)
+        match delta {
+            true => delta_form_of(self.dialect, told),
+            false => form_of(self.dialect, told),
+        }
     }
 
     /// A subscription has begun: its client is in the channel.

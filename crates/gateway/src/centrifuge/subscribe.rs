@@ -1,11 +1,13 @@
 //! Subscriptions of one client: how they begin, and how they end.
 
+use std::sync::Arc;
+
 use fanfare_engine::{
     Attendance,
     hub::{Context, Recovery, Request, Resume, Start},
 };
 use fanfare_wire::{
-    ChannelName, Epoch, FormId, Json, Seq,
+    ChannelName, Epoch, FilterError, FormId, Json, Seq, TagsFilter,
     centrifuge::{
         Answer, ErrorCode, SubscribeRequest, SubscribeResult, UnsubscribeRequest, errors,
         unsubscribes,
@@ -51,12 +53,15 @@ pub(super) enum SubState {
         by_backend: bool,
         /// What the application says to the client.
         data: Option<Box<Json>>,
+        /// Publications may be deltas.
+        delta: bool,
     },
     /// Of a client that only listens: where it stands is to be found out.
     Placing {
         recoverable: bool,
         recovering: bool,
         form: FormId,
+        filter: Option<Arc<TagsFilter>>,
     },
     /// The client was told where it stands, or is going to be; the cursor is to be placed there.
     Settling,
@@ -70,6 +75,9 @@ pub(super) struct Wish {
     /// The position to go on from.
     since: Option<(Option<Epoch>, Seq)>,
     join_leave: bool,
+    /// It takes deltas, where they are allowed.
+    delta: bool,
+    filter: Option<Arc<TagsFilter>>,
     reject_unrecovered: bool,
 }
 
@@ -107,6 +115,8 @@ impl ClientSession {
             id,
             since: since_of(request),
             join_leave: request.join_leave,
+            delta: takes_deltas(request)?,
+            filter: self.filter_of(&channel, request)?,
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
             channel,
         };
@@ -144,15 +154,20 @@ impl ClientSession {
             channel,
             since,
             join_leave,
+            delta,
+            filter,
             reject_unrecovered,
         } = wish;
         let options = self.gateway.config.rules.of(&channel);
         let renewed = options.is_some_and(|options| options.proxied.sub_refresh);
+        // What is left out between two publications nobody can build on.
+        let allowed = options.is_some_and(|it| it.fossil_deltas && it.is_durable());
+        let delta = delta && filter.is_none() && allowed;
         let recovering = since.is_some();
         let Leave { expires, terms } = grant.leave;
         let (recoverable, start) = self.start_of(&channel, since, terms.as_deref());
         let renewed = grant.by_backend && expires.is_some() && renewed;
-        let form = self.form_for(&channel, join_leave, terms.as_deref());
+        let form = self.form_for(&channel, (join_leave, delta), terms.as_deref());
         self.subs.push(Sub {
             channel: channel.clone(),
             expires,
@@ -164,6 +179,7 @@ impl ClientSession {
                 reject_unrecovered,
                 by_backend: grant.by_backend,
                 data: grant.data,
+                delta,
             },
             attendance: None,
             renewal: (renewed && self.asks(Event::SubRefresh)).then(Box::default),
@@ -173,7 +189,28 @@ impl ClientSession {
             channel,
             start,
             form,
+            filter,
         });
+    }
+
+    /// Which publications a client wants, if the namespace lets it choose.
+    pub(super) fn filter_of(
+        &self,
+        channel: &ChannelName,
+        request: &SubscribeRequest<'_>,
+    ) -> Result<Option<Arc<TagsFilter>>, ErrorCode> {
+        let options = self.gateway.config.rules.of(channel);
+        let allowed = options.is_some_and(|options| options.allow_tags_filter);
+        let filter = match request.filter.is_missing() || allowed {
+            true => request.filter.compile(),
+            false => Err(FilterError::NotAllowed),
+        };
+        filter
+            .map(|filter| filter.map(Arc::new))
+            .map_err(|error| ErrorCode {
+                message: error.message(),
+                ..errors::BAD_REQUEST
+            })
     }
 
     /// Whether the client may come back with a position, and where a subscription begins.
@@ -230,6 +267,7 @@ impl ClientSession {
             reject_unrecovered,
             by_backend,
             data,
+            delta,
         } = std::mem::replace(&mut sub.state, SubState::Live)
         else {
             return;
@@ -251,6 +289,7 @@ impl ClientSession {
             oldest,
             ttl,
             data: data.as_deref(),
+            delta,
         };
         self.reply(id, &Answer::Subscribe(result), cx);
         self.attend(channel);
@@ -285,6 +324,15 @@ impl ClientSession {
         let at = self.subs.iter().position(|sub| sub.channel == *channel)?;
         cx.request(Request::Unsubscribe(channel.clone()));
         Some(self.subs.swap_remove(at))
+    }
+}
+
+/// Whether a client takes deltas.
+fn takes_deltas(request: &SubscribeRequest<'_>) -> Result<bool, ErrorCode> {
+    match &*request.delta {
+        "" => Ok(false),
+        "fossil" => Ok(true),
+        _ => Err(errors::UNKNOWN_DELTA),
     }
 }
 

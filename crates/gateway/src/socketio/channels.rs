@@ -166,6 +166,7 @@ impl Channels {
             channel,
             start,
             form,
+            filter: None,
         }
     }
 

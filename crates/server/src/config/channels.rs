@@ -15,8 +15,8 @@ use fanfare_gateway::access::{
 };
 use fanfare_wire::ChannelName;
 
+use self::file::{DeltaType, FileKind, FileRule};
 pub(super) use self::file::{FileChannels, FileNamespace};
-use self::file::{FileKind, FileRule};
 use super::{
     ConfigError,
     check::{self, Bounds},
@@ -212,6 +212,11 @@ fn options(
         history_limit_max: history_limit_max(&place, file.history_limit_max)?,
         message_bytes_max,
         publish_rate: rate(&place, file.publishes_per_second, file.publishes_burst)?,
+        fossil_deltas: match &file.allowed_delta_types {
+            Some(types) => types.contains(&DeltaType::Fossil),
+            None => dev,
+        },
+        allow_tags_filter: file.allow_tags_filter.unwrap_or(dev),
         proxied: Proxied {
             subscribe: file.subscribe_proxy_enabled == Some(true),
             sub_refresh: file.sub_refresh_proxy_enabled == Some(true),
@@ -231,6 +236,12 @@ fn check_keeps_nothing(place: &Place<'_>, file: &FileChannels) -> Result<(), Con
         ("history_max_count", file.history_max_count.is_some()),
         ("history_max_age", file.history_max_age.is_some()),
         ("history_limit_max", file.history_limit_max.is_some()),
+        (
+            "allowed_delta_types",
+            file.allowed_delta_types
+                .as_ref()
+                .is_some_and(|types| !types.is_empty()),
+        ),
         (
             "rules, history",
             file.rules.iter().any(|rule| open(rule.history)),

@@ -129,6 +129,8 @@ pub struct SubscribeResult<'a> {
     pub ttl: Option<u32>,
     /// What the application says to the client.
     pub data: Option<&'a Json>,
+    /// Publications may be deltas.
+    pub delta: bool,
 }
 
 /// What is said about the members of a channel, beside who they are.

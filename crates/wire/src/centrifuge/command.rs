@@ -6,6 +6,8 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::FilterText;
+
 /// One command.
 #[derive(Debug)]
 pub struct Command<'a> {
@@ -110,6 +112,12 @@ pub struct SubscribeRequest<'a> {
     pub data: Payload<'a>,
     /// Be told who joins and leaves.
     pub join_leave: bool,
+    /// Take publications as deltas of this kind; empty for whole ones.
+    #[serde(borrow)]
+    pub delta: Cow<'a, str>,
+    /// Which publications are wanted, by their tags.
+    #[serde(borrow, rename = "tf")]
+    pub filter: FilterText<'a>,
     /// 2: refuse with error 112 rather than begin without recovery.
     pub flag: u64,
     /// The kind of subscription; 0 is the only one that is served.

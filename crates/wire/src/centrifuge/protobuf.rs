@@ -9,12 +9,14 @@
 //! | `reader`, `writer` | the encoding itself |
 //! | `command` | what a client asks, borrowed from its frame |
 //! | `emulation` | commands that come in a request beside a stream |
+//! | `filter` | the filter of a subscribe |
 //! | `reply` | what the server says |
 //! | `embedded` | what the log keeps as JSON objects and the protocol has as messages |
 
 mod command;
 mod embedded;
 mod emulation;
+mod filter;
 mod reader;
 mod reply;
 mod writer;
@@ -22,10 +24,11 @@ mod writer;
 pub use command::{COMMANDS_MAX, Commands};
 pub(super) use embedded::put_client_info;
 pub(super) use emulation::parse_emulation;
+pub(super) use filter::parse_filter;
 pub use reader::ProtobufError;
 pub(super) use reply::{
-    put_disconnect, put_of_channel, put_publication, put_push, put_reply, put_unnumbered,
-    put_unsubscribe,
+    put_disconnect, put_of_channel, put_publication, put_publication_delta, put_push, put_reply,
+    put_unnumbered, put_unsubscribe,
 };
 
 /// A ping from the server, a pong from the client: a message of no bytes, preceded by its length.

@@ -16,9 +16,9 @@ pub struct Pushes {
 }
 
 /// What is pushed: its name in JSON, and its number among the fields of a push in Protobuf.
-type Kind = (&'static str, u32);
+pub(super) type Kind = (&'static str, u32);
 
-const PUBLICATION: Kind = ("pub", 4);
+pub(super) const PUBLICATION: Kind = ("pub", 4);
 const JOIN: Kind = ("join", 5);
 const LEAVE: Kind = ("leave", 6);
 
@@ -31,7 +31,7 @@ impl Pushes {
     }
 
     /// Appends the frame of what is pushed into a channel.
-    fn push(
+    pub(super) fn push(
         &self,
         channel: &ChannelName,
         (name, number): Kind,

@@ -225,6 +225,7 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
         oldest,
         ttl,
         data,
+        delta,
     } = result;
     let first = out.len() + 1;
     out.push(b'{');
@@ -250,6 +251,9 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     }
     put_ttl(out, *ttl);
     put_data(out, *data);
+    if *delta {
+        out.extend_from_slice(b",\"delta\":true");
+    }
     if *positioned {
         out.extend_from_slice(b",\"positioned\":true");
     }
@@ -290,6 +294,22 @@ fn put_degraded(degraded: bool, out: &mut Vec<u8>) {
 pub fn put_message(data: &Json, info: Option<&Json>, tags: Option<&Json>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"data\":");
     out.extend_from_slice(data.as_bytes());
+    put_said_beside(info, tags, out);
+}
+
+/// The same with the payload as a string.
+pub(super) fn put_message_text(
+    data: &Json,
+    info: Option<&Json>,
+    tags: Option<&Json>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"data\":");
+    put_text(data.as_bytes(), out);
+    put_said_beside(info, tags, out);
+}
+
+fn put_said_beside(info: Option<&Json>, tags: Option<&Json>, out: &mut Vec<u8>) {
     for (name, json) in [("info", info), ("tags", tags)] {
         if let Some(json) = json {
             put(out, format_args!(",\"{name}\":"));
@@ -303,6 +323,27 @@ pub fn put_message(data: &Json, info: Option<&Json>, tags: Option<&Json>, out: &
 pub fn put_publication(publication: &Publication, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"data\":");
     out.extend_from_slice(publication.data.as_bytes());
+    put_known_of(publication, out);
+    out.push(b'}');
+}
+
+/// Appends a publication whose payload is a string: its text, or that of a delta.
+pub(super) fn put_publication_text(
+    publication: &Publication,
+    delta: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"data\":");
+    put_text(delta.unwrap_or(publication.data.as_bytes()), out);
+    put_known_of(publication, out);
+    if delta.is_some() {
+        out.extend_from_slice(b",\"delta\":true");
+    }
+    out.push(b'}');
+}
+
+/// Appends what stands in a publication beside its payload.
+fn put_known_of(publication: &Publication, out: &mut Vec<u8>) {
     if let Some(info) = &publication.info {
         out.extend_from_slice(b",\"info\":");
         out.extend_from_slice(info.as_bytes());
@@ -312,7 +353,13 @@ pub fn put_publication(publication: &Publication, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"tags\":");
         out.extend_from_slice(tags.as_bytes());
     }
-    put(out, format_args!(",\"time\":{}}}", publication.time));
+    put(out, format_args!(",\"time\":{}", publication.time));
+}
+
+/// Appends a text as a JSON string.
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    // invariant: writing a string to a vector cannot fail
+    let _ = serde_json::to_writer(out, &*String::from_utf8_lossy(text));
 }
 
 fn put_ttl(out: &mut Vec<u8>, ttl: Option<u32>) {
@@ -358,6 +405,7 @@ mod tests {
                 oldest,
                 ttl: None,
                 data: None,
+                delta: recovered == Some(true),
             };
             answered(2, Answer::Subscribe(result))
         };
@@ -367,7 +415,7 @@ mod tests {
         );
         assert_eq!(
             subscribed(7, Some(true), None),
-            r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"ep","offset":7,"recovered":true,"was_recovering":true,"positioned":true}}"#
+            r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"ep","offset":7,"recovered":true,"was_recovering":true,"delta":true,"positioned":true}}"#
         );
         assert!(
             subscribed(7, Some(false), Some(Seq(4))).contains(r#""truncated":true,"oldest":4"#)
@@ -383,6 +431,7 @@ mod tests {
                 oldest: None,
                 ttl,
                 data: None,
+                delta: false,
             };
             answered(2, Answer::Subscribe(result))
         };

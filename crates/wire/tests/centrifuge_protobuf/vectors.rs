@@ -219,6 +219,7 @@ fn replies_are_what_the_official_client_would_write() {
             oldest: None,
             ttl,
             data: None,
+            delta: false,
         })
     };
     check("reply-subscribe", 2, subscribed(0, false, None, None));
@@ -328,6 +329,7 @@ fn what_the_protocol_has_no_field_for_has_one_that_clients_pass_over() {
             oldest,
             ttl: None,
             data: None,
+            delta: false,
         }))
     };
     let one = Value::Varint(1);

@@ -51,6 +51,8 @@ options! {
     message_bytes_max: u64,
     publishes_per_second: u64,
     publishes_burst: u64,
+    allowed_delta_types: Vec<DeltaType>,
+    allow_tags_filter: bool,
     subscribe_proxy_enabled: bool,
     sub_refresh_proxy_enabled: bool,
     publish_proxy_enabled: bool,
@@ -63,6 +65,13 @@ options! {
 pub(in crate::config) enum FileKind {
     Durable,
     Ephemeral,
+}
+
+/// A kind of delta in which subscribers may have publications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum DeltaType {
+    Fossil,
 }
 
 /// One of the `rules` of either.

@@ -68,6 +68,7 @@ fn for_a_first_try_everything_is_open_but_what_is_said() {
         assert_eq!(options.history, Access::ANYONE, "{open}");
         assert_eq!(options.presence, Some(Access::ANYONE), "{open}");
         assert!(options.join_leave, "{open}");
+        assert!(options.fossil_deltas && options.allow_tags_filter, "{open}");
     }
     let typing = rules.of(&channel("typing:1")).unwrap();
     assert_eq!(
@@ -90,6 +91,8 @@ fn what_is_said_is_what_holds() {
         history_limit_max = 20
         message_bytes_max = 100
         publishes_per_second = 5
+        allowed_delta_types = ["fossil"]
+        allow_tags_filter = true
         "#,
     )
     .unwrap();
@@ -107,6 +110,8 @@ fn what_is_said_is_what_holds() {
             per_second: 5,
             burst: 5,
         }),
+        fossil_deltas: true,
+        allow_tags_filter: true,
         ..ChannelOptions::default()
     };
     assert_eq!(options, expected);
@@ -293,6 +298,11 @@ fn impossible_options_are_named() {
         (
             "kind = \"ephemeral\"\nhistory_limit_max = 1",
             "history_limit_max",
+            "\"durable\"",
+        ),
+        (
+            "kind = \"ephemeral\"\nallowed_delta_types = [\"fossil\"]",
+            "allowed_delta_types",
             "\"durable\"",
         ),
         (

@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use super::reader::{Field, Fields, ProtobufError, take_delimited};
 use crate::centrifuge::{
-    Command, ConnectRequest, HistoryRequest, Method, Payload, PresenceRequest, PublishRequest,
-    RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest, SubscribeRequest,
-    UnsubscribeRequest, command::Wire,
+    Command, ConnectRequest, FilterText, HistoryRequest, Method, Payload, PresenceRequest,
+    PublishRequest, RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest,
+    SubscribeRequest, UnsubscribeRequest, command::Wire,
 };
 
 /// Most commands in one frame: as many as a frame has room for if they say something. A frame is work that is done at
@@ -134,6 +134,8 @@ impl<'a> Message<'a> for SubscribeRequest<'a> {
             7 => self.offset = field.number()?,
             8 => self.data = payload(field.bytes()?),
             11 => self.join_leave = field.flag()?,
+            12 => self.delta = Cow::Borrowed(field.text()?),
+            13 => merge_filter(&mut self.filter, field.bytes()?),
             14 => self.flag = field.number()?,
             15 => self.kind = field.int32()?,
             _ => {}
@@ -223,6 +225,14 @@ impl<'a> Message<'a> for SubRefreshRequest<'a> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Messages that stand behind each other are one.
+fn merge_filter<'a>(filter: &mut FilterText<'a>, bytes: &'a [u8]) {
+    match filter {
+        FilterText::Protobuf(before) => before.to_mut().extend_from_slice(bytes),
+        _ => *filter = FilterText::Protobuf(Cow::Borrowed(bytes)),
     }
 }
 

@@ -61,19 +61,29 @@ pub(in crate::centrifuge) fn put_disconnect(code: u16, reason: &str, out: &mut V
 
 /// Appends the fields of a publication.
 pub(in crate::centrifuge) fn put_publication(publication: &Publication, out: &mut Vec<u8>) {
-    let Publication {
-        seq,
-        time,
-        data,
-        info,
-        tags,
-        ..
-    } = publication;
-    put_bytes(4, data.as_bytes(), out);
-    put_publisher(5, info.as_ref(), out);
-    put_number(6, seq.0, out);
-    put_tags(7, tags.as_ref(), out);
-    put_number(9, *time as u64, out);
+    put_publication_as(publication, (publication.data.as_bytes(), false), out);
+}
+
+/// The same with a delta in the place of the payload.
+pub(in crate::centrifuge) fn put_publication_delta(
+    publication: &Publication,
+    delta: &[u8],
+    out: &mut Vec<u8>,
+) {
+    put_publication_as(publication, (delta, true), out);
+}
+
+fn put_publication_as(
+    publication: &Publication,
+    (data, is_delta): (&[u8], bool),
+    out: &mut Vec<u8>,
+) {
+    put_bytes(4, data, out);
+    put_publisher(5, publication.info.as_ref(), out);
+    put_number(6, publication.seq.0, out);
+    put_tags(7, publication.tags.as_ref(), out);
+    put_flag(8, is_delta, out);
+    put_number(9, publication.time as u64, out);
 }
 
 /// Appends the fields of a message that has no number.
@@ -187,6 +197,7 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
         oldest,
         ttl,
         data,
+        delta,
     } = result;
     put_ttl(1, *ttl, out);
     put_flag(3, *recoverable, out);
@@ -200,6 +211,7 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     put_flag(10, *positioned, out);
     put_data(11, *data, out);
     put_flag(12, recovered.is_some(), out);
+    put_flag(13, *delta, out);
     // Truncated, with the oldest that is left; or reset.
     put_flag(OWN, oldest.is_some(), out);
     put_number(OWN + 1, oldest.map_or(0, |Seq(oldest)| oldest), out);
