@@ -97,6 +97,12 @@ faults: web ## Break each part of a cluster under load, and check that nothing i
 	cargo build --release --locked -p fanfare-server
 	target/release/fanfare bench faults $(ARGS)
 
+# ARGS="--write" records the counts that are meant.
+.PHONY: instructions
+instructions: ## Count the instructions of the data path and compare them with what is recorded
+	@./scripts/install.sh build test
+	cargo run --profile counted -p fanfare-instructions --locked -- $(ARGS)
+
 # ARGS goes to the script, for example ARGS="--rest 20 --commands 8".
 .PHONY: watch-sync
 watch-sync: web ## Measure how far two browsers are apart that watch together

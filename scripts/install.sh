@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing from Debian's packages, and nothing that is there already.
 #   scripts/install.sh build    what the build needs: a C compiler, pkg-config, make
-#   scripts/install.sh test     what the tests start: PostgreSQL, Redis, Chromium
+#   scripts/install.sh test     what the tests start: PostgreSQL, Redis, Chromium, valgrind
 set -euo pipefail
 
 packages=()
@@ -22,6 +22,7 @@ for wanted in "$@"; do
     test)
         compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
         need redis-server redis-server
+        need valgrind valgrind
         [ -n "${CHROMIUM:-}" ] || need chromium chromium
         ;;
     *)

@@ -74,4 +74,6 @@ step deny ./scripts/deny.sh
 step web-tests npm test --prefix web
 # All crates in one call: cargo then builds every dependency once, with one set of features.
 step tests cargo test --workspace --locked --no-fail-fast
+# Optimised, so with a build of its own: of engine and wire only.
+step instructions cargo run --profile counted -p fanfare-instructions --locked
 report

@@ -115,22 +115,7 @@ impl Channels {
             let _ = self.commands.send(Command::Attach(name.clone()));
             Channel::new(name, self.epoch())
         });
-        let mut state = channel.lock();
-        if !state
-            .shards
-            .iter()
-            .any(|known| known.shard() == inbox.shard())
-        {
-            state.shards.push(Arc::clone(inbox));
-        }
-        state.unused_since = None;
-        if let Some(intake) = &state.intake {
-            let head = intake.head().seq;
-            inbox.send(Message::Attached(Attachment {
-                channel: Arc::clone(channel),
-                head,
-            }));
-        }
+        channel.attach(inbox);
     }
 
     /// A shard no longer wants a channel's news.
@@ -266,6 +251,34 @@ impl Channel {
             epoch,
             state: Mutex::new(state),
         })
+    }
+
+    /// A channel that is live, and empty.
+    #[cfg(any(test, feature = "scenes"))]
+    pub(crate) fn live(name: ChannelName, epoch: Epoch) -> Arc<Self> {
+        let channel = Self::new(name, epoch);
+        channel.begin(Head::default());
+        channel
+    }
+
+    /// A shard wants its news. Answers with [`Message::Attached`] at once if the channel is live already.
+    pub(crate) fn attach(self: &Arc<Self>, inbox: &Arc<Inbox>) {
+        let mut state = self.lock();
+        if !state
+            .shards
+            .iter()
+            .any(|known| known.shard() == inbox.shard())
+        {
+            state.shards.push(Arc::clone(inbox));
+        }
+        state.unused_since = None;
+        if let Some(intake) = &state.intake {
+            let head = intake.head().seq;
+            inbox.send(Message::Attached(Attachment {
+                channel: Arc::clone(self),
+                head,
+            }));
+        }
     }
 
     /// The epoch that its numbers count in.

@@ -10,7 +10,7 @@ use fanfare_tests::repository;
 const LINES_MAX: usize = 600;
 
 /// Which crates of this workspace each may name: floors below its own only.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("crates/wire", &[]),
     ("crates/engine", &["wire"]),
     ("crates/backend", &["wire", "engine"]),
@@ -24,6 +24,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
             "wire", "engine", "backend", "gateway", "watch", "ingress", "mail", "bench", "stand-in",
         ],
     ),
+    ("instructions", &["wire", "engine"]),
     ("simulation", &["wire", "engine"]),
     // Who puts mail into Google's mailboxes; it is no part of the product, and no client of it either.
     ("bench", &["stand-in"]),

@@ -21,6 +21,7 @@
 //! | `socket` | what the kernel knows about a socket |
 //! | `tasks` | the task that drives a shard of a simulated node |
 //! | `inbox` | how other threads talk to a shard |
+//! | `scene` | a shard and its clients at rest, for those who count what a pass costs |
 
 mod channel;
 mod conn;
@@ -32,6 +33,8 @@ pub mod inbox;
 mod join;
 mod pass;
 mod reactor;
+#[cfg(any(test, feature = "scenes"))]
+pub mod scene;
 pub mod session;
 pub mod shard;
 pub mod sink;
