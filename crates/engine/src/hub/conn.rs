@@ -101,6 +101,19 @@ impl Conn {
         }
     }
 
+    /// A subscribe has come to its end: the cursor is placed.
+    pub(crate) fn joined(&mut self, sub: Sub) {
+        self.joining.retain(|joining| *joining != sub.channel);
+        if self.joining.is_empty() {
+            self.joining = Vec::new();
+        }
+        if self.subs.is_empty() {
+            // Most have one subscription, and a list would begin with room for four.
+            self.subs.reserve_exact(1);
+        }
+        self.subs.push(sub);
+    }
+
     /// Whether shared bytes may be written now.
     pub(crate) fn is_clear(&self) -> bool {
         self.writable && self.out.is_empty() && !self.closing && !self.dead

@@ -338,8 +338,7 @@ impl Shard {
         );
         self.common.metrics.subscriptions.add(1);
         let conn = &mut self.conns[index as usize];
-        conn.joining.retain(|joining| *joining != channel);
-        conn.subs.push(Sub {
+        conn.joined(Sub {
             channel,
             slot,
             waiting: false,

@@ -150,7 +150,7 @@ impl ClientSession {
             filter: filter.clone(),
         };
         self.listening.get_or_insert_default().awaited += 1;
-        self.subs.push(Sub {
+        self.add(Sub {
             channel: channel.clone(),
             expires,
             terms,

@@ -168,7 +168,7 @@ impl ClientSession {
         let (recoverable, start) = self.start_of(&channel, since, terms.as_deref());
         let renewed = grant.by_backend && expires.is_some() && renewed;
         let form = self.form_for(&channel, (join_leave, delta), terms.as_deref());
-        self.subs.push(Sub {
+        self.add(Sub {
             channel: channel.clone(),
             expires,
             terms,
@@ -211,6 +211,15 @@ impl ClientSession {
                 message: error.message(),
                 ..errors::BAD_REQUEST
             })
+    }
+
+    /// Keeps a subscription, or one under way.
+    pub(super) fn add(&mut self, sub: Sub) {
+        if self.subs.is_empty() {
+            // Most clients have one, and a list would begin with room for four.
+            self.subs.reserve_exact(1);
+        }
+        self.subs.push(sub);
     }
 
     /// Whether the client may come back with a position, and where a subscription begins.

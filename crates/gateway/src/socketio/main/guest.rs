@@ -152,6 +152,10 @@ impl Guest {
         let gateway = Arc::clone(&self.gateway);
         let of_sub = terms.as_deref();
         let attendance = gateway.attend(&channel, of_sub, || self.identity.attendee(of_sub));
+        if self.subs.is_empty() {
+            // Most have one, and a list would begin with room for four.
+            self.subs.reserve_exact(1);
+        }
         self.subs.push(Sub {
             channel,
             expires,
