@@ -79,6 +79,14 @@ bench-scenarios: bench-build ## Play the scenarios on private clusters
 bench-model: bench-build ## Say what any load needs, by the figures of the two above
 	target/release/fanfare bench model --from $(OUT) --out $(OUT) $(ARGS)
 
+# Installs nginx with Nchan, NATS (Debian), the servers of Socket.IO (npm) and Sockudo (cargo), whichever it can; what cannot be had is
+# listed as not made. FULL=1 is the size of scenario A; ARGS="--centrifugo http://host:port --centrifugo-key KEY" adds one that runs.
+.PHONY: bench-peers
+bench-peers: bench-build ## Measure other servers beside this one, under the same load
+	@./scripts/peers.sh
+	PATH="$(CURDIR)/target/peers/bin:$$PATH" target/release/fanfare bench peers --repeat 3 --out $(OUT) \
+		$(if $(FULL),--clients 10000 --rate 1000) $(ARGS)
+
 .PHONY: bench-build
 bench-build: web
 	@./scripts/install.sh build test

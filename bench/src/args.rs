@@ -10,6 +10,7 @@ use crate::faults::FaultsArgs;
 use crate::log::{LogArgs, SoakArgs};
 use crate::mail::MailArgs;
 use crate::model::ModelArgs;
+use crate::peers::PeersArgs;
 use crate::proxy::ProxyArgs;
 use crate::scenario::ScenarioArgs;
 
@@ -56,6 +57,8 @@ pub enum BenchCommand {
     Subscribers,
     /// What any load needs, by unit costs that the other benchmarks measured: nodes, processors, Redis and PostgreSQL.
     Model(ModelArgs),
+    /// Other servers beside this one under the same load, one after the other: latency, cost, memory, and what each keeps.
+    Peers(PeersArgs),
     /// Tell a story with one end on a private cluster.
     Scenario(ScenarioArgs),
     /// Mail of many users at once, on a private cluster with a stand-in for Google: each change in each mailbox must reach each of

@@ -17,6 +17,7 @@ mod bare;
 mod clock;
 mod counters;
 mod crowd;
+mod dialect;
 mod error;
 mod faults;
 mod fleet;
@@ -28,6 +29,7 @@ mod mail;
 mod mode;
 mod model;
 mod output;
+mod peers;
 mod plot;
 mod progress;
 mod protocol;
@@ -57,6 +59,7 @@ pub use self::history::HistoryError;
 pub use self::log::{LogArgs, LogKind, SoakArgs, Traffic};
 pub use self::mail::MailArgs;
 pub use self::model::ModelArgs;
+pub use self::peers::{Peer, PeersArgs};
 pub use self::proxy::{Direction, ProxyArgs};
 pub use self::scenario::{
     Cpu, LoadOptions, Point, Scenario, ScenarioAArgs, ScenarioArgs, ScenarioCArgs, ScenarioDArgs,
@@ -82,6 +85,7 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Subscribers => crowd::run(),
         BenchCommand::Faults(args) => faults::run(&args),
         BenchCommand::Model(args) => model::run(&args),
+        BenchCommand::Peers(args) => peers::run(&args),
         BenchCommand::Scenario(args) => scenario::run(&args),
         BenchCommand::Log(args) => log::run(&args),
         BenchCommand::Soak(args) => log::run_soak(&args),

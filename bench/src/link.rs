@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::target::{Target, WEBSOCKET_PATH};
+use crate::target::Target;
 use crate::websocket::{self, MESSAGE_BYTES_MAX, Opcode, WebSocketError};
 
 /// Size of the read buffer that the links of a thread share, in bytes.
@@ -61,7 +61,12 @@ pub(crate) trait Handler {
     /// Bytes were read; `now` is when (see [`crate::clock`]).
     fn read_at(&mut self, now: u64);
 
-    /// One text message.
+    /// Whether messages may be binary.
+    fn takes_binary(&self) -> bool {
+        false
+    }
+
+    /// One message: text, or bytes where they are taken.
     ///
     /// # Errors
     /// Whatever ends the connection.
@@ -126,12 +131,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Begins a connection to `target` from `source` (any when `None`), and registers it for everything.
+    /// Begins a connection to `path` below `target` from `source` (any when `None`), and registers it for everything.
     ///
     /// # Errors
     /// When the system has no socket or no port left.
     pub(crate) fn open(
         target: &Target,
+        path: &str,
         source: Option<Ipv4Addr>,
         registry: &Registry,
         token: Token,
@@ -139,7 +145,7 @@ impl Link {
         let mut stream = connect(target.address, source)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let mut out = Outbox::default();
-        let path = format!("{}{WEBSOCKET_PATH}", target.base);
+        let path = format!("{}{path}", target.base);
         out.raw(&websocket::handshake_request(&target.host, &path));
         Ok(Self {
             stream,
@@ -233,6 +239,12 @@ impl Link {
             used += length;
             match frame.opcode {
                 Opcode::Text if frame.last && self.fragments.is_none() => {
+                    handler.message(frame.payload, &mut self.out)?;
+                }
+                Opcode::Binary if handler.takes_binary() => {
+                    if !frame.last || self.fragments.is_some() {
+                        return Err(WebSocketError::Frame("binary in fragments").into());
+                    }
                     handler.message(frame.payload, &mut self.out)?;
                 }
                 Opcode::Text | Opcode::Continuation => self.fragment(&frame, handler)?,
@@ -332,6 +344,7 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
+    use crate::target::WEBSOCKET_PATH;
 
     const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -388,7 +401,8 @@ mod tests {
         });
         let mut poll = Poll::new().unwrap();
         let target = Target::parse("--url", &url).unwrap();
-        let mut link = Link::open(&target, None, poll.registry(), Token(0)).unwrap();
+        let mut link =
+            Link::open(&target, WEBSOCKET_PATH, None, poll.registry(), Token(0)).unwrap();
         let mut ear = Ear::default();
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut events = Events::with_capacity(8);

@@ -15,7 +15,7 @@ use crate::report::{Machine, write_json};
 use crate::system;
 
 /// Every run that there is: the stem of its files, and what it is.
-const RUNS: [(&str, &str); 10] = [
+const RUNS: [(&str, &str); 11] = [
     (
         "log",
         "durable publishes at rising rates on SQLite and PostgreSQL",
@@ -39,6 +39,7 @@ const RUNS: [(&str, &str); 10] = [
     ("scenario-c", "2, 4, 8 and 16 nodes"),
     ("scenario-d", "one message to the largest channel"),
     ("scenario-storm", "every connection is cut again and again"),
+    ("peers", "other servers beside this one under the same load"),
     ("idle", "memory of an idle connection"),
     (
         "model",

@@ -161,7 +161,8 @@ pub struct ProcessUse {
 }
 
 /// The subscribers together.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SubscriberReport {
     /// How many were asked for.
     pub wanted: usize,

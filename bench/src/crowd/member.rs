@@ -111,6 +111,7 @@ fn begin(party: &Party) -> Result<Fleet, BenchError> {
         sources: source.into_iter().collect(),
         per_source: usize::MAX,
         channels: party.channels.clone(),
+        dialect: party.dialect,
         credentials,
         threads: 1,
         numbers: (party.first, party.processes),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dialect::Dialect;
 use crate::fleet::{Findings, Jitter};
 use crate::latency::Latency;
 
@@ -12,6 +13,8 @@ pub(crate) struct Party {
     pub(crate) urls: Vec<String>,
     /// Names of the channels.
     pub(crate) channels: Vec<String>,
+    /// What they speak.
+    pub(crate) dialect: Dialect,
     /// Token that everybody connects with.
     pub(crate) token: Option<String>,
     /// Secret to sign tokens with.

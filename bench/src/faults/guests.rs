@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::dialect::Dialect;
 use crate::faults::row::RowError;
 use crate::faults::stage::Stage;
 use crate::fleet::{Credentials, Fleet, FleetOptions};
@@ -40,6 +41,7 @@ impl Guests {
             sources: Vec::new(),
             per_source: 1,
             channels: vec![stage.channels[stage.probe_channel].clone()],
+            dialect: Dialect::Centrifuge,
             credentials: Credentials::None,
             threads: 1,
             numbers: (0, 1),

@@ -3,6 +3,7 @@
 mod jitter;
 mod recent;
 mod seat;
+mod unnumbered;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use mio::{Poll, Token, Waker};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::dialect::Dialect;
 use crate::error::BenchError;
 use crate::fleet::worker::Worker;
 use crate::history::Recorder;
@@ -46,6 +48,8 @@ pub(crate) struct FleetOptions {
     pub(crate) per_source: usize,
     /// Names of the channels; client i subscribes to channel i modulo their number.
     pub(crate) channels: Vec<String>,
+    /// What they speak.
+    pub(crate) dialect: Dialect,
     /// How they show who they are.
     pub(crate) credentials: Credentials,
     /// Threads.
@@ -453,6 +457,7 @@ mod tests {
             sources: Vec::new(),
             per_source: 10,
             channels: Vec::new(),
+            dialect: Dialect::default(),
             credentials: Credentials::None,
             threads: 1,
             numbers: (0, 1),

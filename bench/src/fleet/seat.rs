@@ -7,6 +7,7 @@ use memchr::memchr;
 use crate::clock::SECOND;
 use crate::fleet::FleetOptions;
 use crate::fleet::recent::{Known, Recent};
+use crate::fleet::unnumbered::Unnumbered;
 use crate::history::{Event, content_hash};
 use crate::latency::Latency;
 use crate::link::{Ended, Handler, Outbox};
@@ -89,7 +90,7 @@ impl Board {
     }
 
     /// Records how long a delivery took. `back` is when the subscriber came back, while it lacks what it missed.
-    fn measure(&mut self, at: Option<u64>, back: &mut u64, now: u64) {
+    pub(super) fn measure(&mut self, at: Option<u64>, back: &mut u64, now: u64) {
         let Some(at) = at else { return };
         if at >= self.measure_from {
             self.latency.record(at, now);
@@ -143,6 +144,8 @@ pub(crate) struct Seat {
     pub(crate) pong: bool,
     /// When it came back after a cut, until it has had everything from before that; 0 for never.
     pub(crate) back: u64,
+    /// What it keeps of a server that does not number.
+    pub(super) unnumbered: Option<Box<Unnumbered>>,
 }
 
 /// A seat while its connection is served.
@@ -156,7 +159,14 @@ pub(crate) struct Session<'a> {
 }
 
 impl Handler for Session<'_> {
+    fn takes_binary(&self) -> bool {
+        !self.board.options.dialect.is_numbered()
+    }
+
     fn opened(&mut self, out: &mut Outbox) {
+        if !self.board.options.dialect.is_numbered() {
+            return self.opened_unnumbered(out);
+        }
         let options = &self.board.options;
         let channel = &options.channels[self.seat.channel as usize];
         let position = self
@@ -176,6 +186,9 @@ impl Handler for Session<'_> {
     }
 
     fn message(&mut self, text: &[u8], out: &mut Outbox) -> Result<(), Ended> {
+        if !self.board.options.dialect.is_numbered() {
+            return self.frame(text, out);
+        }
         let channel = self.seat.channel as usize;
         let mut rest = text;
         while !rest.is_empty() {
@@ -263,7 +276,7 @@ impl Session<'_> {
         }
     }
 
-    fn malformed(&mut self, text: &[u8]) {
+    pub(super) fn malformed(&mut self, text: &[u8]) {
         self.board.malformed += 1;
         let (number, now) = (self.seat.number, self.now);
         self.board.violate(now, || {

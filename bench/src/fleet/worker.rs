@@ -14,6 +14,7 @@ use crate::clock::{self, MILLISECOND, SECOND};
 use crate::error::BenchError;
 use crate::fleet::jitter::AGAIN_AFTER;
 use crate::fleet::seat::{Board, Seat, Session, Stage};
+use crate::fleet::unnumbered;
 use crate::fleet::{Findings, FleetOptions, Gauges, Jitter, Order, count_reason};
 use crate::history::Event as HistoryEvent;
 use crate::link::{Ended, Link, SCRATCH_BYTES};
@@ -280,7 +281,10 @@ impl Worker {
         }
         seat.heard = (now / SECOND) as u32;
         self.joining += 1;
-        match Link::open(target, source, self.poll.registry(), Token(slot)) {
+        let path = options
+            .dialect
+            .path(&options.channels[seat.channel as usize]);
+        match Link::open(target, &path, source, self.poll.registry(), Token(slot)) {
             Ok(link) => self.clients[slot].link = Some(link),
             Err(error) => self.ended(slot, &error.into()),
         }
@@ -403,21 +407,24 @@ impl Worker {
     }
 
     fn findings(self) -> Findings {
-        let mut faults = StreamFaults::default();
-        for client in &self.clients {
-            faults.add(client.seat.stream.faults_so_far());
-        }
+        let seats = self.clients.iter().map(|client| &client.seat);
+        let (received, faults) = if self.board.options.dialect.is_numbered() {
+            let mut faults = StreamFaults::default();
+            for seat in seats.clone() {
+                faults.add(seat.stream.faults_so_far());
+            }
+            let received = seats.map(|seat| (seat.channel, seat.stream.distinct()));
+            (received.collect(), faults)
+        } else {
+            unnumbered::judge(seats)
+        };
         Findings {
             latency: self.board.latency,
             replay: self.board.replay,
             rejoin: self.board.rejoin,
             cuts: self.cut,
             contents: self.board.contents,
-            received: self
-                .clients
-                .iter()
-                .map(|client| (client.seat.channel, client.seat.stream.distinct()))
-                .collect(),
+            received,
             faults,
             mismatched: self.board.mismatched,
             malformed: self.board.malformed,

@@ -17,6 +17,14 @@ pub enum LocalError {
         /// The Debian package that has it.
         package: &'static str,
     },
+    /// Something that Debian does not package is not installed where it is looked for.
+    #[error("`{program}` is not installed: {how}")]
+    NotInstalled {
+        /// What is missing.
+        program: &'static str,
+        /// How to get it.
+        how: &'static str,
+    },
     /// A path given by the caller names no file.
     #[error("there is no program at {}; build it with: cargo build -p fanfare-server", path.display())]
     NoBinary {

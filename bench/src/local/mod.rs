@@ -27,7 +27,7 @@ pub use self::redis_cluster::RedisCluster;
 pub use self::sentinel::Sentinels;
 pub use self::tempdir::TempDir;
 
-pub(crate) use self::process::Process;
+pub(crate) use self::process::{Process, find_program, read_log};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::args::{ClientArgs, OutputArgs, PublishArgs, TargetArgs, Via};
 use crate::crowd::{Crowd, PER_PROCESS, PROCESSES_MAX, Party};
+use crate::dialect::Dialect;
 use crate::error::BenchError;
 use crate::fleet::{Credentials, Fleet, FleetOptions, PER_SOURCE_ADDRESS};
 use crate::history::{self, Reader, Recorder};
@@ -57,6 +58,10 @@ pub(crate) struct Setup {
     api_key: Option<String>,
     started_unix_ms: u64,
     recorder: Option<Recorder>,
+    /// What subscribers speak.
+    listening: Dialect,
+    /// What publishers speak.
+    publishing: Dialect,
 }
 
 impl Setup {
@@ -119,7 +124,21 @@ impl Setup {
             api_key: args.api_key.clone(),
             started_unix_ms,
             recorder: None,
+            listening: Dialect::default(),
+            publishing: Dialect::default(),
         })
+    }
+
+    /// Whether publications may carry idempotency keys.
+    pub(crate) fn publishes_with_keys(&self) -> bool {
+        self.publishing.is_numbered()
+    }
+
+    /// Lets subscribers and publishers speak something else than they usually do.
+    pub(crate) fn speaking(mut self, listening: Dialect, publishing: Dialect) -> Self {
+        self.listening = listening;
+        self.publishing = publishing;
+        self
     }
 
     /// Records from now on everything that clients do and see to the file at `path`, if there is one; replaces it.
@@ -173,6 +192,7 @@ impl Setup {
             per_source: args.clients.div_ceil(sources.len().max(1)),
             sources,
             channels: self.channels.to_vec(),
+            dialect: self.listening,
             credentials: self.credentials.clone(),
             threads: args.threads,
             numbers: (0, 1),
@@ -210,6 +230,7 @@ impl Setup {
         let party = Party {
             urls: self.access.urls.clone(),
             channels: self.channels.to_vec(),
+            dialect: self.listening,
             token: self.access.token.clone(),
             token_secret: self.access.token_secret.clone(),
             user: self.access.user.clone(),
@@ -291,6 +312,7 @@ impl Setup {
             channels: Arc::clone(&self.channels),
             run: self.run.clone(),
             via,
+            dialect: self.publishing,
             connections,
             api_key: self.api_key.clone(),
             credentials: self.credentials.clone(),

@@ -17,7 +17,10 @@ const MARGIN: (f64, f64, f64, f64) = (78.0, 62.0, 24.0, 58.0);
 const LEGEND: (f64, f64) = (6.8, 46.0);
 
 /// Series that can be told apart.
-const SERIES_MAX: usize = 6;
+const SERIES_MAX: usize = 9;
+
+/// Between two lines of the legend.
+const LEGEND_LINE: f64 = 16.0;
 
 /// Marks on one line.
 const MARKS_MAX: usize = 16;
@@ -30,6 +33,9 @@ const COLOURS: [(&str, &str); SERIES_MAX] = [
     ("#8a2f9e", "#d69bea"),
     ("#7a6400", "#e0c34a"),
     ("#5a6270", "#b6bfcc"),
+    ("#b3126b", "#ff8ac4"),
+    ("#00737a", "#5ad1d8"),
+    ("#4a3fb0", "#a9a3ff"),
 ];
 
 /// One axis.
@@ -70,7 +76,7 @@ pub(crate) struct Plot {
     pub(crate) x: Axis,
     /// Vertical axis.
     pub(crate) y: Axis,
-    /// At most six; more are left out.
+    /// At most nine; more are left out.
     pub(crate) series: Vec<Series>,
     /// Bounds and knees.
     pub(crate) rules: Vec<Rule>,
@@ -115,6 +121,7 @@ impl Plot {
             out: String::new(),
             x: self.x.scale.fit(self.values(|point| point.0, true)),
             y: self.y.scale.fit(self.values(|point| point.1, false)),
+            top: MARGIN.1,
         };
         picture.head(self);
         picture.grid();
@@ -144,6 +151,8 @@ struct Picture {
     out: String,
     x: scale::Fitted,
     y: scale::Fitted,
+    /// Where the plot begins, below the legend.
+    top: f64,
 }
 
 // Writing to a string does not fail, so results are dropped throughout.
@@ -158,21 +167,23 @@ impl Picture {
         self.style();
         let _ = writeln!(self.out, "<title>{title}</title>");
         let (left, _, right, bottom) = MARGIN;
+        let legend = legend(&plot.series);
+        if let Some((_, (_, last))) = legend.last() {
+            self.top += last;
+        }
         self.text((left, 22.0), "start", "title", &plot.title);
         self.text((left, 39.0), "start", "small", &plot.subtitle);
         let middle = (left + width - right) / 2.0;
         self.text((middle, height - 14.0), "middle", "label", &plot.x.label);
-        let centre = (MARGIN.1 + height - bottom) / 2.0;
+        let centre = (self.top + height - bottom) / 2.0;
         let _ = writeln!(
             self.out,
             r#"<text class="label" text-anchor="middle" transform="translate(18 {centre:.1}) rotate(-90)">{}</text>"#,
             escape(&plot.y.label)
         );
-        let mut at = left;
-        for (index, series) in plot.series.iter().take(SERIES_MAX).enumerate() {
-            self.mark(index, at + 6.0, 52.0);
-            self.text((at + 16.0, 56.0), "start", "small", &series.name);
-            at += series.name.chars().count() as f64 * LEGEND.0 + LEGEND.1;
+        for (index, (name, (x, y))) in legend.into_iter().enumerate() {
+            self.mark(index, x + 6.0, y + 52.0);
+            self.text((x + 16.0, y + 56.0), "start", "small", name);
         }
     }
 
@@ -209,7 +220,7 @@ impl Picture {
     }
 
     fn grid(&mut self) {
-        let (left, top) = (MARGIN.0, MARGIN.1);
+        let (left, top) = (MARGIN.0, self.top);
         let (right, bottom) = (SIZE.0 - MARGIN.2, SIZE.1 - MARGIN.3);
         for (value, label) in self.x.ticks() {
             let x = self.across(value);
@@ -235,13 +246,13 @@ impl Picture {
             }
             Rule::Vertical(at, name) => {
                 let x = self.across(*at);
-                self.stroke("rule", (x, MARGIN.1), (x, bottom));
+                self.stroke("rule", (x, self.top), (x, bottom));
                 // To the side where there is room.
                 let (side, anchor) = match x > SIZE.0 / 2.0 {
                     true => (-5.0, "end"),
                     false => (5.0, "start"),
                 };
-                self.text((x + side, MARGIN.1 + 13.0), anchor, "tick", name);
+                self.text((x + side, self.top + 13.0), anchor, "tick", name);
             }
         }
     }
@@ -291,12 +302,20 @@ impl Picture {
             2 => self.polygon(2, x, y, &[(0.0, -5.0), (5.0, 4.0), (-5.0, 4.0)]),
             3 => self.polygon(3, x, y, &[(0.0, -5.5), (5.5, 0.0), (0.0, 5.5), (-5.5, 0.0)]),
             4 => self.polygon(4, x, y, &[(0.0, 5.0), (5.0, -4.0), (-5.0, -4.0)]),
-            _ => self.polygon(
+            5 => self.polygon(
                 5,
                 x,
                 y,
                 &[(-6.0, -2.0), (6.0, -2.0), (6.0, 2.0), (-6.0, 2.0)],
             ),
+            6 => self.polygon(
+                6,
+                x,
+                y,
+                &[(-2.0, -6.0), (2.0, -6.0), (2.0, 6.0), (-2.0, 6.0)],
+            ),
+            7 => self.polygon(7, x, y, &[(-4.0, 5.0), (-4.0, -5.0), (5.0, 0.0)]),
+            _ => self.polygon(8, x, y, &[(4.0, 5.0), (4.0, -5.0), (-5.0, 0.0)]),
         };
     }
 
@@ -335,8 +354,26 @@ impl Picture {
     }
 
     fn up(&self, value: f64) -> f64 {
-        SIZE.1 - MARGIN.3 - self.y.place(value) * (SIZE.1 - MARGIN.1 - MARGIN.3)
+        SIZE.1 - MARGIN.3 - self.y.place(value) * (SIZE.1 - self.top - MARGIN.3)
     }
+}
+
+/// The names of the series, and how far right and down each stands: as many in a line as there is room for.
+fn legend(series: &[Series]) -> Vec<(&str, (f64, f64))> {
+    let (mut x, mut y) = (MARGIN.0, 0.0);
+    let series = series.iter().take(SERIES_MAX);
+    series
+        .map(|series| {
+            let width = series.name.chars().count() as f64 * LEGEND.0 + LEGEND.1;
+            if x > MARGIN.0 && x + width > SIZE.0 {
+                x = MARGIN.0;
+                y += LEGEND_LINE;
+            }
+            let place = (x, y);
+            x += width;
+            (series.name.as_str(), place)
+        })
+        .collect()
 }
 
 fn escape(text: &str) -> String {
@@ -408,6 +445,26 @@ mod tests {
         for place in places {
             assert!((MARGIN.0..=SIZE.0 - MARGIN.2).contains(&place[0]));
             assert!((MARGIN.1..=SIZE.1 - MARGIN.3).contains(&place[1]));
+        }
+    }
+
+    #[test]
+    fn a_legend_takes_as_many_lines_as_it_needs() {
+        let empty = Plot::new("t", "s", ("x", Scale::Linear), ("y", Scale::Linear));
+        let names: Vec<String> = (0..9)
+            .map(|number| format!("a name of a series {number}"))
+            .collect();
+        let plot = names
+            .iter()
+            .fold(empty, |plot, name| plot.line(name, [(1.0, 1.0)]));
+        let legend = legend(&plot.series);
+        assert_eq!(legend.len(), 9);
+        assert!(legend[0].1.1 < legend[8].1.1, "{legend:?}");
+        assert!(legend.iter().all(|(_, (x, _))| *x < SIZE.0 - 100.0));
+        let svg = plot.svg();
+        assert_well_formed(&svg);
+        for name in names {
+            assert!(svg.contains(&name));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Publishing over `POST /api/publish` on a pool of kept connections, one request at a time on each.
+//! Publishing over `POST /api/publish`, or what another dialect has for it, on a pool of kept connections, one request at a time on each.
 //!
 //! A message whose outcome is not known is sent again with the same idempotency key, to any server, until it is answered or
 //! patience runs out: a server must then commit it once and say where. The next try goes to another server than the last one,
@@ -14,12 +14,12 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::clock::{self, MILLISECOND, SECOND};
+use crate::dialect::{Address, Body, Told};
 use crate::error::BenchError;
 use crate::link::{self, Outbox};
-use crate::publish::response::{self, Answer};
-use crate::publish::{Composer, Ledger, Plan, Sent, Stage, Told};
+use crate::publish::response::Answer;
+use crate::publish::{Composer, Ledger, Plan, Sent, Stage, Told as Acknowledgement};
 use crate::random::Random;
-use crate::target::PUBLISH_PATH;
 
 /// How long one request may take, in nanoseconds.
 const REQUEST_PATIENCE: u64 = 5 * SECOND;
@@ -52,6 +52,11 @@ pub(crate) fn run(plan: &Plan, stage: &Stage) -> Result<Ledger, BenchError> {
         doubts: HashMap::new(),
         random: Random::new(1),
         request: String::new(),
+        key: plan
+            .api_key
+            .as_ref()
+            .map(|key| format!("X-API-Key: {key}\r\n"))
+            .unwrap_or_default(),
     };
     let patience = plan.patience.as_nanos() as u64;
     let deadline = schedule.end() + patience;
@@ -86,6 +91,8 @@ struct Desk<'a> {
     doubts: HashMap<u64, Doubt>,
     random: Random,
     request: String,
+    /// The header that opens the server's API, with its end of line; empty without a key.
+    key: String,
 }
 
 /// A message whose outcome is not known so far.
@@ -119,25 +126,26 @@ impl Desk<'_> {
                 self.ledger.sent(index, now);
             }
             let line = again.is_none().then_some(slot);
-            self.compose(index, &pool.heads[pool.lines[slot].target], line, now);
+            self.compose(index, pool.lines[slot].target, line, now);
             if let Err(error) = pool.send(slot, index, now, self.request.as_bytes()) {
                 pool.failed(slot, now, &error.to_string(), self);
             }
         }
     }
 
-    /// Puts the request together; what goes out for the first time, on connection `first_line`, is recorded.
-    fn compose(&mut self, index: u64, head: &str, first_line: Option<usize>, now: u64) {
+    /// Puts the request to a server together; what goes out for the first time, on connection `first_line`, is recorded.
+    fn compose(&mut self, index: u64, target: usize, first_line: Option<usize>, now: u64) {
         let n = self.ledger.number(index);
         let at = self.ledger.schedule().intended(index);
         let mut body = String::with_capacity(self.plan.size + 128);
         body.push('{');
-        let data = self.composer.compose(&mut body, n, at);
+        let begin = self.composer.compose(&mut body, n, at);
+        let data = begin..body.len();
         if let Some(line) = first_line {
             let sent = Sent {
                 n,
                 at,
-                data: &body[data..],
+                data: &body[data.clone()],
                 line,
                 pipe: None,
                 keyed: self.plan.idempotent,
@@ -150,8 +158,19 @@ impl Desk<'_> {
         }
         body.push('}');
         self.request.clear();
-        self.request.push_str(head);
-        let _ = write!(self.request, "{}\r\n\r\n{body}", body.len());
+        let target = &self.plan.targets[target];
+        let address = Address {
+            base: &target.base,
+            host: &target.host,
+            key: &self.key,
+        };
+        let channel = &self.plan.channels[(n % self.plan.channels.len() as u64) as usize];
+        let body = Body {
+            whole: &body,
+            data: &body[data],
+        };
+        let request = &mut self.request;
+        self.plan.dialect.request(request, &address, channel, &body);
     }
 
     fn wait(&self, pool: &Pool, now: u64) -> Duration {
@@ -177,7 +196,7 @@ impl Desk<'_> {
                 epoch,
                 duplicate,
             } => {
-                let told = Told {
+                let told = Acknowledgement {
                     offset,
                     epoch,
                     duplicate,
@@ -228,8 +247,6 @@ struct Pool {
     poll: Poll,
     events: Option<Events>,
     lines: Vec<Line>,
-    /// What requests to each target begin with, up to the length of the body.
-    heads: Vec<String>,
     /// Connections that are up and have nothing to do.
     free: Vec<usize>,
     random: Random,
@@ -253,17 +270,6 @@ impl Pool {
     fn connect(plan: &Plan) -> Result<Self, BenchError> {
         let poll =
             Poll::new().map_err(|source| BenchError::system("create an epoll instance", source))?;
-        let key = plan
-            .api_key
-            .as_ref()
-            .map(|key| format!("X-API-Key: {key}\r\n"))
-            .unwrap_or_default();
-        let heads = plan.targets.iter().map(|target| {
-            format!(
-                "POST {}{PUBLISH_PATH} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{key}Content-Length: ",
-                target.base, target.host
-            )
-        });
         let lines = (0..plan.connections).map(|number| Line {
             target: number % plan.targets.len(),
             stream: None,
@@ -276,7 +282,6 @@ impl Pool {
         let mut pool = Self {
             poll,
             events: Some(Events::with_capacity(256)),
-            heads: heads.collect(),
             lines: lines.collect(),
             free: Vec::new(),
             random: Random::new(u64::MAX),
@@ -358,7 +363,10 @@ impl Pool {
                     Ok(stream)
                 });
             match opened {
-                Ok(stream) => line.stream = Some(stream),
+                Ok(stream) => {
+                    line.stream = Some(stream);
+                    line.out.raw(plan.dialect.introduce());
+                }
                 Err(_) => line.reopen_at = now + REOPEN_AFTER,
             }
         }
@@ -431,17 +439,24 @@ impl Pool {
             }
         }
         let now = clock::now();
-        if let Some((response, length)) =
-            response::parse(&line.response).map_err(io::Error::other)?
-        {
-            let answer = response.answer();
-            ended |= response.closes;
+        let dialect = desk.plan.dialect;
+        while let Some((told, length)) = dialect.told(&line.response).map_err(io::Error::other)? {
             line.response.drain(..length);
-            let Some((index, _)) = line.busy.take() else {
-                return Err(io::Error::other("an answer that nobody asked for"));
-            };
-            desk.answered(index, line.target, answer, now);
-            self.free.push(slot);
+            match told {
+                Told::Answer(answer, closes) => {
+                    ended |= closes;
+                    let Some((index, _)) = line.busy.take() else {
+                        return Err(io::Error::other("an answer that nobody asked for"));
+                    };
+                    desk.answered(index, line.target, answer, now);
+                    self.free.push(slot);
+                }
+                Told::Say(words) => line.out.raw(words),
+                Told::Nothing => {}
+            }
+        }
+        if let Some(stream) = &mut line.stream {
+            line.out.flush(stream)?;
         }
         if ended {
             Err(io::Error::other("the server closed the connection"))

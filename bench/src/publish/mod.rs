@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::args::Via;
+use crate::dialect::Dialect;
 use crate::error::BenchError;
 use crate::fleet::Credentials;
 use crate::history::{Event, Recorder, content_hash};
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) run: String,
     /// By which protocol.
     pub(crate) via: Via,
+    /// What servers that are not published to over WebSocket speak.
+    pub(crate) dialect: Dialect,
     /// Connections, over all servers.
     pub(crate) connections: usize,
     /// Key of the server API.
@@ -281,6 +284,7 @@ mod tests {
             channels: Arc::new(vec!["a\"".to_owned(), "b".to_owned()]),
             run: "r".to_owned(),
             via: Via::Http,
+            dialect: Dialect::Centrifuge,
             connections: 1,
             api_key: None,
             credentials: Credentials::None,

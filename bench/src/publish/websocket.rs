@@ -18,6 +18,7 @@ use crate::protocol::{self, ApiError, CONNECT_ID, Reply};
 use crate::publish::http::poll;
 use crate::publish::{Composer, Ledger, Plan, Sent, Stage, Told};
 use crate::random::Random;
+use crate::target::WEBSOCKET_PATH;
 
 /// Bytes of commands put into one frame: well below the 64 KiB that servers commonly take.
 const FRAME_BYTES: usize = 16 << 10;
@@ -162,6 +163,7 @@ impl Pool {
             }
             match Link::open(
                 &plan.targets[line.target],
+                WEBSOCKET_PATH,
                 None,
                 self.poll.registry(),
                 Token(slot),

@@ -14,15 +14,15 @@ const MEMORY_SHARE: f64 = 0.6;
 
 /// The most clients, and what limits them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     /// Clients in all.
-    pub(super) clients: usize,
+    pub(crate) clients: usize,
     /// What does not allow more.
-    pub(super) reason: String,
+    pub(crate) reason: String,
 }
 
 /// The most clients that so many nodes may have on this machine.
-pub(super) fn most_clients(nodes: usize) -> Limit {
+pub(crate) fn most_clients(nodes: usize) -> Limit {
     limit(
         nodes,
         system::open_files_max(),

@@ -22,6 +22,8 @@ pub use self::args::{
 pub use self::point::{Cpu, Point};
 
 pub(crate) use self::b::write as write_b;
+pub(crate) use self::limits::most_clients;
+pub(crate) use self::report::{NotMade, distributions};
 
 use crate::error::BenchError;
 use crate::faults::run_scenario_b;

@@ -239,7 +239,7 @@ impl Knee {
 }
 
 /// Latency distributions in one plot, from the median to the slowest.
-pub(super) fn distributions<'a>(
+pub(crate) fn distributions<'a>(
     title: &str,
     subtitle: &str,
     lines: impl IntoIterator<Item = (String, &'a LatencySummary)>,

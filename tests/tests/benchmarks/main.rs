@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fanfare_tests::servers::binary;
+use fanfare_tests::servers::{self, binary};
 use serde_json::Value;
 
 /// A load that any machine carries, and patience for those that are busy.
@@ -189,6 +189,64 @@ fn whoever_is_cut_off_has_everything_in_the_end() {
         assert!(storm["rejoin"]["count"].as_u64() > Some(0), "{storm:#}");
     }
     assert_shown(&folder, "scenario-storm", &["replay", "delivery"]);
+}
+
+#[test]
+fn others_are_measured_beside_fanfare_and_added_to_it() {
+    let folder = folder("peers");
+    let load = format!("--nodes 2 --clients 40 --rate 50 --subscribers 10 {SMALL}");
+    bench(
+        &folder,
+        &format!("peers --peers fanfare,fanfare-socketio,centrifugo --repeat 2 {load}"),
+    );
+    let missing = read(&folder, "peers.json")["not_made"].clone();
+    assert_eq!(missing[0]["what"], "centrifugo", "{missing:#}");
+
+    // Fanfare speaks what Centrifugo speaks, so it may stand in for one that runs already.
+    let server = servers::start(servers::dev());
+    bench(
+        &folder,
+        &format!(
+            "peers --peers centrifugo --centrifugo {} --centrifugo-namespace demo --centrifugo-pid {} --add {load}",
+            server.url(),
+            server.pid()
+        ),
+    );
+    let report = read(&folder, "peers.json");
+    let trials = report["trials"].as_array().unwrap();
+    let names: Vec<&str> = trials
+        .iter()
+        .map(|trial| trial["peer"].as_str().unwrap())
+        .collect();
+    let ours = ["fanfare", "fanfare-socketio"];
+    assert_eq!(names, [&ours[..], &ours, &["centrifugo"]].concat());
+    for trial in trials {
+        assert_eq!(trial["reasons"], serde_json::json!([]), "{trial:#}");
+        let (found, point) = (&trial["found"], &trial["point"]);
+        assert_eq!(found["expected"], 60 * 10, "50 messages a second for 1.2 s");
+        assert_eq!(found["delivered"], 60 * 10, "{trial:#}");
+        assert_eq!(
+            point["delivery"]["count"],
+            50 * 10,
+            "the warm-up is left out"
+        );
+        assert!(trial["nodes_after_mib"].as_f64() > Some(1.0), "{trial:#}");
+    }
+    assert_eq!(report["not_made"], serde_json::json!([]), "it is made now");
+    let page = std::fs::read_to_string(folder.join("peers.md")).unwrap();
+    assert!(
+        page.contains("| centrifugo | 1 | all of 600 | all |"),
+        "{page}"
+    );
+    assert!(
+        page.contains("| fanfare | 2 | all of 1,200 | all |"),
+        "{page}"
+    );
+    assert!(
+        page.contains("| 1 of 1 |") || page.contains("| 0 of 1 |"),
+        "{page}"
+    );
+    assert_shown(&folder, "peers", &["latency-40-50"]);
 }
 
 /// An empty folder of a test.
