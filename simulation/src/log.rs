@@ -435,6 +435,22 @@ impl Log for NodeLog {
         })
     }
 
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>> {
+        let channel = channel.clone();
+        let judge = self.database.0.judge.clone();
+        self.ask(move |log| {
+            Box::pin(async move {
+                let head = log.remove(&channel, up_to).await?;
+                judge.trimmed(channel.as_str(), head.trimmed.0);
+                Ok(head)
+            })
+        })
+    }
+
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
         let pulse = self.pulse.clone();
         self.ask(|_| Box::pin(async move { pulse.heartbeat(about).await }))

@@ -144,6 +144,14 @@ impl Channels {
         }
     }
 
+    /// Forgets publications of a channel that were removed from the log, up to a number of an epoch. Subscribers that have not seen them are told
+    /// that they are gone.
+    pub(crate) fn forget(&self, name: &ChannelName, epoch: &Epoch, trimmed: Seq) {
+        if let Some(channel) = self.get(name).filter(|it| it.epoch == *epoch) {
+            channel.begin_behind(trimmed, Intake::forget);
+        }
+    }
+
     /// Hears how far a channel reaches in an epoch. What is missing up to there is fetched, and counted under `cause`.
     pub(crate) fn hear(&self, name: &ChannelName, epoch: &Epoch, head: Head, cause: Cause) {
         if let Some(channel) = self.get(name)
@@ -356,11 +364,19 @@ impl Channel {
 
     /// Gives up what retention removed before it could be fetched, and tells the shards.
     pub(crate) fn skip_trimmed(&self, trimmed: Seq) {
+        self.begin_behind(trimmed, Intake::skip_trimmed);
+    }
+
+    fn begin_behind(
+        &self,
+        trimmed: Seq,
+        skip: impl FnOnce(&mut Intake, Seq, Instant) -> Vec<Arc<Run>>,
+    ) {
         let mut state = self.lock();
         let Some(intake) = &mut state.intake else {
             return;
         };
-        let passed = intake.skip_trimmed(trimmed, Instant::now());
+        let passed = skip(intake, trimmed, Instant::now());
         for inbox in &state.shards {
             inbox.send(Message::Trimmed {
                 channel: self.name.clone(),

@@ -318,6 +318,40 @@ impl Engine {
         self.core.history(query).await
     }
 
+    /// Removes a channel's publications from the log, up to and including a number; numbers go on behind them. The other nodes, and
+    /// subscribers that are behind, do not know yet: have every node [`forget`](Self::forget) what is gone.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log does not answer, or has another epoch by now. The beginning may be gone all the same; try again.
+    pub async fn remove(
+        &self,
+        channel: &ChannelName,
+        up_to: Seq,
+    ) -> Result<(Epoch, Head), LogError> {
+        in_one_epoch(&*self.core.log, |log| log.remove(channel, up_to)).await
+    }
+
+    /// Where a channel stands in the log.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log does not answer.
+    pub async fn head(&self, channel: &ChannelName) -> Result<(Epoch, Head), LogError> {
+        self.core.head(channel).await
+    }
+
+    /// Forgets what this node has in memory of a channel's publications up to a number of an epoch, because they were removed from the log.
+    /// Subscribers that have not seen them are told that they are gone.
+    pub fn forget(&self, channel: &ChannelName, epoch: &Epoch, trimmed: Seq) {
+        self.core.pages.forget(channel);
+        self.core.channels.forget(channel, epoch, trimmed);
+    }
+
+    /// How many connections of this node are subscribed to each channel; in no order. Does not count those whose subscription is
+    /// under way.
+    pub async fn subscribers(&self) -> Vec<(ChannelName, usize)> {
+        self.hub.subscribers().await
+    }
+
     /// The heads of some channels in an epoch, for readers that have seen up to the given numbers of it: what this node
     /// knows where that suffices to go on from there, otherwise what the log says. A reader ahead of a returned head does
     /// not belong to this log.

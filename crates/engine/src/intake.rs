@@ -97,6 +97,13 @@ impl Intake {
         passed
     }
 
+    /// Forgets publications that were removed from the log. Returns the runs that may be delivered now, as
+    /// [`skip_trimmed`](Self::skip_trimmed) does.
+    pub(crate) fn forget(&mut self, trimmed: Seq, now: Instant) -> Vec<Arc<Run>> {
+        self.ring.forget(trimmed);
+        self.skip_trimmed(trimmed, now)
+    }
+
     /// What the ring has after `seq`.
     pub(crate) fn recent(&self, seq: Seq, bytes_max: usize) -> Recent {
         self.ring.after(seq, self.head, bytes_max)

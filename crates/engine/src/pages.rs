@@ -90,6 +90,13 @@ impl Pages {
         state.order.clear();
     }
 
+    /// Forgets the pages of a channel: something of it was removed from the log.
+    pub(crate) fn forget(&self, channel: &ChannelName) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.cached.retain(|(name, _), _| name != channel);
+        state.order.retain(|(name, _)| name != channel);
+    }
+
     /// The page for a reader at `seq`, if it is in memory and leads on from there.
     pub(crate) fn cached(&self, channel: &ChannelName, seq: Seq) -> Option<Arc<Run>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

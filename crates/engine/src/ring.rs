@@ -58,6 +58,17 @@ impl Ring {
         }
     }
 
+    /// Forgets what is up to and including a number, and what came in one run with it.
+    pub(crate) fn forget(&mut self, up_to: Seq) {
+        while self
+            .runs
+            .front()
+            .is_some_and(|(_, run)| run.first() <= up_to)
+        {
+            self.drop_oldest();
+        }
+    }
+
     /// What follows `seq` in a channel whose head is `head`: at most about `bytes_max` bytes of it, but always
     /// something if there is anything.
     pub(crate) fn after(&self, seq: Seq, head: Seq, bytes_max: usize) -> Recent {
@@ -132,6 +143,22 @@ mod tests {
         assert!(matches!(after(10), Recent::Nothing));
         assert!(matches!(after(11), Recent::Nothing));
         assert_eq!(seqs(ring.after(Seq(4), Seq(10), 1)), [(5, 6)]);
+    }
+
+    #[test]
+    fn what_was_removed_is_forgotten() {
+        let mut ring = Ring::default();
+        let now = Instant::now();
+        for numbers in [5..=6, 7..=9, 10..=10] {
+            ring.push(run(numbers), now);
+        }
+        ring.forget(Seq(4));
+        assert_eq!(ring.oldest(), Some(Seq(5)));
+        ring.forget(Seq(8));
+        assert_eq!(ring.oldest(), Some(Seq(10)));
+        ring.forget(Seq(10));
+        assert_eq!((ring.oldest(), ring.bytes), (None, 0));
+        assert!(matches!(ring.after(Seq(9), Seq(10), 1), Recent::Gone));
     }
 
     #[test]

@@ -188,6 +188,14 @@ impl Log for Hasty {
         self.log.trim(rules)
     }
 
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>> {
+        self.log.remove(channel, up_to)
+    }
+
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
         self.log.heartbeat(about)
     }

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::error::{OpenError, describe, refused};
 
 /// The files: version, name, text.
-const MIGRATIONS: [(i32, &str, &str); 8] = [
+const MIGRATIONS: [(i32, &str, &str); 9] = [
     (
         1,
         "log",
@@ -49,6 +49,11 @@ const MIGRATIONS: [(i32, &str, &str); 8] = [
         8,
         "retention",
         include_str!("../../migrations/postgres/0008_retention.sql"),
+    ),
+    (
+        9,
+        "remove",
+        include_str!("../../migrations/postgres/0009_remove.sql"),
     ),
 ];
 

@@ -215,6 +215,27 @@ impl Log for PostgresLog {
         Box::pin(trim::trim(&self.database, rules))
     }
 
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>> {
+        Box::pin(async move {
+            loop {
+                let params: &[&(dyn ToSql + Sync)] =
+                    &[&channel.as_str(), &bigint(up_to.0), &trim::STEP_ROWS];
+                let asking = self
+                    .readers
+                    .query(Call::Remove, params, |_, rows| collect(&rows, head));
+                let heads: Vec<Head> = asking.await?;
+                let head = heads.first().copied().unwrap_or_default();
+                if head.trimmed >= up_to.min(head.seq) {
+                    return Ok(head);
+                }
+            }
+        })
+    }
+
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
         Box::pin(async move {
             let records = self.lanes.heartbeat(&self.pulse, about).await?;

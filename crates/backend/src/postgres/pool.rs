@@ -38,9 +38,11 @@ pub(super) enum Call {
     Heartbeat,
     /// Lanes.
     KeepLanes,
+    /// Channel name, number, rows.
+    Remove,
 }
 
-const STATEMENTS: [&str; 7] = [
+const STATEMENTS: [&str; 8] = [
     "SELECT seq, id, time, data, info, tags FROM fanfare.publications
      WHERE channel = (SELECT id FROM fanfare.channels WHERE name = $1) AND seq > $2
      ORDER BY seq LIMIT $3",
@@ -66,6 +68,7 @@ const STATEMENTS: [&str; 7] = [
     "SELECT beat.lane, beat.words, (SELECT value FROM fanfare.meta WHERE key = 'epoch'), here.lsn
      FROM fanfare.heartbeat($1, $2, $3) AS beat CROSS JOIN fanfare.identity() AS here",
     "SELECT fanfare.keep_lanes($1)",
+    "SELECT head, trimmed FROM fanfare.remove_step($1, $2, $3)",
 ];
 
 /// A few sessions, made when they are needed and kept while they work.

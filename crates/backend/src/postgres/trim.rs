@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Rows removed in one transaction, about.
-const STEP_ROWS: i32 = 5_000;
+pub(super) const STEP_ROWS: i32 = 5_000;
 /// Channels looked at in one transaction.
 const STEP_CHANNELS: i32 = 2_000;
 /// A lane that was silent for longer is retired, and forgotten once its log has been removed.

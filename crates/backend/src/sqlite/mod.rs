@@ -27,7 +27,7 @@ use fanfare_engine::port::{
     Trimmed,
     tables::{Migration, Row, Value, check_query},
 };
-use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication};
+use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Seq};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
@@ -95,6 +95,20 @@ impl SqliteLog {
         answer.await.map_err(|_| AppendError::Unknown(stopped()))?
     }
 
+    /// Does a step and all that follow from it. The queue lets appends in between two of them.
+    async fn steps(&self, first: Step) -> Result<Trimmed, LogError> {
+        let mut removed = Trimmed::default();
+        let mut next = Some(first);
+        while let Some(step) = next {
+            let reached = self.step(step).await?;
+            removed.publications += reached.removed.publications;
+            removed.keys += reached.removed.keys;
+            removed.lane_batches += reached.removed.lane_batches;
+            next = reached.next;
+        }
+        Ok(removed)
+    }
+
     async fn step(&self, step: Step) -> Result<Reached, LogError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Command::Trim { step, reply }).await;
@@ -159,20 +173,25 @@ impl Log for SqliteLog {
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
         Box::pin(async move {
             let mut trimmed = Trimmed::default();
-            for mut step in retention::first_steps(rules) {
-                loop {
-                    // The queue lets appends in between two steps.
-                    let reached = self.step(step.clone()).await?;
-                    trimmed.publications += reached.removed.publications;
-                    trimmed.keys += reached.removed.keys;
-                    trimmed.lane_batches += reached.removed.lane_batches;
-                    match reached.next {
-                        Some(next) => step = next,
-                        None => break,
-                    }
-                }
+            for step in retention::first_steps(rules) {
+                let removed = self.steps(step).await?;
+                trimmed.publications += removed.publications;
+                trimmed.keys += removed.keys;
+                trimmed.lane_batches += removed.lane_batches;
             }
             Ok(trimmed)
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>> {
+        Box::pin(async move {
+            self.steps(Step::Channel(channel.clone(), up_to)).await?;
+            let heads = self.heads(std::slice::from_ref(channel)).await?;
+            Ok(heads.first().copied().unwrap_or_default())
         })
     }
 

@@ -6,7 +6,7 @@ use fanfare_engine::port::{
     LaneId, Retention, Trimmed,
     log::{KEYS_KEPT, LANE_LOG_KEPT},
 };
-use fanfare_wire::Millis;
+use fanfare_wire::{ChannelName, Millis, Seq};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{integer, now};
@@ -21,6 +21,8 @@ const STEP_CHANNELS: u64 = 1_000;
 pub(super) enum Step {
     /// Publications of the channels of a namespace whose id is greater than this.
     Publications(Retention, i64),
+    /// Publications of one channel up to a number.
+    Channel(ChannelName, Seq),
     /// Idempotency keys.
     Keys,
     /// Entries of the lane log, and lanes of earlier runs that have none left.
@@ -58,6 +60,10 @@ pub(super) fn run(
             removed.publications = count;
             reached.map(|after| Step::Publications(rule, after))
         }
+        Step::Channel(name, up_to) => {
+            removed.publications = channel(&transaction, &name, up_to)?;
+            (removed.publications >= STEP_ROWS).then_some(Step::Channel(name, up_to))
+        }
         Step::Keys => {
             removed.keys = keys(&transaction)?;
             (removed.keys >= STEP_ROWS).then_some(Step::Keys)
@@ -89,25 +95,14 @@ fn publications(
         )?
         .query_map(
             params![rule.namespace, after, integer(STEP_CHANNELS)],
-            |row| {
-                Ok(Channel {
-                    id: row.get(0)?,
-                    head: row.get(1)?,
-                    trimmed: row.get(2)?,
-                })
-            },
+            channel_of,
         )?
         .collect::<Result<_, _>>()?;
     let mut left = integer(STEP_ROWS);
     for channel in &channels {
         let bound = bound(transaction, rule, channel, left)?;
         if bound > channel.trimmed {
-            transaction
-                .prepare_cached("DELETE FROM publications WHERE channel = ?1 AND seq <= ?2")?
-                .execute(params![channel.id, bound])?;
-            transaction
-                .prepare_cached("UPDATE channels SET trimmed = ?2 WHERE id = ?1")?
-                .execute(params![channel.id, bound])?;
+            remove(transaction, channel, bound)?;
             left -= bound - channel.trimmed;
         }
         if left <= 0 {
@@ -124,6 +119,41 @@ fn publications(
             .map(|channel| channel.id)
             .filter(|_| page_was_full),
     ))
+}
+
+fn channel(transaction: &Transaction<'_>, name: &ChannelName, up_to: Seq) -> rusqlite::Result<u64> {
+    let found = transaction
+        .prepare_cached("SELECT id, head, trimmed FROM channels WHERE name = ?1")?
+        .query_row([name.as_str()], channel_of)
+        .optional()?;
+    let Some(found) = found else {
+        return Ok(0);
+    };
+    let bound = integer(up_to.0).min(found.head);
+    let bound = bound.min(found.trimmed + integer(STEP_ROWS));
+    if bound <= found.trimmed {
+        return Ok(0);
+    }
+    remove(transaction, &found, bound)?;
+    Ok((bound - found.trimmed).unsigned_abs())
+}
+
+fn channel_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Channel> {
+    Ok(Channel {
+        id: row.get(0)?,
+        head: row.get(1)?,
+        trimmed: row.get(2)?,
+    })
+}
+
+fn remove(transaction: &Transaction<'_>, channel: &Channel, bound: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("DELETE FROM publications WHERE channel = ?1 AND seq <= ?2")?
+        .execute(params![channel.id, bound])?;
+    transaction
+        .prepare_cached("UPDATE channels SET trimmed = ?2 WHERE id = ?1")?
+        .execute(params![channel.id, bound])?;
+    Ok(())
 }
 
 /// The last number of a channel that goes in this step.

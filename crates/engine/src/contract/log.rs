@@ -8,6 +8,7 @@ mod append;
 mod epoch;
 mod lanes;
 mod read;
+mod remove;
 mod trim;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
@@ -69,6 +70,9 @@ where
         trim::what_no_rule_names_is_kept,
         trim::at_once_on_both_nodes,
         trim::beside_writers,
+        remove::what_is_named_goes_and_numbers_go_on,
+        remove::in_many_steps,
+        remove::beside_retention,
     ];
 }
 

@@ -106,6 +106,11 @@ impl Cursors {
         self.lists.iter_mut().map(|(_, list)| list)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lists.iter().map(|(_, list)| list.len()).sum()
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.lists.iter().all(|(_, list)| list.cursors.is_empty())

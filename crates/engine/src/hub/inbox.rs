@@ -7,6 +7,7 @@ use std::{
 };
 
 use fanfare_wire::{ChannelName, Epoch, Run, Seq};
+use tokio::sync::oneshot;
 
 use super::{
     session::{Event, Session},
@@ -18,6 +19,9 @@ use crate::{
     pages::PageResult,
     port::{Head, LogError},
 };
+
+/// Channels, with how many cursors each has.
+pub(crate) type Census = Vec<(ChannelName, usize)>;
 
 /// What a shard is told.
 pub(crate) enum Message {
@@ -76,6 +80,8 @@ pub(crate) enum Message {
     NewEpoch { epoch: Epoch, window_seconds: u32 },
     /// Every session looks again at what it was granted.
     Recheck,
+    /// How many cursors each channel has.
+    Census(oneshot::Sender<Census>),
     /// Send away a share of the connections: as many slices, this one included, are left for all of them; 0: all of
     /// them, whatever they wait for.
     Drain { slices: u32 },

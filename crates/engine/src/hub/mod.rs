@@ -46,6 +46,7 @@ mod told;
 mod wheel;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -54,8 +55,9 @@ use std::{
 };
 
 use fanfare_wire::{ChannelName, Epoch, Form, Run, Seq};
+use tokio::sync::oneshot;
 
-pub(crate) use inbox::Message;
+pub(crate) use inbox::{Census, Message};
 pub use inbox::{ConnKey, Inbox, Remote};
 pub use session::{Context, Event, HistoryQuery, Recovery, Request, Resume, Session, Start};
 pub use sink::{Pipe, PipeClosed, PushError, Sink};
@@ -140,6 +142,27 @@ impl Hub {
         for inbox in &self.inboxes {
             inbox.send(Message::Recheck);
         }
+    }
+
+    /// How many cursors each channel has on this node.
+    pub(crate) async fn subscribers(&self) -> Census {
+        let asked: Vec<_> = self
+            .inboxes
+            .iter()
+            .map(|inbox| {
+                let (reply, answer) = oneshot::channel();
+                inbox.send(Message::Census(reply));
+                answer
+            })
+            .collect();
+        let mut all: HashMap<ChannelName, usize> = HashMap::new();
+        for answer in asked {
+            // A shard ends with the process.
+            for (channel, count) in answer.await.unwrap_or_default() {
+                *all.entry(channel).or_default() += count;
+            }
+        }
+        all.into_iter().collect()
     }
 
     /// Sends away at once whoever is left, answered or not.

@@ -13,7 +13,7 @@ use super::{
     channel::ShardChannel,
     conn::{CLOSE_SECONDS_MAX, Conn},
     epoch::Leaving,
-    inbox::{ConnKey, Inbox, Message},
+    inbox::{Census, ConnKey, Inbox, Message},
     join::Joining,
     session::{Call, Event, Request, Session, WAKE_SECONDS_MAX},
     sink::Sink,
@@ -151,6 +151,8 @@ impl Shard {
                     window_seconds,
                 } => self.new_epoch(epoch, window_seconds),
                 Message::Recheck => self.recheck(),
+                // Whoever has asked may have left.
+                Message::Census(reply) => _ = reply.send(self.census()),
                 Message::Drain { slices } => self.drain_slice(slices),
             }
         }
@@ -320,6 +322,14 @@ impl Shard {
         self.call(conn.index, |session, cx| session.on_event(event, cx));
         self.leave_if_answered(conn.index);
         self.queue_read_if_paused(conn.index);
+    }
+
+    fn census(&self) -> Census {
+        let counted = self
+            .channels
+            .iter()
+            .map(|(_, channel)| (channel.name.clone(), channel.cursors.len()));
+        counted.filter(|(_, count)| *count > 0).collect()
     }
 
     fn recheck(&mut self) {

@@ -173,6 +173,20 @@ impl Log for MemoryLog {
         self.with(|state, now| state.trim(rules, now))
     }
 
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>> {
+        self.with(|state, _| match state.channels.get_mut(channel) {
+            Some(channel) => {
+                channel.remove(up_to);
+                channel.head()
+            }
+            None => Head::default(),
+        })
+    }
+
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
         self.with(|state, now| state.heartbeat(self.lane, about, now))
     }
@@ -388,6 +402,12 @@ impl Channel {
             self.trimmed += 1;
         }
         self.trimmed - before
+    }
+
+    fn remove(&mut self, up_to: Seq) {
+        while self.trimmed < up_to.0 && self.publications.pop_front().is_some() {
+            self.trimmed += 1;
+        }
     }
 }
 

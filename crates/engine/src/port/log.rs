@@ -94,6 +94,16 @@ pub trait Log: Send + Sync + 'static {
     /// one does the work and the others return at once.
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>>;
 
+    /// Removes a channel's publications up to and including a number, or up to its head if that is less; as retention does: numbers go
+    /// on behind them, and idempotency keys stay. In steps that never block an append for long, the oldest first; after a failure
+    /// the beginning may be gone. Returns where the channel stands then. May be called again without harm, by several nodes at once
+    /// and beside [`trim`](Log::trim).
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>>;
+
     /// Tells the others that this node is alive, with a few words about itself (a JSON object), and returns the records
     /// of all nodes heard of within the last 10 seconds, this one included.
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>>;

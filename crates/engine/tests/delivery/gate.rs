@@ -14,7 +14,7 @@ use fanfare_engine::{
     },
     publish::owners::CONTENDED_MIN,
 };
-use fanfare_wire::{ChannelName, Draft, Epoch, Publication};
+use fanfare_wire::{ChannelName, Draft, Epoch, Publication, Seq};
 use tokio::sync::watch;
 
 /// Answers of one kind: read when they are asked for, given when the gate is open.
@@ -149,6 +149,14 @@ impl Log for GatedLog {
 
     fn trim<'a>(&'a self, rules: &'a [Retention]) -> BoxFuture<'a, Result<Trimmed, LogError>> {
         self.log.trim(rules)
+    }
+
+    fn remove<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        up_to: Seq,
+    ) -> BoxFuture<'a, Result<Head, LogError>> {
+        self.log.remove(channel, up_to)
     }
 
     fn heartbeat(&self, about: Bytes) -> BoxFuture<'_, Result<Vec<NodeRecord>, LogError>> {
