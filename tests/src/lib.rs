@@ -12,6 +12,7 @@ pub mod hold;
 pub mod http;
 pub mod jwt;
 pub mod mail;
+pub mod schema;
 pub mod servers;
 pub mod slow;
 pub mod sse;

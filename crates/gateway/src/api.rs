@@ -3,14 +3,18 @@
 //! Errors of the API itself are answered with status 200 and an `error` member; only requests that cannot be understood
 //! (no key, another content type, no JSON, too long) have a status of their own.
 
+mod batch;
+mod channels;
+mod clients;
+mod methods;
 mod presence;
+mod remove;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
-    body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -31,7 +35,11 @@ use uuid::Uuid;
 
 use crate::{Gateway, sessions::Revocation, token::USER_BYTES_MAX, unix_seconds};
 
-pub(crate) use self::presence::{count_of, members_of, presence, presence_stats};
+use self::methods::Method;
+pub(crate) use self::{
+    methods::{openapi, routes},
+    presence::{count_of, members_of},
+};
 
 /// Channels of one broadcast.
 const BROADCAST_CHANNELS_MAX: usize = 1000;
@@ -50,7 +58,7 @@ pub(crate) async fn guard(
         return failure(StatusCode::UNAUTHORIZED, errors::UNAUTHORIZED);
     }
     // Another method is told so by the router, whatever it carries.
-    if request.method() == Method::POST && !is_json(request.headers()) {
+    if request.method() == HttpMethod::POST && !is_json(request.headers()) {
         return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, errors::BAD_REQUEST);
     }
     next.run(request).await
@@ -70,85 +78,60 @@ pub(crate) async fn unknown() -> Response {
     failure(StatusCode::NOT_FOUND, errors::METHOD_NOT_FOUND)
 }
 
-/// `POST /api/publish`.
-pub(crate) async fn publish(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    let request: PublishRequest<'_> = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
-    };
-    let Some(channel) = &request.channel else {
-        return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST);
-    };
-    match draft_for(&gateway, channel, &request) {
-        Ok(draft) if is_told(&gateway, &draft) => answer(told(&gateway, draft)),
-        Ok(draft) => answer(published(gateway.engine.publish(draft).await)),
-        Err(error) => answer(Err(error.into())),
-    }
+async fn publish(gateway: &Gateway, body: &[u8]) -> Answered {
+    let request: PublishRequest<'_> = understood(body)?;
+    let draft = draft_for(gateway, request.channel.as_ref()?, &request);
+    Some(match draft {
+        Ok(draft) if is_told(gateway, &draft) => told(gateway, draft),
+        Ok(draft) => published(gateway.engine.publish(draft).await),
+        Err(error) => Err(error.into()),
+    })
 }
 
-/// `POST /api/broadcast`.
-pub(crate) async fn broadcast(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    let request: PublishRequest<'_> = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
-    };
+async fn broadcast(gateway: &Gateway, body: &[u8]) -> Answered {
+    let request: PublishRequest<'_> = understood(body)?;
     let channels = request.channels.as_deref().unwrap_or_default();
     if channels.is_empty() || channels.len() > BROADCAST_CHANNELS_MAX {
-        return answer(Err(errors::BAD_REQUEST.into()));
+        return Some(Err(errors::BAD_REQUEST.into()));
     }
     // All channels are checked before anything is published into one.
     let drafts = channels
         .iter()
-        .map(|channel| draft_for(&gateway, channel, &request));
+        .map(|channel| draft_for(gateway, channel, &request));
     let drafts: Vec<Draft> = match drafts.collect() {
         Ok(drafts) => drafts,
-        Err(error) => return answer(Err(error.into())),
+        Err(error) => return Some(Err(error.into())),
     };
-    let kept: Vec<bool> = drafts.iter().map(|it| !is_told(&gateway, it)).collect();
+    let kept: Vec<bool> = drafts.iter().map(|it| !is_told(gateway, it)).collect();
     let (to_tell, to_keep): (Vec<Draft>, Vec<Draft>) = drafts
         .into_iter()
-        .partition(|draft| is_told(&gateway, draft));
+        .partition(|draft| is_told(gateway, draft));
     let mut committed = gateway.engine.publish_all(to_keep).await.into_iter();
     let mut to_tell = to_tell.into_iter();
     let responses = kept.into_iter().filter_map(|kept| {
         let result = match kept {
             true => published(committed.next()?),
-            false => told(&gateway, to_tell.next()?),
+            false => told(gateway, to_tell.next()?),
         };
         Some(Body::of(result))
     });
-    answer(to_json(&BroadcastResult {
+    Some(to_json(&BroadcastResult {
         responses: responses.collect(),
     }))
 }
 
-/// `POST /api/history`.
-pub(crate) async fn history(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    let request: HistoryRequest = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
-    };
-    answer(read_history(&gateway, request).await)
-}
-
-/// `POST /api/info`.
-pub(crate) async fn info(State(gateway): State<Arc<Gateway>>) -> Response {
+fn info(gateway: &Gateway) -> ApiResult {
     let nodes = gateway.engine.nodes();
     let about = nodes
         .iter()
         .filter_map(|node| serde_json::from_slice(&node.about).ok());
-    answer(to_json(&InfoResult {
+    to_json(&InfoResult {
         nodes: about.collect(),
-    }))
+    })
 }
 
-/// `POST /api/revoke`.
-pub(crate) async fn revoke(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    let request: RevokeRequest = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(_) => return failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
-    };
-    let revocation = match request {
+async fn revoke(gateway: &Gateway, body: &[u8]) -> Answered {
+    let revocation = match understood(body)? {
         RevokeRequest {
             user: Some(user),
             session: None,
@@ -163,15 +146,28 @@ pub(crate) async fn revoke(State(gateway): State<Arc<Gateway>>, body: Bytes) -> 
             session,
             expires: None,
         },
-        _ => return answer(Err(errors::BAD_REQUEST.into())),
+        _ => return Some(Err(errors::BAD_REQUEST.into())),
     };
-    match revocation.draft() {
-        Ok(draft) => {
-            let result = gateway.engine.publish(draft).await;
-            answer(published(result).and_then(|_| to_json(&serde_json::Map::new())))
-        }
-        Err(_) => answer(Err(errors::BAD_REQUEST.into())),
-    }
+    Some(match revocation.draft() {
+        Ok(draft) => commit(gateway, draft).await,
+        Err(_) => Err(errors::BAD_REQUEST.into()),
+    })
+}
+
+/// Commits a message that every node follows; there is nothing to say but that it is done.
+async fn commit(gateway: &Gateway, draft: Draft) -> ApiResult {
+    published(gateway.engine.publish(draft).await)?;
+    nothing()
+}
+
+/// The result of what only has to be done.
+fn nothing() -> ApiResult {
+    to_json(&serde_json::Map::new())
+}
+
+/// A request, if it is one.
+fn understood<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(body).ok()
 }
 
 // === Requests and results ===
@@ -266,6 +262,9 @@ pub(crate) struct ErrorBody {
 
 pub(crate) type ApiResult = Result<Box<RawValue>, ErrorBody>;
 
+/// What a method answers; `None`: the request could not be understood.
+type Answered = Option<ApiResult>;
+
 impl From<ErrorCode> for ErrorBody {
     fn from(error: ErrorCode) -> Self {
         let ErrorCode {
@@ -307,10 +306,10 @@ fn is_authorised(gateway: &Gateway, headers: &HeaderMap) -> bool {
     let Some(expected) = &gateway.config.api_key else {
         return gateway.config.open;
     };
-    let key = headers.get("x-api-key").map(header::HeaderValue::as_bytes);
+    let key = headers.get("x-api-key").map(HeaderValue::as_bytes);
     let authorization = headers
         .get(header::AUTHORIZATION)
-        .map(header::HeaderValue::as_bytes);
+        .map(HeaderValue::as_bytes);
     let given = key.or_else(|| authorization.and_then(|value| value.strip_prefix(b"apikey ")));
     given.is_some_and(|given| bool::from(given.ct_eq(expected.as_bytes()))) || gateway.config.open
 }

@@ -10,11 +10,13 @@ use std::{
 };
 
 use axum::{
-    body::Body,
-    http::{HeaderName, HeaderValue, Request, Response, header},
+    body::{self, Body},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use fanfare_engine::Engine;
+use futures_util::future::join_all;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -28,6 +30,8 @@ const FORWARDS_MAX: usize = 10_000;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a request that is passed on may take as a whole, beyond the time that it may wait.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long another node may take to answer a question of this one.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
 /// How long what the records say is believed.
 const RECORDS_AGE: Duration = Duration::from_millis(500);
 /// Bytes of a node's id in the ids of its sessions.
@@ -100,7 +104,7 @@ impl Peers {
         sid: &str,
         request: Request<Body>,
     ) -> Result<Response<Body>, NotForwarded> {
-        if request.headers().contains_key(&FORWARDED) {
+        if is_forwarded(request.headers()) {
             return Err(NotForwarded::Unknown);
         }
         let address = self.address(sid).ok_or(NotForwarded::Unknown)?;
@@ -117,30 +121,73 @@ impl Peers {
         }
     }
 
+    /// Asks every other node that is alive the same, all at once. For each its answer; `None` if there is none that could be used.
+    pub(crate) async fn ask_all(
+        &self,
+        ask: impl Fn() -> Option<Request<Body>>,
+        bytes_max: usize,
+    ) -> Vec<Option<Bytes>> {
+        let others = self.read().into_iter().filter(|it| it.uid != self.own);
+        let asked = others.map(|other| {
+            let request = ask();
+            async move {
+                let (address, mut request) = (other.address?, request?);
+                let host = HeaderValue::from_str(&address).ok()?;
+                request.headers_mut().insert(header::HOST, host);
+                let asking = async {
+                    let response = send(&address, request).await.ok()?;
+                    let whole = body::to_bytes(response.into_body(), bytes_max).await;
+                    whole.ok()
+                };
+                timeout(QUESTION_PATIENCE, asking).await.ok()?
+            }
+        });
+        join_all(asked).await
+    }
+
     /// Where the node of a session is reached.
     fn address(&self, sid: &str) -> Option<Box<str>> {
         let tag = sid.get(..TAG_CHARS)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.read_at.is_none_or(|at| at.elapsed() > RECORDS_AGE) {
-            known.addresses = self.read();
+            let nodes = self.read().into_iter();
+            let known_address = |node: Node| Some((node.uid, node.address?));
+            known.addresses = nodes.filter_map(known_address).collect();
             known.read_at = Some(Instant::now());
         }
         known.addresses.get(tag).cloned()
     }
 
-    fn read(&self) -> HashMap<Box<str>, Box<str>> {
+    /// The nodes that are alive, this one included.
+    fn read(&self) -> Vec<Node> {
         let nodes = self.engine.nodes();
         let records = nodes
             .iter()
             .filter_map(|node| serde_json::from_slice::<Record>(&node.about).ok());
-        let addresses = records.filter_map(|record| {
-            let address = record.address?;
-            let authority = address.strip_prefix("http://")?;
+        let known = records.filter_map(|record| {
+            let address = record.address.as_deref();
+            let authority = address.and_then(|address| address.strip_prefix("http://"));
             let uid = Uuid::parse_str(&record.uid).ok()?;
-            Some((tag(uid).into(), authority.into()))
+            Some(Node {
+                uid: tag(uid).into(),
+                address: authority.map(Into::into),
+            })
         });
-        addresses.collect()
+        known.collect()
     }
+}
+
+/// A node that is alive.
+struct Node {
+    /// What the ids of its sessions begin with.
+    uid: Box<str>,
+    /// Where it is reached, if it says so.
+    address: Option<Box<str>>,
+}
+
+/// Whether another node has passed a request on, or asks.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(&FORWARDED)
 }
 
 /// An id that nobody guesses: 20 characters that need no escaping anywhere.

@@ -16,6 +16,7 @@
 pub mod access;
 pub mod api;
 pub mod centrifuge;
+pub mod commands;
 pub mod door;
 mod forward;
 pub mod health;
@@ -40,7 +41,7 @@ mod upgrade;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -49,7 +50,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use fanfare_engine::Engine;
 use fanfare_wire::{
@@ -61,6 +62,7 @@ use fanfare_wire::{
 use crate::{
     access::ChannelRules,
     centrifuge::Emulation,
+    commands::Commands,
     door::Door,
     metrics::Family,
     proxy::{Proxies, ProxyConfig},
@@ -171,9 +173,12 @@ pub struct Gateway {
     started: Instant,
     door: Door,
     sessions: Arc<Sessions>,
+    commands: Arc<Commands>,
     socketio: Arc<SocketIo>,
     proxies: Option<Arc<Proxies>>,
     emulation: Arc<Emulation>,
+    /// The other nodes, to be asked what only they know.
+    others: forward::Peers,
     accept_errors: Arc<AtomicU64>,
 }
 
@@ -187,6 +192,7 @@ impl Gateway {
             config.connections_burst,
         );
         let sessions = Sessions::start(config.tokens.take(), &engine);
+        let commands = Commands::start(&engine);
         let proxies = Proxies::start(std::mem::take(&mut config.proxies));
         Arc::new_cyclic(|gateway| {
             let socketio = SocketIo::new(
@@ -197,14 +203,17 @@ impl Gateway {
                 config.subscriptions_max,
                 SOCKET_IO,
             );
+            let others = forward::Peers::new(Arc::clone(&engine), config.node.uid, Duration::ZERO);
             let emulation = Emulation::new(Arc::clone(&engine), config.node.uid);
             Self {
                 config,
                 sessions,
+                commands,
                 engine,
                 socketio,
                 proxies,
                 emulation,
+                others,
                 started: Instant::now(),
                 door,
                 accept_errors: Arc::default(),
@@ -215,14 +224,7 @@ impl Gateway {
     /// All routes, and `pages` beside them.
     pub fn router(self: &Arc<Self>, pages: Router) -> Router {
         let body_bytes_max = self.config.message_bytes_max + ENVELOPE_BYTES_MAX;
-        let api = Router::new()
-            .route("/publish", post(api::publish))
-            .route("/broadcast", post(api::broadcast))
-            .route("/history", post(api::history))
-            .route("/presence", post(api::presence))
-            .route("/presence_stats", post(api::presence_stats))
-            .route("/info", post(api::info))
-            .route("/revoke", post(api::revoke))
+        let api = api::routes()
             .fallback(api::unknown)
             .method_not_allowed_fallback(api::not_allowed)
             .layer(middleware::from_fn_with_state(Arc::clone(self), api::guard))
@@ -233,6 +235,7 @@ impl Gateway {
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
             .route("/metrics", get(metrics::metrics))
+            .route("/api/openapi.json", get(api::openapi))
             .nest("/api", api)
             .with_state(Arc::clone(self))
             .merge(socketio::socket_io(self))
@@ -253,6 +256,12 @@ impl Gateway {
     #[must_use]
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
+    }
+
+    /// Waits until the node judges tokens and hears commands: from then on clients are let in.
+    pub async fn listens(&self) {
+        self.sessions.ready().await;
+        self.commands.heard().await;
     }
 
     /// From now on the node is not ready, and new connections are turned away. What is there goes on.

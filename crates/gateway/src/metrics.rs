@@ -89,11 +89,18 @@ impl Collector for Snapshot {
             .chain(delivered(metrics))
             .chain(read(metrics))
             .chain(shared(metrics))
-            .chain([(
-                "tokens_known",
-                "Connection tokens that were verified before",
-                self.gateway.sessions.hits(),
-            )])
+            .chain([
+                (
+                    "tokens_known",
+                    "Connection tokens that were verified before",
+                    self.gateway.sessions.hits(),
+                ),
+                (
+                    "commands",
+                    "Commands of the server API that were heard, of whichever node",
+                    self.gateway.commands.count(),
+                ),
+            ])
             .chain((self.gateway.config.counters)());
         for (name, help, value) in counters {
             put(&mut encoder, name, help, &ConstCounter::new(value))?;

@@ -10,6 +10,9 @@
 
 mod claims;
 pub mod issuer;
+pub mod subs;
+
+use std::collections::BTreeMap;
 
 use fanfare_wire::{ChannelName, Json};
 use serde_json::Number;
@@ -22,7 +25,10 @@ use crate::{
 };
 
 pub(crate) use self::claims::json_of_base64;
-pub use self::issuer::{IssuerKeys, TokenIssuer};
+pub use self::{
+    issuer::{IssuerKeys, TokenIssuer},
+    subs::{SubOptions, channels_of},
+};
 pub use crate::jose::TOKEN_BYTES_MAX;
 
 /// Longest user name (`sub`) in bytes.
@@ -51,8 +57,11 @@ pub struct ConnectionClaims {
     pub jti: Option<String>,
     /// What is told to others about the connection.
     pub info: Option<Json>,
-    /// Channels that the connection may subscribe to without a subscription token.
+    /// Channels that the server subscribes the connection to; where a connection subscribes itself, those that it may have without a
+    /// subscription token. Each once, sorted.
     pub channels: Vec<ChannelName>,
+    /// Options of some of them.
+    pub subs: BTreeMap<ChannelName, SubOptions>,
     /// Until when the connection may stay, if that is another time than `exp`; 0: for as long as it likes.
     pub expire_at: Option<Seconds>,
     /// What it may do beyond what namespaces say.
@@ -154,6 +163,10 @@ impl TokenVerifier {
             iat,
             expire_at,
         } = claims.times()?;
+        let subs = claims.subs.iter();
+        let subs = subs.map(|(name, options)| Ok((parse_channel(name)?, options.clone())));
+        let subs = subs.collect::<Result<BTreeMap<_, _>, TokenError>>()?;
+        let (channels, subs) = channels_of(channels, subs);
         let claims = ConnectionClaims {
             info: claims.info()?,
             sub: claims.sub,
@@ -161,6 +174,7 @@ impl TokenVerifier {
             iat,
             jti: claims.jti,
             channels,
+            subs,
             expire_at,
             caps: claims.caps,
             meta: claims.meta.as_deref().map(Json::from_raw),
@@ -339,6 +353,8 @@ impl TokenSigner {
             .channels
             .iter()
             .map(|channel| channel.as_str().to_owned());
+        let subs = claims.subs.iter();
+        let subs = subs.map(|(channel, options)| (channel.as_str().to_owned(), options.clone()));
         self.sign(&Claims {
             sub: claims.sub.clone(),
             exp: claims.exp.map(Number::from),
@@ -346,6 +362,7 @@ impl TokenSigner {
             jti: claims.jti.clone(),
             info: raw(claims.info.as_ref())?,
             channels: channels.collect(),
+            subs: subs.collect(),
             expire_at: claims.expire_at.map(Number::from),
             meta: raw(claims.meta.as_ref())?,
             caps: claims.caps.clone(),

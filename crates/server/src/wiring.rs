@@ -131,11 +131,13 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
     }
     let router = gateway.router(pages);
     // Whoever waits for the line below finds a server that judges tokens; a database that hangs does not hold it up.
-    if timeout(REVOCATIONS_TIMEOUT, gateway.sessions().ready())
+    if timeout(REVOCATIONS_TIMEOUT, gateway.listens())
         .await
         .is_err()
     {
-        warn!("the revoked tokens are not known yet; no token is accepted until they are");
+        warn!(
+            "the revoked tokens and the commands are not known yet; nobody is let in until they are"
+        );
     }
     // The one line on standard output: whoever started the server waits for it.
     println!("listening on http://{address}");

@@ -19,7 +19,7 @@ pub use answer::{Answer, ConnectResult, PresenceResult, SubscribeResult};
 pub use codec::{Codec, Dialect, Framing};
 pub use command::{
     Command, CommandError, ConnectRequest, HistoryRequest, Method, Payload, PresenceRequest,
-    PublishRequest, RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest,
+    PublishRequest, RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest, Subs,
     SubscribeRequest, UnsubscribeRequest, next_command,
 };
 pub use deltas::Deltas;
@@ -111,11 +111,14 @@ disconnects! {
     INVALID_TOKEN = 3500 "invalid token";
     BAD_REQUEST = 3501 "bad request";
     STALE = 3502 "stale";
+    FORCE_DISCONNECT = 3503 "force disconnect";
     CHANNEL_LIMIT = 3505 "channel limit";
 }
 
 /// An unsubscribe that the server decides; from 2500 on the client subscribes again.
 pub mod unsubscribes {
+    /// Code 2000: the application has ended it.
+    pub const SERVER: (u32, &str) = (2000, "server unsubscribe");
     /// Code 2500: the server cannot go on from the client's position.
     pub const INSUFFICIENT: (u32, &str) = (2500, "insufficient state");
     /// Code 2501: the subscription has expired.

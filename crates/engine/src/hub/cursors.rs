@@ -108,7 +108,7 @@ impl Cursors {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.lists.iter().map(|(_, list)| list.len()).sum()
+        self.lists.iter().map(|(_, list)| list.cursors.len()).sum()
     }
 
     /// Whether there are none.

@@ -170,6 +170,7 @@ impl Session for Subscriber {
             channel: self.0.clone(),
             start: Start::Live,
             form: FORM,
+            filter: None,
         });
     }
 

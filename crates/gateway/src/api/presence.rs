@@ -1,8 +1,5 @@
 //! Who, and how many, are in a channel.
 
-use std::sync::Arc;
-
-use axum::{body::Bytes, extract::State, http::StatusCode, response::Response};
 use fanfare_wire::{
     ChannelName,
     centrifuge::{ErrorCode, errors, put_presence},
@@ -10,7 +7,7 @@ use fanfare_wire::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{ApiResult, answer, failure, parse_channel, to_json};
+use super::{Answered, ApiResult, parse_channel, to_json, understood};
 use crate::{Gateway, presence::remarks};
 
 #[derive(Deserialize)]
@@ -28,26 +25,24 @@ struct StatsResult {
 }
 
 /// `POST /api/presence`.
-pub(crate) async fn presence(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    match channel_of(&gateway, &body) {
-        Some(Ok(channel)) => answer(members_of(&gateway, &channel).await),
-        Some(Err(error)) => answer(Err(error.into())),
-        None => failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
-    }
+pub(super) async fn presence(gateway: &Gateway, body: &[u8]) -> Answered {
+    Some(match channel_of(gateway, body)? {
+        Ok(channel) => members_of(gateway, &channel).await,
+        Err(error) => Err(error.into()),
+    })
 }
 
 /// `POST /api/presence_stats`.
-pub(crate) async fn presence_stats(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
-    match channel_of(&gateway, &body) {
-        Some(Ok(channel)) => answer(count_of(&gateway, &channel).await),
-        Some(Err(error)) => answer(Err(error.into())),
-        None => failure(StatusCode::BAD_REQUEST, errors::BAD_REQUEST),
-    }
+pub(super) async fn presence_stats(gateway: &Gateway, body: &[u8]) -> Answered {
+    Some(match channel_of(gateway, body)? {
+        Ok(channel) => count_of(gateway, &channel).await,
+        Err(error) => Err(error.into()),
+    })
 }
 
 /// The channel of a request, if it keeps presence; `None` if the request cannot be understood.
 fn channel_of(gateway: &Gateway, body: &[u8]) -> Option<Result<ChannelName, ErrorCode>> {
-    let request: PresenceRequest = serde_json::from_slice(body).ok()?;
+    let request: PresenceRequest = understood(body)?;
     let channel = parse_channel(gateway, &request.channel);
     let keeps = |channel: ChannelName| {
         let options = gateway.config.rules.of(&channel);

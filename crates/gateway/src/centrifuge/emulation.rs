@@ -31,6 +31,7 @@ use uuid::Uuid;
 use super::session::ClientSession;
 use crate::{
     ENVELOPE_BYTES_MAX, Gateway,
+    commands::Told,
     forward::{NotForwarded, Peers},
 };
 
@@ -168,7 +169,10 @@ impl ClientSession {
                 }
                 self.go_on(cx)
             }
-            Err(posted) => self.on_post(posted, cx),
+            Err(posted) => match posted.downcast::<Arc<Told>>() {
+                Ok(told) => self.on_told(&told, cx),
+                Err(posted) => self.on_post(posted, cx),
+            },
         }
     }
 

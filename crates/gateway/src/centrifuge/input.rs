@@ -124,13 +124,15 @@ impl ClientSession {
 
     /// If a command has to wait, what stands behind it does too.
     fn keeps(&mut self, rest: &[u8]) -> bool {
-        match &mut self.proxied {
-            Some(proxied) if proxied.is_waiting() => {
-                proxied.keep(rest);
-                true
-            }
-            _ => false,
+        if let Some(proxied) = self.proxied.as_mut().filter(|it| it.is_waiting()) {
+            proxied.keep(rest);
+            return true;
         }
+        if let Some(beginning) = &mut self.beginning {
+            beginning.keep(rest);
+            return true;
+        }
+        false
     }
 
     /// `None` stands for what is no command.

@@ -8,8 +8,11 @@
 //! | `input` | what a client says, in whatever way |
 //! | `session` | one client: its commands, subscriptions and timers |
 //! | `listen` | clients that only listen |
+//! | `beginning`, `called` | what the server subscribes a client to: with its connection, and when the application asks for it |
 //! | `calls`, `presence`, `rights`, `client` | parts of the session |
 
+mod beginning;
+mod called;
 mod calls;
 mod client;
 mod emulation;

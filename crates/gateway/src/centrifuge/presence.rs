@@ -72,15 +72,18 @@ impl ClientSession {
 
     /// A subscription has begun: its client is in the channel.
     pub(super) fn attend(&mut self, channel: &ChannelName) {
-        let Some(client) = &mut self.client else {
+        let sub = self.subs.iter_mut().find(|sub| sub.channel == *channel);
+        let (Some(client), Some(sub)) = (&mut self.client, sub) else {
             return;
         };
-        if let Some(sub) = self.subs.iter_mut().find(|sub| sub.channel == *channel) {
-            let terms = sub.terms.as_deref();
-            sub.attendance = self
-                .gateway
-                .attend(channel, terms, || client.attendee(terms));
+        // Who is there by a subscription that went over to the client stays.
+        if sub.attendance.is_some() {
+            return;
         }
+        let terms = sub.terms.as_deref();
+        sub.attendance = self
+            .gateway
+            .attend(channel, terms, || client.attendee(terms));
     }
 }
 

@@ -1,11 +1,11 @@
 //! Commands that the application's backend decides: one at a time for each client, the next ones wait. And what it has granted
 //! for a while, which it is asked about again when that runs out.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_engine::hub::{Context, Event as HubEvent, Remote};
 use fanfare_wire::{
-    ChannelName, Json,
+    ChannelName, Json, NameError,
     centrifuge::{
         Answer, Codec, ConnectRequest, Disconnect, ErrorCode, Payload, RpcRequest, disconnects,
         errors, unsubscribes,
@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tracing::warn;
 
 use super::{
+    beginning::{Beginning, Wishes},
     client::Failure,
     session::{ClientSession, close},
     subscribe::{Grant, Wish},
@@ -26,7 +27,7 @@ use crate::{
     identity::Identity,
     proxy::{Asked, Call, Event, Granted, Proxies, Verdict},
     rights::Leave,
-    token::{ConnectionClaims, Seconds, USER_BYTES_MAX},
+    token::{ConnectionClaims, Seconds, SubOptions, USER_BYTES_MAX, channels_of},
     unix_seconds,
 };
 
@@ -64,6 +65,7 @@ enum About {
     Connect {
         id: u32,
         client: Box<Identity>,
+        wishes: Wishes,
     },
     Subscribe(Box<Wish>),
     Publish {
@@ -181,9 +183,15 @@ impl ClientSession {
         proxied.is_some_and(|proxied| proxied.proxies.has(event))
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    /// Whether the backend has the word.
+    pub(super) fn is_asking(&self) -> bool {
         let proxied = self.proxied.as_ref();
         proxied.is_some_and(|proxied| proxied.is_waiting())
+    }
+
+    /// Whether everything that the client says has to wait: for the backend, or until it is known where the client stands.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_asking() || self.beginning.is_some()
     }
 
     /// The client's own renewal, if the backend has let it in.
@@ -204,6 +212,7 @@ impl ClientSession {
         &mut self,
         id: u32,
         request: &ConnectRequest<'_>,
+        wishes: Wishes,
     ) -> Result<(), Failure> {
         let client = Box::new(Identity::new(None));
         let asked = Asked {
@@ -213,7 +222,8 @@ impl ClientSession {
             ..Asked::by(client.id, self.dialect, None)
         };
         let proxied = self.proxied.as_mut().ok_or(errors::INTERNAL)?;
-        proxied.wait_for(Event::Connect, &asked, About::Connect { id, client })?;
+        let about = About::Connect { id, client, wishes };
+        proxied.wait_for(Event::Connect, &asked, about)?;
         Ok(())
     }
 
@@ -335,10 +345,14 @@ impl ClientSession {
             Err(Failure::Error(error)) => self.reply(id, &error.into(), cx),
             Err(Failure::Disconnect(disconnect)) => return Err(disconnect),
         }
-        // Who was not let in starts anew: what it sent along was for a connection that there is not.
-        match self.client {
-            Some(_) => self.resume(rest, cx),
-            None => Ok(()),
+        match (&self.client, &mut self.beginning) {
+            (_, Some(beginning)) => {
+                beginning.keep(rest);
+                Ok(())
+            }
+            (Some(_), None) => self.resume(rest, cx),
+            // Who was not let in starts anew: what it sent along was for a connection that there is not.
+            (None, None) => Ok(()),
         }
     }
 
@@ -349,7 +363,11 @@ impl ClientSession {
         cx: &mut Context<'_>,
     ) -> Result<(), Failure> {
         match about {
-            About::Connect { id, mut client } => {
+            About::Connect {
+                id,
+                mut client,
+                wishes,
+            } => {
                 let data = granted.data.clone();
                 let expires = granted.expire_at;
                 client.claims = Some(Arc::new(claims(granted)?));
@@ -359,7 +377,7 @@ impl ClientSession {
                 {
                     proxied.renewal = Some(Renewal::default());
                 }
-                self.connected(id, client, (None, data.as_ref()), cx);
+                self.connected(Beginning::new(id, None, data), client, wishes, cx)?;
                 Ok(())
             }
             About::Subscribe(wish) => {
@@ -479,15 +497,12 @@ impl ClientSession {
     }
 
     /// Goes on with what stood behind a command that has its answer now.
-    fn resume(&mut self, rest: &[u8], cx: &mut Context<'_>) -> Result<(), Disconnect> {
+    pub(super) fn resume(&mut self, rest: &[u8], cx: &mut Context<'_>) -> Result<(), Disconnect> {
         match (self.dialect.codec, rest.is_empty()) {
             (_, true) => Ok(()),
             (Codec::Json, false) => {
                 let text = std::str::from_utf8(rest).map_err(|_| disconnects::BAD_REQUEST)?;
-                match self.dialect.one_way {
-                    true => self.on_let_in(text, cx),
-                    false => self.on_text(text, cx),
-                }
+                self.on_text(text, cx)
             }
             (Codec::Protobuf, false) => self.on_binary(rest, cx),
         }
@@ -542,12 +557,23 @@ fn claims(granted: Granted) -> Result<ConnectionClaims, Failure> {
     if granted.expire_at.is_some_and(|expires| expires <= now) {
         return Err(disconnects::CONNECTION_EXPIRED.into());
     }
-    let channels = granted.channels.iter();
-    let channels = channels.map(|name| ChannelName::parse(name)).collect();
-    let possible = granted.user.len() <= USER_BYTES_MAX
-        && granted.channels.len() <= CHANNELS_MAX
-        && granted.info.iter().chain(&granted.meta).all(fits);
-    let (Ok(channels), true) = (channels, possible) else {
+    let channels: Result<Vec<_>, _> = granted
+        .channels
+        .iter()
+        .map(|name| ChannelName::parse(name))
+        .collect();
+    let subs = granted.subs.into_iter();
+    let subs =
+        subs.map(|(name, options)| Ok::<_, NameError>((ChannelName::parse(&name)?, options)));
+    let subs: Result<BTreeMap<_, _>, _> = subs.collect();
+    let named = channels.and_then(|channels| Ok(channels_of(channels, subs?)));
+    let is_possible = |(channels, subs): &(Vec<_>, BTreeMap<_, SubOptions>)| {
+        granted.user.len() <= USER_BYTES_MAX
+            && channels.len() <= CHANNELS_MAX
+            && granted.info.iter().chain(&granted.meta).all(fits)
+            && subs.values().all(SubOptions::fit)
+    };
+    let Some((channels, subs)) = named.ok().filter(is_possible) else {
         warn!("the backend's answer to connect has an impossible user, channel, info or meta");
         return Err(errors::INTERNAL.into());
     };
@@ -557,6 +583,7 @@ fn claims(granted: Granted) -> Result<ConnectionClaims, Failure> {
         iat: Some(now),
         info: granted.info,
         channels,
+        subs,
         caps: granted.caps.unwrap_or_default(),
         meta: granted.meta,
         ..ConnectionClaims::default()

@@ -22,17 +22,18 @@ use hyper::header::HeaderMap;
 
 use super::{
     Pings,
+    beginning::{Beginning, Wishes, wishes},
     calls::{history, published},
     client::{EXPIRY_GRACE_SECONDS, Failure, has_expired, ttl},
     emulation::Upstream,
-    listen::Listening,
     presence::{presence, presence_stats},
     proxied::{Proxied, Renewal},
     streams::put_retry,
     subscribe::Sub,
 };
 use crate::{
-    Gateway, door::Seat, identity::Identity, pace::Paces, proxy, token::Seconds, unix_seconds,
+    Gateway, commands::Registered, door::Seat, identity::Identity, pace::Paces, proxy,
+    token::Seconds, unix_seconds,
 };
 
 /// Seconds that a client may take to connect.
@@ -48,9 +49,13 @@ pub(super) struct ClientSession {
     opening: Option<Box<[u8]>>,
     /// Of a client whose commands come beside its stream.
     pub(super) upstream: Option<Box<Upstream>>,
-    /// Of a client that only listens, until it is told that it is connected.
-    pub(super) listening: Option<Box<Listening>>,
+    /// Until the client is told that it is connected: what the server subscribes it to.
+    pub(super) beginning: Option<Box<Beginning>>,
     pub(super) client: Option<Box<Identity>>,
+    /// How others reach the session, until it is registered.
+    pub(super) remote: Option<Remote>,
+    /// Its place among those whom the application's commands may be for.
+    pub(super) registered: Option<Registered>,
     pub(super) subs: Vec<Sub>,
     /// Its dealings with the application's backend, if that is asked anything.
     pub(super) proxied: Option<Box<Proxied>>,
@@ -90,8 +95,10 @@ impl ClientSession {
             decoder: ws::Decoder::default(),
             opening: None,
             upstream: None,
-            listening: None,
+            beginning: None,
             client: None,
+            remote: None,
+            registered: None,
             subs: Vec::new(),
             paces: None,
             timer: Timer::Connect,
@@ -126,7 +133,7 @@ impl ClientSession {
     ) -> Result<(), Failure> {
         let connected = self.client.is_some();
         match method {
-            Method::Connect(request) if !connected => self.on_connect(id, &request, cx),
+            Method::Connect(request) if !connected => self.on_connect(id, request, cx),
             // A client that did not connect first, or connects twice, does not speak the protocol.
             Method::Connect(_) => Err(disconnects::BAD_REQUEST.into()),
             _ if !connected => Err(disconnects::BAD_REQUEST.into()),
@@ -156,36 +163,45 @@ impl ClientSession {
         }
     }
 
-    fn on_connect(
+    pub(super) fn on_connect(
         &mut self,
         id: u32,
-        request: &ConnectRequest<'_>,
+        mut request: ConnectRequest<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), Failure> {
+        let wishes = wishes(
+            std::mem::take(&mut request.subs),
+            self.gateway.config.subscriptions_max,
+            self.dialect,
+        )?;
+        if !self.gateway.commands.are_heard() {
+            // A command could pass it by.
+            return Err(errors::INTERNAL.into());
+        }
         if request.token.is_empty() && self.asks(proxy::Event::Connect) {
-            return self.ask_connect(id, request);
+            return self.ask_connect(id, &request, wishes);
         }
         let client = Box::new(self.gateway.identify(&request.token)?);
         let ttl = ttl(client.expires());
-        self.connected(id, client, (ttl, None), cx);
+        self.connected(Beginning::new(id, ttl, None), client, wishes, cx)?;
         Ok(())
     }
 
-    /// The client is let in; it is told how many seconds it has until its token runs out, and what the application says.
+    /// The client is let in; it is told so when it is known where it stands in what the server subscribes it to.
     pub(super) fn connected(
         &mut self,
-        id: u32,
+        beginning: Beginning,
         client: Box<Identity>,
-        (ttl, data): (Option<u32>, Option<&Json>),
+        wishes: Wishes,
         cx: &mut Context<'_>,
-    ) {
-        self.client = Some(client);
-        if self.dialect.one_way {
-            // It is told when it is known where it stands.
-            self.listening = Some(Box::new(Listening::new(ttl, data)));
-        } else {
-            self.say_connected(id, (ttl, data), &[], cx);
+    ) -> Result<(), Disconnect> {
+        if let Some(remote) = self.remote.take() {
+            let clients = self.gateway.commands.clients();
+            self.registered = Some(clients.register(client.user(), client.id, remote));
         }
+        self.client = Some(client);
+        self.beginning = Some(Box::new(beginning));
+        self.place_all(wishes, cx)
     }
 
     /// Tells the client that it is connected, with the subscriptions that the server has begun.
@@ -251,6 +267,7 @@ impl ClientSession {
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
         let now = unix_seconds();
         self.renew(now);
+        self.repeat_calls(cx);
         if self
             .client
             .as_ref()
@@ -277,7 +294,7 @@ impl ClientSession {
         let Pings { interval, patience } = self.gateway.config.pings;
         match self.timer {
             // The backend takes its time, which is bounded.
-            Timer::Connect if self.is_waiting() => self.arm(Timer::Connect, CONNECT_SECONDS, cx),
+            Timer::Connect if self.is_asking() => self.arm(Timer::Connect, CONNECT_SECONDS, cx),
             // It has said what it wants; the log does not say where that is.
             Timer::Connect if self.client.is_some() => return Err(disconnects::SERVER_ERROR),
             Timer::Connect => return Err(disconnects::STALE),
@@ -327,7 +344,10 @@ impl ClientSession {
             let left = next - unix_seconds();
             u32::try_from(left.max(1)).unwrap_or(u32::MAX)
         });
-        let seconds = seconds.min(until.unwrap_or(u32::MAX));
+        let mut seconds = seconds.min(until.unwrap_or(u32::MAX));
+        if self.has_calls_to_repeat() {
+            seconds = seconds.min(1);
+        }
         cx.request(Request::Wake { seconds });
     }
 }
@@ -338,8 +358,9 @@ impl Session for ClientSession {
             upstream.bind(remote.clone());
         }
         if let Some(proxied) = &mut self.proxied {
-            proxied.bind(remote);
+            proxied.bind(remote.clone());
         }
+        self.remote = Some(remote);
     }
 
     fn takes_input(&self) -> bool {
@@ -391,12 +412,7 @@ impl Session for ClientSession {
                 self.on_subscribe_failed(&channel, cx);
                 Ok(())
             }
-            // It cannot subscribe again, but connect.
-            Event::Truncated { .. } if self.dialect.one_way => Err(disconnects::INSUFFICIENT_STATE),
-            Event::Truncated { channel, .. } => {
-                self.on_truncated(&channel, cx);
-                Ok(())
-            }
+            Event::Truncated { channel, .. } => self.on_truncated(&channel, cx),
             Event::Published { tag, result } => {
                 self.reply(tag, &published(&result), cx);
                 Ok(())

@@ -9,12 +9,14 @@ use fanfare_engine::{
 use fanfare_wire::{
     ChannelName, Epoch, FilterError, FormId, Json, Seq, TagsFilter,
     centrifuge::{
-        Answer, ErrorCode, SubscribeRequest, SubscribeResult, UnsubscribeRequest, errors,
-        unsubscribes,
+        Answer, Disconnect, ErrorCode, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
+        disconnects, errors, unsubscribes,
     },
 };
 
 use super::{
+    beginning::UNASKED,
+    called::Called,
     client::ttl,
     proxied::Renewal,
     session::{ClientSession, parse_channel},
@@ -23,7 +25,7 @@ use crate::{
     access::{ChannelOptions, Right, Terms},
     proxy::Event,
     rights::Leave,
-    token::Seconds,
+    token::{Seconds, SubOptions},
 };
 
 /// Refuse a subscribe whose position cannot be recovered, instead of beginning live.
@@ -40,6 +42,8 @@ pub(super) struct Sub {
     pub(super) attendance: Option<Attendance>,
     /// The backend has granted it for a while, and is asked again.
     pub(super) renewal: Option<Box<Renewal>>,
+    /// The server has begun it, with these options; its client cannot begin it again.
+    pub(super) by_server: Option<Box<SubOptions>>,
 }
 
 pub(super) enum SubState {
@@ -56,7 +60,7 @@ pub(super) enum SubState {
         /// Publications may be deltas.
         delta: bool,
     },
-    /// Of a client that only listens: where it stands is to be found out.
+    /// Of a connection that begins: where it stands is to be found out.
     Placing {
         recoverable: bool,
         recovering: bool,
@@ -65,6 +69,8 @@ pub(super) enum SubState {
     },
     /// The client was told where it stands, or is going to be; the cursor is to be placed there.
     Settling,
+    /// The application has asked for it; the client is owed a push.
+    Called(Box<Called>),
     Live,
 }
 
@@ -102,10 +108,14 @@ impl ClientSession {
         if request.kind != 0 {
             return Err(errors::NOT_AVAILABLE);
         }
-        if self.subs.iter().any(|sub| sub.channel == channel) {
+        let known = self.subs.iter().find(|sub| sub.channel == channel);
+        // What the server has begun goes over to the client.
+        let is_free =
+            |sub: &Sub| sub.by_server.is_some() && !matches!(sub.state, SubState::Called(_));
+        if !known.is_none_or(is_free) {
             return Err(errors::ALREADY_SUBSCRIBED);
         }
-        if self.subs.len() >= self.gateway.config.subscriptions_max {
+        if known.is_none() && self.subs.len() >= self.gateway.config.subscriptions_max {
             return Err(errors::LIMIT_EXCEEDED);
         }
         if request.recover && !self.has_positions(&channel) {
@@ -116,7 +126,7 @@ impl ClientSession {
             since: since_of(request),
             join_leave: request.join_leave,
             delta: takes_deltas(request)?,
-            filter: self.filter_of(&channel, request)?,
+            filter: self.filter_in(&channel, request.filter.compile())?,
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
             channel,
         };
@@ -168,6 +178,7 @@ impl ClientSession {
         let (recoverable, start) = self.start_of(&channel, since, terms.as_deref());
         let renewed = grant.by_backend && expires.is_some() && renewed;
         let form = self.form_for(&channel, (join_leave, delta), terms.as_deref());
+        let before = self.take_sub(&channel, cx);
         self.add(Sub {
             channel: channel.clone(),
             expires,
@@ -181,8 +192,9 @@ impl ClientSession {
                 data: grant.data,
                 delta,
             },
-            attendance: None,
+            attendance: before.and_then(|sub| sub.attendance),
             renewal: (renewed && self.asks(Event::SubRefresh)).then(Box::default),
+            by_server: None,
         });
         cx.request(Request::Subscribe {
             tag: id,
@@ -194,16 +206,16 @@ impl ClientSession {
     }
 
     /// Which publications a client wants, if the namespace lets it choose.
-    pub(super) fn filter_of(
+    pub(super) fn filter_in(
         &self,
         channel: &ChannelName,
-        request: &SubscribeRequest<'_>,
+        filter: Result<Option<TagsFilter>, FilterError>,
     ) -> Result<Option<Arc<TagsFilter>>, ErrorCode> {
         let options = self.gateway.config.rules.of(channel);
         let allowed = options.is_some_and(|options| options.allow_tags_filter);
-        let filter = match request.filter.is_missing() || allowed {
-            true => request.filter.compile(),
-            false => Err(FilterError::NotAllowed),
+        let filter = match filter {
+            Ok(Some(_)) | Err(_) if !allowed => Err(FilterError::NotAllowed),
+            filter => filter,
         };
         filter
             .map(|filter| filter.map(Arc::new))
@@ -261,6 +273,9 @@ impl ClientSession {
         epoch: &Epoch,
         cx: &mut Context<'_>,
     ) {
+        if tag == UNASKED {
+            return self.on_called(channel, (position, recovery), epoch, cx);
+        }
         // An answer to a subscribe that was taken back meanwhile is not one to its successor.
         let asked = |sub: &&mut Sub| {
             let owed = matches!(sub.state, SubState::Joining { id, .. } if id == tag);
@@ -308,17 +323,30 @@ impl ClientSession {
         let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) else {
             return;
         };
+        if let SubState::Called(called) = &mut self.subs[at].state {
+            called.again = true;
+            return self.rearm(cx);
+        }
         if let SubState::Joining { id, .. } = self.subs.swap_remove(at).state {
             self.reply(id, &errors::INTERNAL.into(), cx);
         }
     }
 
-    /// Retention overtook the cursor: the client subscribes again and is told that it cannot be recovered.
-    pub(super) fn on_truncated(&mut self, channel: &ChannelName, cx: &mut Context<'_>) {
+    /// Retention overtook the cursor: the client subscribes again, or connects again if the server has subscribed it, and is told that it
+    /// cannot be recovered.
+    pub(super) fn on_truncated(
+        &mut self,
+        channel: &ChannelName,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Disconnect> {
         // Dropped, its attendance lasts until the client is back.
-        drop(self.take_sub(channel, cx));
+        let sub = self.take_sub(channel, cx);
+        if sub.is_some_and(|sub| sub.by_server.is_some()) {
+            return Err(disconnects::INSUFFICIENT_STATE);
+        }
         self.dialect
             .push_unsubscribe(channel, unsubscribes::INSUFFICIENT, cx.out);
+        Ok(())
     }
 
     /// Ends a subscription for good.

@@ -17,7 +17,7 @@ use crate::{
 
 pub(crate) use self::{
     call::{Call, Proxies},
-    shape::{Asked, Granted, Verdict},
+    shape::{Asked, DISCONNECT_CODES, Granted, REASON_BYTES_MAX, Verdict},
 };
 
 /// Calls to one endpoint at once, unless it says otherwise.

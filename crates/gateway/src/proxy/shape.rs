@@ -7,23 +7,23 @@ use fanfare_wire::{
     centrifuge::{Codec, Dialect, Framing},
     shortened,
 };
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
     access::{Capabilities, Overrides, Rights},
-    token::{Seconds, json_of_base64},
+    token::{Seconds, SubOptions, json_of_base64},
 };
 
 /// Longest message of an error that is passed on, in bytes.
 const MESSAGE_BYTES_MAX: usize = 256;
 /// Longest reason of a disconnect, in bytes; a close frame has room for 123.
-const REASON_BYTES_MAX: usize = 120;
+pub(crate) const REASON_BYTES_MAX: usize = 120;
 /// Codes of errors that are passed on: the protocol's, and those that it leaves to applications.
 const ERROR_CODES: std::ops::RangeInclusive<u32> = 100..=1999;
 /// Codes of disconnects that are passed on.
-const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
+pub(crate) const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
 
 /// What is asked, as JSON.
 #[derive(Clone, Serialize)]
@@ -82,6 +82,7 @@ pub(crate) struct Granted {
     pub(crate) data: Option<Json>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) channels: Vec<String>,
+    pub(crate) subs: BTreeMap<String, SubOptions>,
     pub(crate) caps: Option<Capabilities>,
     pub(crate) meta: Option<Json>,
     pub(crate) allow: Rights,
@@ -108,7 +109,7 @@ struct Outcome {
     b64data: Option<String>,
     tags: BTreeMap<String, String>,
     channels: Vec<String>,
-    subs: BTreeMap<String, IgnoredAny>,
+    subs: BTreeMap<String, SubOptions>,
     caps: Option<Capabilities>,
     meta: Option<Box<RawValue>>,
     allow: Option<Rights>,
@@ -189,8 +190,6 @@ impl Verdict {
                 None => Err("its b64info or b64data is not JSON in base64"),
             },
         };
-        let mut channels = result.channels;
-        channels.extend(result.subs.into_keys());
         Ok(Self::Granted(Box::new(Granted {
             user: result.user,
             expire_at: (result.expire_at != 0).then_some(result.expire_at),
@@ -198,7 +197,8 @@ impl Verdict {
             info: either(result.b64info, result.info)?,
             data: either(result.b64data, result.data)?,
             tags: result.tags,
-            channels,
+            channels: result.channels,
+            subs: result.subs,
             caps: result.caps,
             meta: json(result.meta),
             allow: result.allow.unwrap_or_default(),
@@ -239,6 +239,10 @@ mod tests {
             "subs": {"b": {"info": 1}}, "tags": {"t": "1"}, "meta": {"hidden": true}, "unknown": "x", "allow": ["pub"],
             "caps": [{"channels": ["c"], "allow": ["hst"]}], "override": {"presence": {"value": false}},
         }});
+        let sub = SubOptions {
+            info: json("1"),
+            ..SubOptions::default()
+        };
         let granted = Granted {
             user: "56".to_owned(),
             expire_at: Some(1_700_000_000),
@@ -246,7 +250,8 @@ mod tests {
             info: json("{\"name\":\"x\"}"),
             data: json("[1]"),
             tags: BTreeMap::from([("t".to_owned(), "1".to_owned())]),
-            channels: vec!["a".to_owned(), "b".to_owned()],
+            channels: vec!["a".to_owned()],
+            subs: [("b".to_owned(), sub)].into(),
             caps: Some(
                 serde_json::from_value(json!([{"channels": ["c"], "allow": ["hst"]}])).unwrap(),
             ),

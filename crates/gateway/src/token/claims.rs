@@ -1,11 +1,13 @@
 //! The claims of a token: before anybody has vouched for them, and after.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fanfare_wire::{ChannelName, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, value::RawValue};
 
-use super::{Seconds, TokenError, WRONG_CLAIMS};
+use super::{Seconds, SubOptions, TokenError, WRONG_CLAIMS};
 use crate::{
     access::{Capabilities, Overrides, Rights},
     jose::Unverified,
@@ -73,6 +75,8 @@ pub(super) struct Claims {
     pub(super) channel: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) subs: BTreeMap<String, SubOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) expire_at: Option<Number>,
     /// `info` in base64, which goes before it.

@@ -105,6 +105,11 @@ fn the_published_example_of_jwt_io_verifies() {
 #[test]
 fn what_is_signed_here_verifies_here() {
     let signer = TokenSigner::new(SECRET);
+    let options = SubOptions {
+        data: Some(Json::parse(b"[1]").unwrap()),
+        expire_at: Some(NOW + 5),
+        ..SubOptions::default()
+    };
     let connection = ConnectionClaims {
         sub: "ü".into(),
         exp: Some(NOW + 60),
@@ -112,6 +117,7 @@ fn what_is_signed_here_verifies_here() {
         jti: Some("session".into()),
         info: Some(Json::parse(b"{\"a\":[1, 2]}").unwrap()),
         channels: vec![channel("a"), channel("b:c")],
+        subs: [(channel("a"), options)].into(),
         expire_at: Some(NOW + 600),
         caps: serde_json::from_str(CAPS).unwrap(),
         meta: Some(Json::parse(b"{\"team\":7}").unwrap()),

@@ -1,7 +1,7 @@
 //! How a client is spoken to: the two encodings of the protocol and the framings of its transports behind one face, so that a
 //! session says the same whichever its client has chosen.
 
-use super::{Answer, PING, disconnects, protobuf, reply};
+use super::{Answer, PING, SubscribeResult, disconnects, protobuf, reply};
 use crate::{ChannelName, put, ws};
 
 /// An encoding of the protocol.
@@ -80,6 +80,38 @@ impl Dialect {
             }
             (true, _) => {}
         }
+    }
+
+    /// Appends a push that says that the server has subscribed the client, and where that begins.
+    pub fn push_subscribe(
+        self,
+        channel: &ChannelName,
+        result: &SubscribeResult<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        self.push(
+            out,
+            |out| {
+                put(
+                    out,
+                    format_args!("\"channel\":\"{channel}\",\"subscribe\":"),
+                );
+                reply::put_subscribe(result, out);
+            },
+            |out| protobuf::put_subscribed(channel, result, out),
+        );
+    }
+
+    /// Appends a push that says in how many seconds the connection expires; `None`: not at all.
+    pub fn push_refresh(self, ttl: Option<u32>, out: &mut Vec<u8>) {
+        self.push(
+            out,
+            |out| {
+                out.extend_from_slice(b"\"refresh\":");
+                reply::put_refresh(ttl, out);
+            },
+            |out| protobuf::put_refresh(ttl, out),
+        );
     }
 
     /// Appends a push that ends a subscription, with its code and reason.
@@ -190,7 +222,10 @@ impl Dialect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::centrifuge::{ConnectResult, errors};
+    use crate::{
+        Epoch, Json, Seq,
+        centrifuge::{ConnectResult, errors},
+    };
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = Vec::new();
@@ -234,6 +269,55 @@ mod tests {
         let both = end(Dialect::one_way(Framing::WebSocket));
         let bare = br#"{"disconnect":{"code":3001,"reason":"shutdown"}}"#;
         assert_eq!(both[2..], [&bare[..], &close].concat());
+    }
+
+    #[test]
+    fn what_the_server_does_by_itself_is_pushed() {
+        let channel = ChannelName::parse("a").unwrap();
+        let epoch = Epoch::parse("ep").unwrap();
+        let said = Json::parse(b"[1]").unwrap();
+        let result = |recovered, oldest| SubscribeResult {
+            epoch: &epoch,
+            offset: Seq(7),
+            recoverable: true,
+            recovered,
+            oldest,
+            ttl: None,
+            data: Some(&said),
+            positioned: true,
+            delta: false,
+        };
+        let lines = Dialect::stream(Codec::Json, Framing::Stream);
+        let pushed = |dialect: Dialect, recovered, oldest| {
+            written(|out| dialect.push_subscribe(&channel, &result(recovered, oldest), out))
+        };
+        let push = r#"{"push":{"channel":"a","subscribe":{"recoverable":true,"epoch":"ep","offset":7,"data":[1],"positioned":true}}}"#;
+        assert_eq!(pushed(lines, None, None), [push.as_bytes(), b"\n"].concat());
+        let bare = pushed(Dialect::one_way(Framing::Stream), Some(false), Some(Seq(4)));
+        let bare = String::from_utf8(bare).unwrap();
+        assert!(
+            bare.starts_with(r#"{"channel":"a","subscribe":{"#),
+            "{bare}"
+        );
+        assert!(bare.contains(r#""truncated":true,"oldest":4"#), "{bare}");
+        let protobuf = Dialect::stream(Codec::Protobuf, Framing::Stream);
+        assert_eq!(
+            pushed(protobuf, Some(true), None),
+            b"\x16\x22\x14\x12\x01a\x4a\x0f\x08\x01\x22\x02ep\x28\x07\x30\x01\x3a\x03[1]"
+        );
+        let truncated = pushed(protobuf, Some(false), Some(Seq(4)));
+        assert!(truncated.ends_with(b"[1]\xc8\x3e\x01\xd0\x3e\x04"));
+        let refresh = |dialect: Dialect, ttl| written(|out| dialect.push_refresh(ttl, out));
+        let one_way = Dialect::one_way(Framing::Stream);
+        assert_eq!(
+            refresh(one_way, Some(9)),
+            b"{\"refresh\":{\"expires\":true,\"ttl\":9}}\n"
+        );
+        assert_eq!(refresh(one_way, None), b"{\"refresh\":{}}\n");
+        assert_eq!(
+            refresh(protobuf, Some(9)),
+            b"\x08\x22\x06\x62\x04\x08\x01\x10\x09"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::FilterText;
+use super::{FilterText, protobuf::subs_of_connect};
 
 /// One command.
 #[derive(Debug)]
@@ -71,9 +71,50 @@ pub struct ConnectRequest<'a> {
     /// Its version.
     #[serde(borrow)]
     pub version: Cow<'a, str>,
-    /// For clients that only listen: the channels that they want to hear, with their positions. Read in JSON alone.
+    /// Where the client stands in channels that the server subscribes it to. One that only listens names all that it wants to
+    /// hear.
     #[serde(borrow)]
-    pub subs: BTreeMap<String, SubscribeRequest<'a>>,
+    pub subs: Subs<'a>,
+}
+
+/// Subscribe requests in a connect request, by their channels.
+#[derive(Debug)]
+pub enum Subs<'a> {
+    /// They stood in JSON.
+    Json(BTreeMap<String, SubscribeRequest<'a>>),
+    /// The connect request in Protobuf, in which they stand. What they take in memory is many times what they take in a frame, so that they
+    /// are read when they are known to be wanted.
+    Protobuf(&'a [u8]),
+}
+
+impl<'a> Subs<'a> {
+    /// All of them; if they are more than `count_max`, at least one more than that.
+    ///
+    /// # Errors
+    /// [`CommandError`] if they are not of the protocol's types.
+    pub fn read(
+        self,
+        count_max: usize,
+    ) -> Result<BTreeMap<String, SubscribeRequest<'a>>, CommandError> {
+        match self {
+            Self::Json(subs) => Ok(subs),
+            Self::Protobuf(request) => {
+                subs_of_connect(request, count_max).map_err(|_| CommandError)
+            }
+        }
+    }
+}
+
+impl Default for Subs<'_> {
+    fn default() -> Self {
+        Self::Json(BTreeMap::new())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Subs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(Self::Json)
+    }
 }
 
 impl<'a> ConnectRequest<'a> {
@@ -370,14 +411,15 @@ mod tests {
         let text = r#"{"token":"t","subs":{"b":{"recover":true,"offset":7,"epoch":"e"},"a":{}}}"#;
         let request = ConnectRequest::parse(text).unwrap();
         assert_eq!(request.token, "t");
-        let subs: Vec<_> = request
-            .subs
+        let subs = request.subs.read(2).unwrap();
+        let subs: Vec<_> = subs
             .iter()
             .map(|(channel, it)| (&**channel, it.recover, it.offset, &*it.epoch))
             .collect();
         assert_eq!(subs, [("a", false, 0, ""), ("b", true, 7, "e")]);
         for empty in ["", " ", "null", "{}"] {
-            assert!(ConnectRequest::parse(empty).unwrap().subs.is_empty());
+            let request = ConnectRequest::parse(empty).unwrap();
+            assert!(request.subs.read(0).unwrap().is_empty());
         }
         for wrong in ["[", "7", "[]x", r#"{"subs":[1]}"#, r#"{"token":7}"#] {
             assert!(ConnectRequest::parse(wrong).is_err(), "{wrong}");

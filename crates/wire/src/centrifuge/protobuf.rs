@@ -21,14 +21,15 @@ mod reader;
 mod reply;
 mod writer;
 
+pub(super) use command::subs_of_connect;
 pub use command::{COMMANDS_MAX, Commands};
 pub(super) use embedded::put_client_info;
 pub(super) use emulation::parse_emulation;
 pub(super) use filter::parse_filter;
 pub use reader::ProtobufError;
 pub(super) use reply::{
-    put_disconnect, put_of_channel, put_publication, put_publication_delta, put_push, put_reply,
-    put_unnumbered, put_unsubscribe,
+    put_disconnect, put_of_channel, put_publication, put_publication_delta, put_push, put_refresh,
+    put_reply, put_subscribed, put_unnumbered, put_unsubscribe,
 };
 
 /// A ping from the server, a pong from the client: a message of no bytes, preceded by its length.

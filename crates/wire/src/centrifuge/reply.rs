@@ -215,7 +215,7 @@ pub(super) fn put_connect(result: &ConnectResult<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends the result of a subscribe.
-fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
+pub(super) fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     let SubscribeResult {
         epoch,
         offset,
@@ -360,6 +360,14 @@ fn put_known_of(publication: &Publication, out: &mut Vec<u8>) {
 fn put_text(text: &[u8], out: &mut Vec<u8>) {
     // invariant: writing a string to a vector cannot fail
     let _ = serde_json::to_writer(out, &*String::from_utf8_lossy(text));
+}
+
+/// Appends until when something holds, as an object.
+pub(super) fn put_refresh(ttl: Option<u32>, out: &mut Vec<u8>) {
+    match ttl {
+        Some(ttl) => put(out, format_args!("{{\"expires\":true,\"ttl\":{ttl}}}")),
+        None => out.extend_from_slice(b"{}"),
+    }
 }
 
 fn put_ttl(out: &mut Vec<u8>, ttl: Option<u32>) {

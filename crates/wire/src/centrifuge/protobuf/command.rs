@@ -1,6 +1,6 @@
 //! Commands in Protobuf. The fields that this server does not read are passed over, as are those that it does not know.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::reader::{Field, Fields, ProtobufError, take_delimited};
 use crate::centrifuge::{
     Command, ConnectRequest, FilterText, HistoryRequest, Method, Payload, PresenceRequest,
-    PublishRequest, RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest,
+    PublishRequest, RefreshRequest, RpcRequest, StreamPosition, SubRefreshRequest, Subs,
     SubscribeRequest, UnsubscribeRequest, command::Wire,
 };
 
@@ -93,7 +93,12 @@ impl<'a> Message<'a> for Wire<'a> {
     fn take(&mut self, field: &Field<'a>) -> Result<(), ProtobufError> {
         match field.number {
             1 => self.id = field.uint32()?,
-            4 => merge_into(&mut self.connect, field)?,
+            4 => {
+                merge_into(&mut self.connect, field)?;
+                if let Some(connect) = &mut self.connect {
+                    connect.subs = Subs::Protobuf(field.bytes()?);
+                }
+            }
             5 => merge_into(&mut self.subscribe, field)?,
             6 => merge_into(&mut self.unsubscribe, field)?,
             7 => merge_into(&mut self.publish, field)?,
@@ -118,6 +123,42 @@ impl<'a> Message<'a> for ConnectRequest<'a> {
             2 => self.data = payload(field.bytes()?),
             4 => self.name = Cow::Borrowed(field.text()?),
             5 => self.version = Cow::Borrowed(field.text()?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The subscribe requests in a connect request; of more than `count_max` one more than that. Of a request in several parts those of
+/// the last part.
+pub(in crate::centrifuge) fn subs_of_connect(
+    request: &[u8],
+    count_max: usize,
+) -> Result<BTreeMap<String, SubscribeRequest<'_>>, ProtobufError> {
+    let mut subs = BTreeMap::new();
+    for field in Fields::of(request) {
+        let field = field?;
+        if field.number == 3 && subs.len() <= count_max {
+            let mut entry = SubsEntry::default();
+            merge(&mut entry, field.bytes()?)?;
+            subs.insert(entry.channel.into_owned(), entry.request);
+        }
+    }
+    Ok(subs)
+}
+
+/// An entry of the map of them: the later one of two with the same key counts.
+#[derive(Default)]
+struct SubsEntry<'a> {
+    channel: Cow<'a, str>,
+    request: SubscribeRequest<'a>,
+}
+
+impl<'a> Message<'a> for SubsEntry<'a> {
+    fn take(&mut self, field: &Field<'a>) -> Result<(), ProtobufError> {
+        match field.number {
+            1 => self.channel = Cow::Borrowed(field.text()?),
+            2 => merge(&mut self.request, field.bytes()?)?,
             _ => {}
         }
         Ok(())
@@ -242,4 +283,41 @@ fn payload(bytes: &[u8]) -> Payload<'_> {
         return Payload::Missing;
     }
     serde_json::from_slice::<&RawValue>(bytes).map_or(Payload::NotJson, Payload::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::centrifuge::CommandError;
+
+    /// The connect request with these fields, read.
+    fn subs(fields: &[u8], count_max: usize) -> Result<Vec<(String, bool, u64)>, CommandError> {
+        let mut frame = vec![4 + fields.len() as u8, 8, 1, 0x22, fields.len() as u8];
+        frame.extend_from_slice(fields);
+        let command = Commands::of(&frame).next().unwrap().unwrap();
+        let Method::Connect(request) = command.method else {
+            panic!("no connect");
+        };
+        let subs = request.subs.read(count_max)?;
+        let plain =
+            |(channel, it): (String, SubscribeRequest<'_>)| (channel, it.recover, it.offset);
+        Ok(subs.into_iter().map(plain).collect())
+    }
+
+    #[test]
+    fn a_connect_says_where_its_client_stands() {
+        let b = b"\x1a\x09\x0a\x01b\x12\x04\x18\x01\x38\x07";
+        let a = b"\x1a\x03\x0a\x01a";
+        let [b_name, a_name] = ["b", "a"].map(str::to_owned);
+        let both = [(a_name.clone(), false, 0), (b_name.clone(), true, 7)];
+        assert_eq!(subs(&[&b[..], a].concat(), 2).unwrap(), both);
+        // The later one counts, and too many are told from enough.
+        let again = [&a[..], b"\x1a\x07\x0a\x01a\x12\x02\x38\x09"].concat();
+        assert_eq!(subs(&again, 2).unwrap(), [(a_name, false, 9)]);
+        assert_eq!(subs(&[&b[..], a].concat(), 0).unwrap(), [(b_name, true, 7)]);
+        assert!(subs(b"", 0).unwrap().is_empty());
+        for wrong in [&b"\x18\x01"[..], b"\x1a\x02\x08\x01", b"\x1a\x02\x12\x09"] {
+            assert!(subs(wrong, 9).is_err(), "{wrong:x?}");
+        }
+    }
 }

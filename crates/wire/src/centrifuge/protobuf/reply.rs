@@ -51,6 +51,27 @@ pub(in crate::centrifuge) fn put_unsubscribe(
     });
 }
 
+/// Appends the fields of a push that says that the server has subscribed the client.
+pub(in crate::centrifuge) fn put_subscribed(
+    channel: &ChannelName,
+    result: &SubscribeResult<'_>,
+    out: &mut Vec<u8>,
+) {
+    put_of_channel(channel, 9, out, |out| {
+        put_flag(1, result.recoverable, out);
+        put_bytes(4, result.epoch.as_str(), out);
+        put_number(5, result.offset.0, out);
+        put_flag(6, true, out);
+        put_data(7, result.data, out);
+        put_unrecovered(result, out);
+    });
+}
+
+/// Appends the fields of a push that says until when the connection holds.
+pub(in crate::centrifuge) fn put_refresh(ttl: Option<u32>, out: &mut Vec<u8>) {
+    put_message(12, out, |out| put_ttl(1, ttl, out));
+}
+
 /// Appends the fields of a push that ends the connection.
 pub(in crate::centrifuge) fn put_disconnect(code: u16, reason: &str, out: &mut Vec<u8>) {
     put_message(11, out, |out| {
@@ -194,10 +215,10 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
         positioned,
         recoverable,
         recovered,
-        oldest,
         ttl,
         data,
         delta,
+        ..
     } = result;
     put_ttl(1, *ttl, out);
     put_flag(3, *recoverable, out);
@@ -212,10 +233,15 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     put_data(11, *data, out);
     put_flag(12, recovered.is_some(), out);
     put_flag(13, *delta, out);
-    // Truncated, with the oldest that is left; or reset.
+    put_unrecovered(result, out);
+}
+
+/// Truncated, with the oldest that is left; or reset.
+fn put_unrecovered(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
+    let (recovered, oldest) = (result.recovered, result.oldest);
     put_flag(OWN, oldest.is_some(), out);
     put_number(OWN + 1, oldest.map_or(0, |Seq(oldest)| oldest), out);
-    put_flag(OWN + 2, oldest.is_none() && *recovered == Some(false), out);
+    put_flag(OWN + 2, oldest.is_none() && recovered == Some(false), out);
 }
 
 fn put_presence(members: &[(Uuid, &Json)], result: &PresenceResult, out: &mut Vec<u8>) {
