@@ -80,6 +80,8 @@ pub struct ChannelOptions {
     pub proxied: Proxied,
     /// A channel whose name holds `#` is for the users whose names follow, separated by commas, whatever the other options say.
     pub allow_user_limited_channels: bool,
+    /// The server subscribes each user to its own channel, `#USER`: see [`ChannelRules::personal`].
+    pub personal_channels: bool,
     /// Capabilities open it to channels that they name, not by patterns: an app's channels are not meant by `*`.
     pub by_name_only: bool,
 }
@@ -160,6 +162,25 @@ impl ChannelRules {
         }
     }
 
+    /// The channels of one user that the server subscribes it to: `#USER`, in each namespace that has such. A name that could not stand in a
+    /// channel's, or would mean several users there, has none.
+    #[must_use]
+    pub fn personal(&self, user: &str) -> Vec<ChannelName> {
+        if user.is_empty() || user.contains([',', '#']) {
+            return Vec::new();
+        }
+        let outside = self.outside.personal_channels.then(|| format!("#{user}"));
+        let named = self.namespaces.iter();
+        let named = named.filter(|(_, options)| options.personal_channels);
+        let named = named.map(|(name, _)| format!("{name}:#{user}"));
+        let names = outside.into_iter().chain(named);
+        let channels = names.filter_map(|name| ChannelName::parse(&name).ok());
+        // A user named `x:y` would be in another namespace.
+        channels
+            .filter(|it| self.of(it).is_some_and(|options| options.personal_channels))
+            .collect()
+    }
+
     /// What is kept, as the log wants to know it. Namespaces that keep everything are not named.
     #[must_use]
     pub fn retention(&self) -> Vec<Retention> {
@@ -201,6 +222,7 @@ impl Default for ChannelOptions {
             allow_tags_filter: false,
             proxied: Proxied::default(),
             allow_user_limited_channels: false,
+            personal_channels: false,
             by_name_only: false,
         }
     }
@@ -266,6 +288,27 @@ mod tests {
 
     fn channel(name: &str) -> ChannelName {
         ChannelName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_user_has_channels_of_its_own_where_the_namespace_says_so() {
+        let mut rules = rules(true);
+        assert_eq!(rules.personal("ann"), []);
+        for options in rules.namespaces.values_mut() {
+            options.personal_channels = true;
+        }
+        assert_eq!(rules.personal("ann"), [channel("dialog:#ann")]);
+        assert_eq!(rules.personal("a:b"), [channel("dialog:#a:b")]);
+        rules.outside.personal_channels = true;
+        assert_eq!(rules.personal("ann"), ["#ann", "dialog:#ann"].map(channel));
+        assert_eq!(rules.personal("a:b"), [channel("dialog:#a:b")]);
+        for nobody in ["", "ann,bob", "x#ann", "an n"] {
+            assert_eq!(rules.personal(nobody), [], "{nobody}");
+        }
+        for own in rules.personal("ann") {
+            assert_eq!(rules.circle(&own, "ann"), Circle::Inside);
+            assert_eq!(rules.circle(&own, "bob"), Circle::Outside);
+        }
     }
 
     #[test]

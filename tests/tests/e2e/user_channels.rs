@@ -24,6 +24,12 @@ presence = "anyone"
 allow_user_limited_channels = true
 
 [[namespaces]]
+name = "own"
+history = "subscriber"
+allow_user_limited_channels = true
+personal_channels = true
+
+[[namespaces]]
 name = "plain"
 subscribe = "authenticated"
 "#;
@@ -74,6 +80,35 @@ fn a_channel_that_names_its_users_is_for_them_alone() {
     }
     Api::with_key(node.address(), KEY).publish("#ann", json!("to ann"));
     assert_eq!(ann.publication("#ann")["data"], "to ann");
+}
+
+#[test]
+fn a_user_is_subscribed_to_its_own_channel_with_the_connection() {
+    let node = start();
+    let mut api = Api::with_key(node.address(), KEY);
+    let connect = |request: Value| {
+        let mut client = Client::open(node.address());
+        let reply = client.command("connect", request);
+        (client, reply["connect"]["subs"].clone())
+    };
+    let token = |user: &str| jwt::sign(SECRET, &json!({ "sub": user }));
+    let (mut ann, subs) = connect(json!({ "token": token("ann") }));
+    assert!(subs["own:#ann"]["epoch"].is_string(), "{subs}");
+    let (mut eve, subs) = connect(json!({ "token": token("eve") }));
+    assert!(subs["own:#eve"].is_object(), "{subs}");
+    assert_eq!(
+        code(eve.command("subscribe", json!({ "channel": "own:#ann" }))),
+        Some(DENIED)
+    );
+    let first = api.publish("own:#ann", json!(1));
+    assert_eq!(ann.publication("own:#ann")["data"], 1);
+    drop(ann);
+    api.publish("own:#ann", json!(2));
+    let since = json!({ "recover": true, "offset": first.offset, "epoch": first.epoch });
+    let since = json!({ "own:#ann": since });
+    let (mut ann, subs) = connect(json!({ "token": token("ann"), "subs": since }));
+    assert_eq!(subs["own:#ann"]["recovered"], true, "{subs}");
+    assert_eq!(ann.publication("own:#ann")["data"], 2);
 }
 
 #[test]

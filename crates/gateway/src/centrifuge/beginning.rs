@@ -5,7 +5,10 @@
 //! of the cursors are taken away again until `connect` is written, and placed anew where they stood. Until then nothing that the client says
 //! is taken.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use fanfare_engine::hub::{Context, Recovery, Request, Resume, Start};
 use fanfare_wire::{
@@ -147,6 +150,13 @@ impl ClientSession {
         for channel in granted.unwrap_or_default() {
             let wish = wishes.remove(channel).unwrap_or_default();
             wanted.insert(channel.clone(), wish);
+        }
+        let user = claims.as_deref().map_or("", |claims| &claims.sub);
+        for channel in self.gateway.config.rules.personal(user) {
+            if let Entry::Vacant(place) = wanted.entry(channel) {
+                let wish = wishes.remove(place.key()).unwrap_or_default();
+                place.insert(wish);
+            }
         }
         if self.dialect.one_way {
             wanted.append(&mut wishes);

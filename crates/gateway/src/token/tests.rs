@@ -81,7 +81,7 @@ fn a_token_signed_elsewhere_is_understood() {
     assert_eq!(claims.sub, "42");
     assert_eq!((claims.exp, claims.iat), (Some(NOW + 1), Some(NOW - 1)));
     assert_eq!(claims.info.unwrap().as_bytes(), br#"{"name": "Ann"}"#);
-    assert_eq!(claims.channels, [channel("news"), channel("chat:1")]);
+    assert_eq!(claims.channels, [channel("chat:1"), channel("news")]);
 
     let claims = r#"{"sub":"42","channel":"chat:1"}"#;
     let claims = verifier().subscription(&hs256(claims), NOW).unwrap();

@@ -196,6 +196,11 @@ fn options(
         let problem = "must be at least 1; leave it out to keep everything";
         return Err(place.wrong("history_max_count", problem));
     }
+    if file.personal_channels == Some(true) && file.allow_user_limited_channels != Some(true) {
+        let problem =
+            "needs allow_user_limited_channels = true, so that they are their users' alone";
+        return Err(place.wrong("personal_channels", problem));
+    }
     let message_bytes_max = message_bytes_max(&place, file.message_bytes_max, everywhere)?;
     Ok(ChannelOptions {
         kind,
@@ -223,6 +228,7 @@ fn options(
             publish: file.publish_proxy_enabled == Some(true),
         },
         allow_user_limited_channels: file.allow_user_limited_channels == Some(true),
+        personal_channels: file.personal_channels == Some(true),
         by_name_only: false,
     })
 }

@@ -57,6 +57,7 @@ options! {
     sub_refresh_proxy_enabled: bool,
     publish_proxy_enabled: bool,
     allow_user_limited_channels: bool,
+    personal_channels: bool,
 }
 
 /// What becomes of what is published.

@@ -244,6 +244,11 @@ fn impossible_options_are_named() {
             "force_push_join_leave",
             "needs join_leave",
         ),
+        (
+            "personal_channels = true",
+            "personal_channels",
+            "needs allow_user_limited_channels",
+        ),
         ("history_max_count = 0", "history_max_count", "at least 1"),
         ("history_max_age = \"soon\"", "history_max_age", "\"soon\""),
         (
