@@ -66,6 +66,8 @@ pub struct ChannelOptions {
     pub history_max_count: Option<u64>,
     /// How long a channel keeps publications; for ever if absent.
     pub history_max_age: Option<Duration>,
+    /// How many publications a client that comes back may have missed to go on behind its position; as many as are kept if absent.
+    pub recovery_max_count: Option<u64>,
     /// Most publications that a client is given by one question for history; at most [`HISTORY_LIMIT_MAX`].
     pub history_limit_max: usize,
     /// Longest payload, in bytes, if it is shorter than everywhere.
@@ -215,6 +217,7 @@ impl Default for ChannelOptions {
             rules: Vec::new(),
             history_max_count: None,
             history_max_age: None,
+            recovery_max_count: None,
             history_limit_max: HISTORY_LIMIT_MAX,
             message_bytes_max: None,
             publish_rate: None,

@@ -314,8 +314,8 @@ impl Shard {
         let metrics = &self.common.metrics;
         match (start, by_log) {
             (Start::Live, _) => {}
-            (Start::Resume(_), false) => metrics.resumed_from_memory.add(1),
-            (Start::Resume(_), true) => metrics.resumed_from_log.add(1),
+            (_, false) => metrics.resumed_from_memory.add(1),
+            (_, true) => metrics.resumed_from_log.add(1),
         }
     }
 
@@ -456,9 +456,10 @@ fn place(found: &ShardChannel, start: &Start, fresh: Option<Head>, epoch: &Epoch
             recovery,
         })
     };
-    let resume = match start {
+    let (resume, missed_max) = match start {
         Start::Live => return live(Recovery::NotAsked),
-        Start::Resume(resume) => resume,
+        Start::Resume(resume) => (resume, u64::MAX),
+        Start::ResumeWithin(resume, missed_max) => (resume, *missed_max),
     };
     let Resume {
         epoch: asked,
@@ -473,22 +474,25 @@ fn place(found: &ShardChannel, start: &Start, fresh: Option<Head>, epoch: &Epoch
         recovery: Recovery::Recovered,
     });
     let attachment = found.attachment.as_ref()?;
-    if *seq == found.head || attachment.reaches(*seq) {
+    let too_old = |head: Seq| Seq(head.0.saturating_sub(missed_max));
+    let reaches = *seq >= too_old(found.head) && attachment.reaches(*seq);
+    if *seq == found.head || reaches {
         return recovered;
     }
     let head = fresh?;
     if *seq > head.seq {
         return live(Recovery::Reset);
     }
-    if *seq >= head.trimmed {
+    let gone = head.trimmed.max(too_old(head.seq));
+    if *seq >= gone {
         return recovered;
     }
     let recovery = Recovery::Truncated {
-        oldest: head.trimmed.next(),
+        oldest: gone.next(),
     };
     if *oldest_if_truncated {
         return Some(Place {
-            position: head.trimmed,
+            position: gone,
             recovery,
         });
     }

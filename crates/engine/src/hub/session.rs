@@ -198,6 +198,8 @@ pub enum Start {
     Live,
     /// Behind a position that the client names.
     Resume(Resume),
+    /// The same if no more publications than these follow it; otherwise as if retention had removed what lies before them.
+    ResumeWithin(Resume, u64),
 }
 
 /// A position that a client names.

@@ -116,12 +116,20 @@ fn words(recovery: Recovery) -> String {
 
 fn start(word: &str) -> Start {
     let resume = |epoch: Option<&str>, seq: &str| {
+        let (seq, within) = match seq.split_once('<') {
+            Some((seq, missed_max)) => (seq, Some(missed_max)),
+            None => (seq, None),
+        };
         let epoch = epoch.map(|epoch| Epoch::parse(epoch).unwrap());
-        Start::Resume(Resume {
+        let resume = Resume {
             epoch,
             seq: Seq(seq.parse().unwrap()),
             oldest_if_truncated: true,
-        })
+        };
+        match within {
+            Some(missed_max) => Start::ResumeWithin(resume, missed_max.parse().unwrap()),
+            None => Start::Resume(resume),
+        }
     };
     match word.split_once(':') {
         None if word == "live" => Start::Live,
@@ -134,6 +142,8 @@ fn start(word: &str) -> Start {
 pub(crate) enum From {
     Live,
     After(Seq),
+    /// After a number, if no more than so many follow it.
+    Within(Seq, u64),
     OtherEpoch(Seq),
     In(&'static str, Seq),
 }
@@ -143,6 +153,7 @@ impl fmt::Display for From {
         match self {
             Self::Live => f.write_str("live"),
             Self::After(seq) => write!(f, "{seq}"),
+            Self::Within(seq, missed_max) => write!(f, "{seq}<{missed_max}"),
             Self::OtherEpoch(seq) => write!(f, "other:{seq}"),
             Self::In(epoch, seq) => write!(f, "{epoch}:{seq}"),
         }

@@ -161,6 +161,32 @@ fn a_position_that_is_not_of_this_log_is_told() {
 }
 
 #[test]
+fn who_has_missed_too_much_goes_on_later_though_all_is_there() {
+    let cluster = Cluster::start(1);
+    for _ in 0..1000 {
+        cluster.publish(0, "room", 10);
+    }
+    // From the log at first, then from memory: no difference.
+    for _ in 0..2 {
+        let check = |missed_max, from, answer: &str| {
+            let mut client = cluster.client(0);
+            let place = From::Within(Seq(from), missed_max);
+            assert_eq!(client.subscribe("room", place), answer);
+            client
+        };
+        let mut within = check(5, 995, "recovered");
+        within.expect("room", Seq(996), Seq(1000));
+        let mut beyond = check(5, 994, "truncated 996");
+        beyond.expect("room", Seq(996), Seq(1000));
+        check(0, 1000, "recovered");
+        check(0, 999, "truncated 1001");
+        check(5, 1001, "reset");
+        let mut far = check(1000, 0, "recovered");
+        far.expect("room", Seq(1), Seq(1000));
+    }
+}
+
+#[test]
 fn a_client_ahead_of_its_node_is_not_sent_back() {
     let cluster = Cluster::start(2);
     let mut here = cluster.client(1);

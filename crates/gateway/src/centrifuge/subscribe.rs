@@ -242,13 +242,18 @@ impl ClientSession {
         terms: Option<&Terms>,
     ) -> (bool, Start) {
         let recoverable = self.gateway.may_look_back(self.claims(), channel, terms);
-        let start = match since {
-            Some((epoch, seq)) if recoverable => Start::Resume(Resume {
-                epoch,
-                seq,
-                oldest_if_truncated: false,
-            }),
-            _ => Start::Live,
+        let Some((epoch, seq)) = since.filter(|_| recoverable) else {
+            return (recoverable, Start::Live);
+        };
+        let resume = Resume {
+            epoch,
+            seq,
+            oldest_if_truncated: false,
+        };
+        let options = self.gateway.config.rules.of(channel);
+        let start = match options.and_then(|options| options.recovery_max_count) {
+            Some(missed_max) => Start::ResumeWithin(resume, missed_max),
+            None => Start::Resume(resume),
         };
         (recoverable, start)
     }

@@ -214,6 +214,7 @@ fn options(
         rules: rules(&place, kind, presence, file.rules)?,
         history_max_count: file.history_max_count,
         history_max_age: age(&place, file.history_max_age)?,
+        recovery_max_count: file.recovery_max_count,
         history_limit_max: history_limit_max(&place, file.history_limit_max)?,
         message_bytes_max,
         publish_rate: rate(&place, file.publishes_per_second, file.publishes_burst)?,
@@ -241,6 +242,7 @@ fn check_keeps_nothing(place: &Place<'_>, file: &FileChannels) -> Result<(), Con
         ("recovery", file.recovery == Some(true)),
         ("history_max_count", file.history_max_count.is_some()),
         ("history_max_age", file.history_max_age.is_some()),
+        ("recovery_max_count", file.recovery_max_count.is_some()),
         ("history_limit_max", file.history_limit_max.is_some()),
         (
             "allowed_delta_types",

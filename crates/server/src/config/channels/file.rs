@@ -47,6 +47,7 @@ options! {
     recovery: bool,
     history_max_count: u64,
     history_max_age: String,
+    recovery_max_count: u64,
     history_limit_max: u64,
     message_bytes_max: u64,
     publishes_per_second: u64,

@@ -362,3 +362,10 @@ fn impossible_words_are_named() {
         assert!(error.contains(word), "{error}");
     }
 }
+
+#[test]
+fn how_much_may_be_missed_is_said_or_all_that_is_kept() {
+    let said = |toml| said(toml).unwrap().recovery_max_count;
+    assert_eq!(said("recovery_max_count = 0"), Some(0));
+    assert_eq!(said(""), None);
+}
