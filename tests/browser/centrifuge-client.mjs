@@ -235,7 +235,7 @@ async function recovery(client, subscription, channel, done) {
 
 async function presence(subscription, done) {
   const { client } = subscription;
-  // Who has left is there for some seconds more.
+  // Who has left may be there for a moment more.
   await until(args.patience, 'the client to be present, alone', async () => {
     const { clients: present } = await subscription.sdk.presence();
     return Object.keys(present).length === 1;

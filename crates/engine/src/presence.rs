@@ -4,7 +4,8 @@
 //! the shared state, and the state tells the channel when a member comes with its first lease and leaves with its last. One
 //! task brings the leases in line with the attendances, many in one call, so that a herd of clients is not a herd of calls.
 //!
-//! A connection that drops leaves [`PRESENCE_LINGER`] later: whoever is back by then, on whatever node, was never away.
+//! A connection that drops leaves [`PRESENCE_LINGER`] later: a user who is back by then, on whatever node, was never away. One
+//! that is nobody's leaves at once, as nobody could come back as the same member.
 //! While the state cannot be reached the answers are what this node knows itself, and say so.
 
 mod book;
@@ -41,7 +42,7 @@ use crate::{
 /// Most members that one answer lists.
 pub const PRESENCE_LIST_MAX: usize = 1000;
 
-/// How long a connection that dropped still counts as there.
+/// How long a user's connection that dropped still counts as there.
 pub const PRESENCE_LINGER: Duration = Duration::from_secs(3);
 
 /// Leases that are taken or given back by one call.
@@ -109,7 +110,7 @@ pub struct Presence {
     metrics: Arc<Metrics>,
 }
 
-/// Keeps a connection present in a channel. Dropped, it leaves a moment later.
+/// Keeps a connection present in a channel. Dropped, a user's leaves a moment later, and one that is nobody's at once.
 pub struct Attendance {
     presence: Arc<Presence>,
     channel: ChannelName,
@@ -150,7 +151,7 @@ impl Presence {
             presence: Arc::clone(self),
             channel: channel.clone(),
             client: who.client,
-            lingers: true,
+            lingers: !who.user.is_empty(),
         }
     }
 

@@ -182,3 +182,17 @@ async fn who_drops_and_does_not_come_back_leaves_when_its_time_has_come() {
     sleep(Duration::from_millis(2)).await;
     assert_eq!(presence.count(&room).await.count.holders, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_nobodys_leaves_when_it_drops() {
+    let presence = Counting::new().presence(true);
+    let room = channel("room");
+    let anonymous = Attendee {
+        user: "".into(),
+        ..Attendee::clone(&attendee(1))
+    };
+    let here = presence.enter(&room, &Arc::new(anonymous), true);
+    assert_eq!(presence.count(&room).await.count.holders, 1);
+    drop(here);
+    assert_eq!(presence.count(&room).await.count.holders, 0);
+}
