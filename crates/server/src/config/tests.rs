@@ -206,6 +206,8 @@ fn values_out_of_bounds_are_named() {
         "",
         &["retention_interval", "100ms"],
     );
+    refused(&[], "token_secret = \"secret\"", &["token_secret", "16"]);
+    refused(&[], "dev = true\napi_key = \"\"", &["api_key", "1 bytes"]);
     refused(&["--log-format", "xml"], "", &["log_format", "json"]);
     refused(&["--log-level", "loud"], "", &["log_level", "debug"]);
     for wrong in [
