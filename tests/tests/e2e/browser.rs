@@ -20,6 +20,13 @@ fn the_official_client_in_protobuf() {
 }
 
 #[test]
+fn the_official_client_that_was_away_for_a_hundred_thousand_publications() {
+    let node = servers::start(servers::dev());
+    let arguments = ["--url", &node.url(), "--count", "100000"];
+    run_script("far-behind.mjs", &arguments, &[&node]);
+}
+
+#[test]
 fn a_real_event_source() {
     run("eventsource.mjs");
 }
