@@ -124,6 +124,11 @@ watch-sync: web ## Measure how far two browsers are apart that watch together
 socketio-suites: ## Run the official protocol suites of Socket.IO (CHECKOUT=path)
 	@CHECKOUT="$(CHECKOUT)" ./scripts/socketio-suites.sh
 
+# CHECKOUT_JS and CHECKOUT_PYTHON are working copies of github.com/centrifugal/centrifuge-js and centrifuge-python, which talk to localhost:8000.
+.PHONY: centrifuge-suites
+centrifuge-suites: ## Run the suites of the official Centrifuge clients (CHECKOUT_JS=path CHECKOUT_PYTHON=path)
+	@CHECKOUT_JS="$(CHECKOUT_JS)" CHECKOUT_PYTHON="$(CHECKOUT_PYTHON)" ./scripts/centrifuge-suites.sh
+
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept
 	cargo clean
