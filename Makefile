@@ -97,6 +97,12 @@ bench-build: web
 simulation: ## Run whole clusters under a virtual clock, a seed each
 	cargo run --release --locked -p fanfare-simulation -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),0..10000))
 
+# ARGS goes to the command, for example ARGS="--target websocket --seed 7" or ARGS="--target websocket FILE".
+FUZZ_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+.PHONY: fuzz
+fuzz: ## Look for bytes that the decoders get wrong (SECONDS=600)
+	cargo run --release --locked -p fanfare-fuzz -- --seconds $(FUZZ_SECONDS) $(ARGS)
+
 # ARGS goes to the command, for example ARGS="--rows 5,6 --keep" or ARGS="--short"; --list names the rows. FILE.jsonl of a
 # row is judged again with `fanfare bench check FILE`.
 .PHONY: faults

@@ -67,6 +67,19 @@ step build cargo build --workspace --all-targets --locked || report
 step sabotaged cargo build -p fanfare-server --features sabotage --bin fanfare-sabotaged --locked || report
 step packages browser_packages || report
 
+# A minute of it, beside all that follows, on what that leaves of the machine.
+rm -f "$logs/fuzz-run.status"
+{
+    status=0
+    nice -n 19 "${CARGO_TARGET_DIR:-target}/debug/fanfare-fuzz" --seconds 60 >"$logs/fuzz-run.log" 2>&1 || status=$?
+    echo "$status" >"$logs/fuzz-run.status"
+} &
+fuzzed() {
+    until [ -s "$logs/fuzz-run.status" ]; do sleep 1; done
+    cat "$logs/fuzz-run.log"
+    return "$(cat "$logs/fuzz-run.status")"
+}
+
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step doc doc
@@ -76,4 +89,5 @@ step web-tests npm test --prefix web
 step tests cargo test --workspace --locked --no-fail-fast
 # Optimised, so with a build of its own: of engine and wire only.
 step instructions cargo run --profile counted -p fanfare-instructions --locked
+step fuzz fuzzed
 report

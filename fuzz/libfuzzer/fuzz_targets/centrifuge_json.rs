@@ -1,0 +1,7 @@
+//! `centrifuge-json` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fanfare_fuzz::targets::run("centrifuge-json", bytes);
+});

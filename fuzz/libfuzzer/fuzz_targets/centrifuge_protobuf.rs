@@ -1,0 +1,7 @@
+//! `centrifuge-protobuf` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fanfare_fuzz::targets::run("centrifuge-protobuf", bytes);
+});
