@@ -1,8 +1,8 @@
 //! What holds for every command of the Centrifuge protocol, however it came.
 
-use fanfare_wire::centrifuge::{Command, Method, Payload, protobuf::Commands};
+use fanfare_wire::centrifuge::{Command, Method, Payload, SubscribeRequest, protobuf::Commands};
 
-use crate::{variant, write};
+use crate::{about, variant, write};
 
 /// A command, written and read in both encodings, stays what it is.
 pub(super) fn check(command: &Command<'_>) {
@@ -20,6 +20,7 @@ pub(super) fn check(command: &Command<'_>) {
         "two commands from one: {command:?}"
     );
     assert_eq!(write::protobuf::frame(&again), frame, "{command:?}");
+    check_filter(command, &again);
 
     if !is_sayable(command) {
         return;
@@ -28,12 +29,35 @@ pub(super) fn check(command: &Command<'_>) {
     let again = Command::parse(&line).expect("what was written is read");
     assert_eq!(write::json::line(&again), line, "{command:?}");
     assert_eq!(write::protobuf::frame(&again), frame, "{command:?}");
+    check_filter(command, &again);
+}
+
+/// A filter that both encodings can say selects the same in both, or is refused for the same reason.
+fn check_filter(command: &Command<'_>, again: &Command<'_>) {
+    if let (Method::Subscribe(request), Method::Subscribe(again)) = (&command.method, &again.method)
+        && write::filter(&request.filter).is_ok()
+    {
+        let filters = (request.filter.compile(), again.filter.compile());
+        assert_eq!(filters.0, filters.1, "{command:?}");
+    }
 }
 
 /// What is told apart of commands when outcomes are.
-pub(super) fn shape(command: &Command<'_>) -> (String, bool, Option<String>) {
+pub(super) fn shape(command: &Command<'_>) -> (String, bool, Option<String>, Option<String>) {
     let data = payload(&command.method).map(variant_of);
-    (variant(&command.method), command.id > 0xffff, data)
+    let filter = match &command.method {
+        Method::Subscribe(request) => Some(filter_of(request)),
+        _ => None,
+    };
+    (variant(&command.method), command.id > 0xffff, data, filter)
+}
+
+/// What is wrong with the filter of a subscribe, or how many nodes it has, roughly.
+fn filter_of(request: &SubscribeRequest<'_>) -> String {
+    match (request.filter.compile(), write::filter(&request.filter)) {
+        (Err(error), _) | (_, Err(error)) => variant(&error),
+        (Ok(_), Ok(node)) => about(node.map_or(0, |node| 1 + node.nodes.len())).to_string(),
+    }
 }
 
 fn variant_of(data: &Payload<'_>) -> String {

@@ -1,9 +1,13 @@
 //! Commands in JSON.
 
-use fanfare_wire::centrifuge::{
-    Command, ConnectRequest, Method, Payload, StreamPosition, SubscribeRequest,
+use fanfare_wire::{
+    FilterNode,
+    centrifuge::{Command, ConnectRequest, Method, Payload, StreamPosition, SubscribeRequest},
 };
 use serde_json::Value;
+
+/// Stands for what is no filter, whatever it was.
+const NO_FILTER: &str = "false";
 
 /// An object under construction: what has the value of nothing is left out.
 struct Object(String);
@@ -41,6 +45,13 @@ impl Object {
         match value {
             false => self,
             true => self.raw(name, "true"),
+        }
+    }
+
+    fn list(self, name: &str, values: &[String]) -> Self {
+        match values {
+            [] => self,
+            values => self.raw(name, &format!("[{}]", values.join(","))),
         }
     }
 
@@ -115,7 +126,7 @@ fn connect(request: &ConnectRequest<'_>) -> Object {
 }
 
 fn subscribe(request: &SubscribeRequest<'_>) -> Object {
-    Object::new()
+    let object = Object::new()
         .text("channel", &request.channel)
         .text("token", &request.token)
         .flag("recover", request.recover)
@@ -123,8 +134,27 @@ fn subscribe(request: &SubscribeRequest<'_>) -> Object {
         .text("epoch", &request.epoch)
         .data(&request.data)
         .flag("join_leave", request.join_leave)
+        .text("delta", &request.delta)
         .number("flag", request.flag)
-        .number("type", request.kind)
+        .number("type", request.kind);
+    match super::filter(&request.filter) {
+        Ok(None) => object,
+        Ok(Some(node)) => object.raw("tf", &filter(&node)),
+        Err(_) => object.raw("tf", NO_FILTER),
+    }
+}
+
+/// A filter.
+pub(super) fn filter(node: &FilterNode<'_>) -> String {
+    let object = Object::new()
+        .text("op", &node.op)
+        .text("key", &node.key)
+        .text("cmp", &node.cmp)
+        .text("val", &node.val);
+    let vals = node.vals.iter().map(|val| Value::from(&**val).to_string());
+    let object = object.list("vals", &vals.collect::<Vec<_>>());
+    let nodes: Vec<_> = node.nodes.iter().map(filter).collect();
+    object.list("nodes", &nodes).end()
 }
 
 fn position(position: &StreamPosition<'_>) -> String {

@@ -1,11 +1,14 @@
 //! Commands in Protobuf. Field numbers: `client.proto` of centrifugal/protocol.
 
-use fanfare_wire::centrifuge::{
-    Command, ConnectRequest, Method, Payload, StreamPosition, SubscribeRequest,
+use fanfare_wire::{
+    FilterNode,
+    centrifuge::{Command, ConnectRequest, Method, Payload, StreamPosition, SubscribeRequest},
 };
 
 /// Stands for bytes that are no JSON, whatever they were.
 const NOT_JSON: &[u8] = b"\xff";
+/// Stands for what is no filter, whatever it was.
+const NO_FILTER: &[u8] = b"\xff";
 
 /// A message under construction: what has the value of nothing is left out.
 #[derive(Default)]
@@ -99,7 +102,7 @@ fn connect(request: &ConnectRequest<'_>) -> Message {
 }
 
 fn subscribe(request: &SubscribeRequest<'_>) -> Message {
-    Message::default()
+    let message = Message::default()
         .text(1, &request.channel)
         .text(2, &request.token)
         .number(3, request.recover.into())
@@ -107,8 +110,25 @@ fn subscribe(request: &SubscribeRequest<'_>) -> Message {
         .number(7, request.offset)
         .data(8, &request.data)
         .number(11, request.join_leave.into())
-        .number(14, request.flag)
-        .signed(15, request.kind)
+        .text(12, &request.delta);
+    let message = match super::filter(&request.filter) {
+        Ok(None) => message,
+        Ok(Some(node)) => message.message(13, &filter(&node).0),
+        Err(_) => message.message(13, NO_FILTER),
+    };
+    message.number(14, request.flag).signed(15, request.kind)
+}
+
+fn filter(node: &FilterNode<'_>) -> Message {
+    let message = Message::default()
+        .text(1, &node.op)
+        .text(2, &node.key)
+        .text(3, &node.cmp)
+        .text(4, &node.val);
+    let vals = node.vals.iter();
+    let message = vals.fold(message, |message, val| message.message(5, val.as_bytes()));
+    let nodes = node.nodes.iter();
+    nodes.fold(message, |message, node| message.message(6, &filter(node).0))
 }
 
 fn position(position: &StreamPosition<'_>) -> Vec<u8> {

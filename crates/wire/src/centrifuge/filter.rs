@@ -33,18 +33,24 @@ impl FilterText<'_> {
     /// # Errors
     /// What is wrong with it.
     pub fn compile(&self) -> Result<Option<TagsFilter>, FilterError> {
-        let node = match self {
-            Self::Missing => return Ok(None),
-            Self::Json(raw) if raw.get().len() > FilterNode::BYTES_MAX => {
-                return Err(FilterError::TooLong);
-            }
+        let node = self.read()?;
+        node.map(|node| TagsFilter::compile(&node)).transpose()
+    }
+
+    /// Reads the filter, if there is one, without asking whether it makes sense.
+    ///
+    /// # Errors
+    /// It is too long, or not made of the protocol's fields; in Protobuf also if it is too deep or has too many nodes.
+    pub fn read(&self) -> Result<Option<FilterNode<'_>>, FilterError> {
+        match self {
+            Self::Missing => Ok(None),
+            Self::Json(raw) if raw.get().len() > FilterNode::BYTES_MAX => Err(FilterError::TooLong),
             // The parser refuses texts that are nested deeper than its stack bears.
-            Self::Json(raw) => {
-                serde_json::from_str(raw.get()).map_err(|_| FilterError::Malformed)?
-            }
-            Self::Protobuf(fields) => protobuf::parse_filter(fields)?,
-        };
-        TagsFilter::compile(&node).map(Some)
+            Self::Json(raw) => serde_json::from_str(raw.get())
+                .map(Some)
+                .map_err(|_| FilterError::Malformed),
+            Self::Protobuf(fields) => protobuf::parse_filter(fields).map(Some),
+        }
     }
 
     /// Whether there is none.
