@@ -1,7 +1,12 @@
 //! Writes commands as a client would, in both encodings: everything that the product reads of them, and nothing else. It shares no code with
 //! the decoders that it checks.
 
-use fanfare_wire::{FilterError, FilterNode, centrifuge::FilterText};
+use std::collections::BTreeMap;
+
+use fanfare_wire::{
+    FilterError, FilterNode,
+    centrifuge::{CommandError, FilterText, Subs, SubscribeRequest},
+};
 
 pub mod json;
 pub mod protobuf;
@@ -26,6 +31,22 @@ pub fn filter<'a>(text: &'a FilterText<'_>) -> Result<Option<FilterNode<'a>>, Fi
         return Err(FilterError::TooLong);
     }
     Ok(Some(node))
+}
+
+/// What is made of the subscribe requests in a connect request, in whatever encoding they stood.
+///
+/// # Errors
+/// They are none.
+pub fn with_subs<'a, T>(
+    subs: &Subs<'a>,
+    make: impl FnOnce(&BTreeMap<String, SubscribeRequest<'a>>) -> T,
+) -> Result<T, CommandError> {
+    match subs {
+        Subs::Json(subs) => Ok(make(subs)),
+        Subs::Protobuf(request) => Subs::Protobuf(request)
+            .read(usize::MAX)
+            .map(|subs| make(&subs)),
+    }
 }
 
 /// How many nodes, on how many levels.

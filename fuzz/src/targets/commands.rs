@@ -79,11 +79,22 @@ fn payload<'c, 'a>(method: &'c Method<'a>) -> Option<&'c Payload<'a>> {
     }
 }
 
-/// Whether JSON can say it: not bytes that are no JSON text, nor is the text `null` told from no payload there.
+/// Whether JSON can say it: not bytes that are no JSON text or no requests, nor is the text `null` told from no payload there.
 fn is_sayable(command: &Command<'_>) -> bool {
-    match payload(&command.method) {
-        Some(Payload::NotJson) => false,
-        Some(Payload::Json(data)) => data.get() != "null",
-        Some(Payload::Missing) | None => true,
+    let subs = match &command.method {
+        Method::Connect(request) => write::with_subs(&request.subs, |subs| {
+            subs.values()
+                .all(|request| is_sayable_payload(&request.data))
+        }),
+        _ => Ok(true),
+    };
+    subs.unwrap_or(false) && payload(&command.method).is_none_or(is_sayable_payload)
+}
+
+fn is_sayable_payload(data: &Payload<'_>) -> bool {
+    match data {
+        Payload::NotJson => false,
+        Payload::Json(data) => data.get() != "null",
+        Payload::Missing => true,
     }
 }

@@ -1,6 +1,6 @@
 //! Commands in JSON, and the requests of clients that only listen.
 
-use std::str;
+use std::{collections::BTreeMap, str};
 
 use fanfare_wire::centrifuge::{Command, ConnectRequest, Method, next_command};
 
@@ -69,7 +69,7 @@ fn run(bytes: &[u8]) -> Outcome {
     outcome.truncate(3);
 
     let alone = ConnectRequest::parse(text).ok().map(|request| {
-        let subs = about(request.subs.len());
+        let subs = about(write::with_subs(&request.subs, BTreeMap::len).unwrap_or_default());
         let command = Command {
             id: 1,
             method: Method::Connect(request),

@@ -68,7 +68,7 @@ impl Object {
     }
 }
 
-/// The line of a command. Bytes that are no JSON cannot be said.
+/// The line of a command. Bytes that are no JSON cannot be said, nor requests in a connect that are none.
 #[must_use]
 pub fn line(command: &Command<'_>) -> String {
     let Command { id, method } = command;
@@ -115,14 +115,17 @@ fn connect(request: &ConnectRequest<'_>) -> Object {
         .data(&request.data)
         .text("name", &request.name)
         .text("version", &request.version);
-    if request.subs.is_empty() {
-        return object;
-    }
-    let subs = request.subs.iter();
-    let subs = subs.fold(Object::new(), |object, (channel, request)| {
-        object.raw(channel, &subscribe(request).end())
+    let subs = super::with_subs(&request.subs, |subs| {
+        let each = subs.iter();
+        let written = each.fold(Object::new(), |object, (channel, request)| {
+            object.raw(channel, &subscribe(request).end())
+        });
+        (!subs.is_empty()).then(|| written.end())
     });
-    object.raw("subs", &subs.end())
+    match subs {
+        Ok(Some(subs)) => object.raw("subs", &subs),
+        Ok(None) | Err(_) => object,
+    }
 }
 
 fn subscribe(request: &SubscribeRequest<'_>) -> Object {

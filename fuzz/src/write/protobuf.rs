@@ -10,6 +10,9 @@ const NOT_JSON: &[u8] = b"\xff";
 /// Stands for what is no filter, whatever it was.
 const NO_FILTER: &[u8] = b"\xff";
 
+/// Stands for subscribe requests in a connect that are none.
+const NO_SUBS: &[u8] = b"\xff";
+
 /// A message under construction: what has the value of nothing is left out.
 #[derive(Default)]
 struct Message(Vec<u8>);
@@ -50,7 +53,7 @@ impl Message {
     }
 }
 
-/// A command with its length before it. The channels of a connect are left out.
+/// A command with its length before it.
 #[must_use]
 pub fn frame(command: &Command<'_>) -> Vec<u8> {
     let Command { id, method } = command;
@@ -94,9 +97,21 @@ pub fn frame(command: &Command<'_>) -> Vec<u8> {
 }
 
 fn connect(request: &ConnectRequest<'_>) -> Message {
-    Message::default()
+    let message = Message::default()
         .text(1, &request.token)
-        .data(2, &request.data)
+        .data(2, &request.data);
+    let subs = super::with_subs(&request.subs, |subs| {
+        let each = subs.iter();
+        let entry = |channel: &str, request| {
+            let entry = Message::default().text(1, channel);
+            entry.message(2, &subscribe(request).0)
+        };
+        each.map(|(channel, request)| entry(channel, request).0)
+            .collect::<Vec<_>>()
+    });
+    let subs = subs.unwrap_or_else(|_| vec![NO_SUBS.to_vec()]);
+    subs.iter()
+        .fold(message, |message, entry| message.message(3, entry))
         .text(4, &request.name)
         .text(5, &request.version)
 }
