@@ -67,7 +67,7 @@ async fn a_log_from_before_epochs_could_change_keeps_its_own() {
     let epoch = database.open().await.epoch();
     let client = database.client().await;
     let before = "DROP FUNCTION fanfare.claim_epoch, fanfare.identity_text, fanfare.identity,
-                      fanfare.append_all, fanfare.keep_lanes;
+                      fanfare.append_all, fanfare.keep_lanes, fanfare.remove_step;
                   DROP FUNCTION fanfare.publish, fanfare.check_publish, fanfare.check_size, fanfare.are_tags,
                       fanfare.is_info, fanfare.commit_queue;
                   DROP TABLE fanfare.app_migrations, fanfare.queue;

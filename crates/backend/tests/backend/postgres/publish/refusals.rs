@@ -202,7 +202,7 @@ async fn nodes_with_a_role_of_their_own_go_on_after_the_migration() {
     let before = format!(
         "CREATE ROLE {role};
          DROP FUNCTION fanfare.publish, fanfare.check_publish, fanfare.check_size, fanfare.are_tags,
-             fanfare.is_info, fanfare.commit_queue;
+             fanfare.is_info, fanfare.commit_queue, fanfare.remove_step;
          DROP TABLE fanfare.queue;
          DROP FUNCTION fanfare.number_queue;
          ALTER TABLE fanfare.lanes DROP COLUMN of_sql;
