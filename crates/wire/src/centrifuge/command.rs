@@ -1,6 +1,6 @@
 //! Commands: what a client asks, in either encoding; and how it stands in JSON.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
@@ -77,8 +77,10 @@ pub struct ConnectRequest<'a> {
     pub subs: Subs<'a>,
 }
 
+/// How many are shown to who debugs, at least.
+const SHOWN_MAX: usize = 1_000;
+
 /// Subscribe requests in a connect request, by their channels.
-#[derive(Debug)]
 pub enum Subs<'a> {
     /// They stood in JSON.
     Json(BTreeMap<String, SubscribeRequest<'a>>),
@@ -101,6 +103,19 @@ impl<'a> Subs<'a> {
             Self::Protobuf(request) => {
                 subs_of_connect(request, count_max).map_err(|_| CommandError)
             }
+        }
+    }
+}
+
+/// What they say, in whichever encoding they came.
+impl fmt::Debug for Subs<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(subs) => subs.fmt(formatter),
+            Self::Protobuf(request) => match subs_of_connect(request, SHOWN_MAX) {
+                Ok(subs) => subs.fmt(formatter),
+                Err(error) => error.fmt(formatter),
+            },
         }
     }
 }
