@@ -2,7 +2,8 @@
 -- at thousands that stay.
 --
 -- One step of retention in one namespace: looks at the next channels after p_after by id, and removes at most about
--- p_rows publications. Runs under the trimmer's advisory lock, so nobody else removes publications.
+-- p_rows publications. Runs under the trimmer's advisory lock, so that only removal on demand may run beside it: what that removed
+-- meanwhile stays removed.
 --
 -- p_age        milliseconds; older publications go. NULL: no bound.
 -- p_count      all but so many of the newest go. NULL: no bound.
@@ -72,7 +73,7 @@ BEGIN
     -- Channels are locked in the order of all writers, and only now that the slow part is over.
     IF cardinality(v_ids) > 0 THEN
         PERFORM FROM fanfare.channels WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE;
-        UPDATE fanfare.channels SET trimmed = step.bound
+        UPDATE fanfare.channels SET trimmed = greatest(trimmed, step.bound)
         FROM unnest(v_ids, v_bounds) AS step (id, bound) WHERE channels.id = step.id;
     END IF;
     IF removed < p_rows AND v_looked < p_channels THEN
