@@ -5,6 +5,7 @@
 //! refused.
 
 mod batch;
+mod checkpoint;
 mod readers;
 mod retention;
 mod schema;
@@ -63,12 +64,8 @@ impl SqliteLog {
         let opened = schema::open(dir)?;
         let readers = Arc::new(Readers::open(&opened.path)?);
         let (commands, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(
-            opened.connection,
-            opened.epoch.clone(),
-            opened.lane,
-            opened.lock,
-        );
+        let (epoch, lane) = (opened.epoch.clone(), opened.lane);
+        let writer = Writer::new(opened);
         let writer = std::thread::Builder::new()
             .name("fanfare-log".to_owned())
             .spawn(move || writer.run(queue))
@@ -77,8 +74,8 @@ impl SqliteLog {
                 source,
             })?;
         Ok(Self {
-            epoch: opened.epoch,
-            lane: opened.lane,
+            epoch,
+            lane,
             commands: Some(commands),
             writer: Some(writer),
             readers,

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use thiserror::Error;
 
 use super::{
+    checkpoint::Checkpoints,
     now,
     seen::{self, Seen},
 };
@@ -46,10 +47,6 @@ const WRITER_SETTINGS: &str = "
     PRAGMA cache_size = -65536;
     PRAGMA temp_store = MEMORY;
 ";
-
-/// How much is written to the log file before its pages go to where they belong: each page that many batches touched is then
-/// written once.
-const CHECKPOINT_BYTES: u32 = 32 << 20;
 
 /// Why a log in SQLite cannot be opened.
 #[derive(Debug, Error)]
@@ -110,6 +107,7 @@ pub(super) struct Opened {
     pub(super) connection: Connection,
     pub(super) epoch: Epoch,
     pub(super) lane: LaneId,
+    pub(super) checkpoints: Checkpoints,
     pub(super) lock: File,
 }
 
@@ -124,8 +122,8 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let mut connection = Connection::open(&path).map_err(failed)?;
     configure(&connection).map_err(failed)?;
     connection.execute_batch(WRITER_SETTINGS).map_err(failed)?;
-    set_checkpoint(&connection).map_err(failed)?;
     migrate(&mut connection, &path)?;
+    let checkpoints = Checkpoints::begin(&mut connection, &path).map_err(failed)?;
     let (epoch, lane) = begin(&mut connection, seen.as_ref()).map_err(failed)?;
     let epoch = epoch::parse(&epoch).map_err(|reason| OpenError::Damaged {
         path: path.clone(),
@@ -146,6 +144,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
         connection,
         epoch,
         lane,
+        checkpoints,
         lock,
     })
 }
@@ -155,13 +154,6 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(())
-}
-
-/// Says in pages what is meant in bytes.
-fn set_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    let pages = CHECKPOINT_BYTES / page.max(512);
-    connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {pages}"))
 }
 
 fn take(dir: &Path) -> Result<(File, Option<Seen>), OpenError> {
@@ -250,26 +242,6 @@ mod tests {
     use fanfare_bench::local::TempDir;
 
     use super::*;
-
-    #[test]
-    fn a_checkpoint_comes_after_as_many_bytes_whatever_the_pages() {
-        let both = |connection: &Connection| {
-            let ask = |name| connection.pragma_query_value(None, name, |row| row.get(0));
-            let both: (rusqlite::Result<u32>, rusqlite::Result<u32>) =
-                (ask("page_size"), ask("wal_autocheckpoint"));
-            (both.0.unwrap(), both.1.unwrap())
-        };
-        let dir = TempDir::new().unwrap();
-        assert_eq!(both(&open(dir.path()).unwrap().connection), (4_096, 8_192));
-        // Of a time when pages were larger.
-        let dir = TempDir::new().unwrap();
-        let before = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
-        before
-            .execute_batch("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; CREATE TABLE t (n)")
-            .unwrap();
-        drop(before);
-        assert_eq!(both(&open(dir.path()).unwrap().connection), (8_192, 4_096));
-    }
 
     #[test]
     fn every_commit_is_flushed() {

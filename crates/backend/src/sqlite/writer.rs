@@ -15,8 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     batch::{Heads, firsts},
+    checkpoint::Checkpoints,
     integer, now,
     retention::{self, Reached, Step},
+    schema::Opened,
     seen, tables, unavailable,
 };
 
@@ -63,6 +65,7 @@ pub(super) struct Writer {
     connection: Connection,
     epoch: Epoch,
     lane: LaneId,
+    checkpoints: Checkpoints,
     /// The last batch of the lane.
     n: u64,
     heads: Heads,
@@ -77,14 +80,15 @@ enum Failed {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, epoch: Epoch, lane: LaneId, lock: File) -> Self {
+    pub(super) fn new(opened: Opened) -> Self {
         Self {
-            connection,
-            epoch,
-            lane,
+            connection: opened.connection,
+            epoch: opened.epoch,
+            lane: opened.lane,
+            checkpoints: opened.checkpoints,
             n: 0,
             heads: Heads::default(),
-            lock,
+            lock: opened.lock,
         }
     }
 
@@ -101,6 +105,7 @@ impl Writer {
                 Command::Trim { step, reply } => {
                     let step = retention::run(&mut self.connection, (self.lane, self.n), step);
                     let _ = reply.send(step.map_err(|error| unavailable(&error)));
+                    self.checkpoints.after_commit(&self.connection);
                 }
                 Command::Migrate {
                     app,
@@ -123,6 +128,7 @@ impl Writer {
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     job.answer(answer);
                 }
+                self.checkpoints.after_commit(&self.connection);
             }
             Err(failed) => {
                 // What one saw of another is gone with it, so that no answer stands.
