@@ -34,7 +34,7 @@ pub const TRANSACTIONS_MAX: usize = 1000;
 pub struct Done {
     /// What each step returned; nothing at all for a duplicate.
     pub rows: Vec<Vec<Row>>,
-    /// One for each draft, in their order. For a duplicate only those of the drafts whose keys were there before.
+    /// One for each draft, in their order, those that were added when they were completed included. For a duplicate only those of the drafts whose keys were there before.
     pub published: Vec<Published>,
     /// When it was committed, by the database's clock; for a duplicate, when the first of those publications was.
     pub time: Millis,
@@ -148,10 +148,12 @@ fn finish(
     match result {
         Ok(Transacted::Now {
             rows,
+            completed,
             committed,
             time,
         }) => {
-            let runs = spread.show(transaction.drafts, &committed);
+            let drafts = completed.unwrap_or(transaction.drafts);
+            let runs = spread.show(drafts, &committed);
             spread.hint(&committed, runs);
             metrics.transactions.add(1);
             let published = |outcome| Published::new(&committed.epoch, outcome);
@@ -175,7 +177,9 @@ fn finish(
         }
         Err(error) => {
             match &error {
-                TransactError::Refused { .. } | TransactError::Exists { .. } => {
+                TransactError::Refused { .. }
+                | TransactError::Exists { .. }
+                | TransactError::Finish(_) => {
                     metrics.transactions_refused.add(1);
                 }
                 TransactError::Unknown(_) => {

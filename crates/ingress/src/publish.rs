@@ -47,8 +47,8 @@ impl Handler for Publish {
             let data = Json::parse(&delivery.body)
                 .map_err(|_| HandleError::Dead("the body is not JSON".to_owned()))?;
             Ok(Transaction {
-                steps: Vec::new(),
                 drafts: vec![Draft::new(self.channel.clone(), Uuid::now_v7(), data)],
+                ..Transaction::default()
             })
         })
     }

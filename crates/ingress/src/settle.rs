@@ -62,7 +62,7 @@ impl Store {
         ];
         let effect = Transaction {
             steps: vec![Step::some(schema::BURY, params)],
-            drafts: Vec::new(),
+            ..Transaction::default()
         };
         self.settle(claim, job, effect).await
     }
@@ -124,7 +124,7 @@ impl Store {
                         false => Settled::Lost,
                     };
                 }
-                Err(TransactError::Statement(words)) => {
+                Err(TransactError::Statement(words) | TransactError::Finish(words)) => {
                     return Settled::NotHeld(HandleError::retry(words));
                 }
                 Err(TransactError::Busy { retry_ms }) => Duration::from_millis(retry_ms.into()),
@@ -154,9 +154,12 @@ impl Store {
             id: Uuid::now_v7(),
             ..draft.clone()
         };
+        let handlers = STEPS_BEFORE..STEPS_BEFORE + effect.steps.len();
+        let finish = effect.finish.clone();
         Transaction {
             steps,
             drafts: effect.drafts.iter().map(fresh).collect(),
+            finish: finish.map(|finish| finish.among(handlers)),
         }
     }
 }

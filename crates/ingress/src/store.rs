@@ -268,7 +268,7 @@ impl Store {
     pub(crate) async fn transact(&self, steps: Vec<Step>) -> Result<Done, TransactError> {
         let transaction = Transaction {
             steps,
-            drafts: Vec::new(),
+            ..Transaction::default()
         };
         self.commit(transaction).await
     }

@@ -127,7 +127,7 @@ impl Store {
     pub(crate) async fn change(&self, steps: Vec<Step>) -> Result<bool, StoreError> {
         let transaction = Transaction {
             steps,
-            drafts: Vec::new(),
+            ..Transaction::default()
         };
         match self.commit(transaction).await {
             Ok(_) => Ok(true),

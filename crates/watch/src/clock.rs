@@ -60,7 +60,7 @@ impl RoomClock {
         for _ in 0..ASKS {
             let question = Transaction {
                 steps: vec![Step::new("SELECT 1", Vec::new())],
-                drafts: Vec::new(),
+                ..Transaction::default()
             };
             let before = micros(self.begin.elapsed());
             let done = engine.transact(question).await?;

@@ -109,7 +109,7 @@ impl Watch {
             let insert = Step::some(schema::INSERT_ROOM, schema::room_values(&room)?);
             let transaction = Transaction {
                 steps: vec![insert],
-                drafts: Vec::new(),
+                ..Transaction::default()
             };
             match self.engine.transact(transaction).await {
                 Ok(_) => return Ok((room, owner_key)),
@@ -298,7 +298,7 @@ impl Watch {
                 Step::some(schema::UPSERT_MEMBER, params),
                 Step::new(schema::TRIM_MEMBERS, trim),
             ],
-            drafts: Vec::new(),
+            ..Transaction::default()
         };
         let done = self.engine.transact(transaction).await?;
         let row = done.rows.first().and_then(|rows| rows.first());
@@ -347,7 +347,12 @@ impl Watch {
         steps: Vec<Step>,
         drafts: Vec<Draft>,
     ) -> Result<Write, Failure> {
-        match self.engine.transact(Transaction { steps, drafts }).await {
+        let transaction = Transaction {
+            steps,
+            drafts,
+            ..Transaction::default()
+        };
+        match self.engine.transact(transaction).await {
             Ok(done) => Ok(Write::Done(Box::new(done))),
             Err(TransactError::Refused { .. }) => Ok(Write::Changed),
             Err(error) => Err(error.into()),

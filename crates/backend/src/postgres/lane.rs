@@ -15,9 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use fanfare_engine::port::{
-    AppendError, Committed, LaneId, LogError, Outcome, TransactError, Transacted,
-    log::LANE_LOG_KEPT,
-    tables::{self, Step},
+    AppendError, Committed, LaneId, LogError, Outcome, TransactError, Transacted, Transaction,
+    log::LANE_LOG_KEPT, tables,
 };
 use fanfare_wire::{Draft, Epoch};
 use tokio::sync::MutexGuard;
@@ -94,17 +93,26 @@ pub(super) struct Lane {
 
 /// What is to be committed.
 pub(super) struct Work<'a> {
+    /// The drafts as they were given.
     pub(super) plan: Plan<'a>,
-    /// The steps of an app's transaction; `None` for a batch of the log.
-    pub(super) steps: Option<&'a [Step]>,
+    /// An app's transaction; `None` for a batch of the log.
+    pub(super) transaction: Option<&'a Transaction>,
 }
 
 /// What the steps of a transaction returned.
 pub(super) type Rows = Vec<Vec<tables::Row>>;
 
+/// What the steps of one attempt have made of a transaction. Nothing for a batch of the log.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) rows: Rows,
+    /// The drafts, if they were completed.
+    pub(super) completed: Option<Vec<Draft>>,
+}
+
 /// What became of one attempt.
 pub(super) enum Sent {
-    Committed(Answer, Rows),
+    Committed(Answer, Made),
     /// Nothing was committed, and another attempt would come to the same.
     Refused(TransactError),
     /// Nothing was committed: these were before, one for each draft.
@@ -116,7 +124,7 @@ pub(super) enum Sent {
     /// Nothing was committed, and the session is of no use any more.
     Broken(LogError),
     /// Not known.
-    Lost(LogError, Rows),
+    Lost(LogError, Made),
 }
 
 /// A commit on its way.
@@ -149,7 +157,7 @@ impl Lanes {
     pub(super) async fn append(&self, batch: &[Draft]) -> Result<Committed, AppendError> {
         let work = Work {
             plan: Plan::new(batch),
-            steps: None,
+            transaction: None,
         };
         if batch.is_empty() {
             return Ok(Committed {
@@ -182,9 +190,11 @@ impl Lanes {
                 n: lane.next,
                 sent: Instant::now(),
             };
-            let sent = match work.steps {
+            let sent = match work.transaction {
                 None => lane.append(&work.plan).await,
-                Some(steps) => transact::send(&lane, &self.database, &work.plan, steps).await,
+                Some(transaction) => {
+                    transact::send(&lane, &self.database, &work.plan, transaction).await
+                }
             };
             if !matches!(sent, Sent::Broken(_) | Sent::Lost(..)) {
                 slot.abandoned = None;
@@ -197,8 +207,8 @@ impl Lanes {
                 Sent::Committed(..) if !self.database.is_current(&lane.session) => {
                     return Err(unknown(was_replaced()));
                 }
-                Sent::Committed(answer, rows) => {
-                    let committed = finish(work, &answer, &batch).map_err(unknown)?;
+                Sent::Committed(answer, made) => {
+                    let committed = finish(work, &made, &answer, &batch).map_err(unknown)?;
                     if committed.n > 0 {
                         let (lane_id, n) = (batch.lane.0, bigint(batch.n));
                         let seen = |memory: &mut Memory| memory.saw(lane_id, n, answer.time);
@@ -206,7 +216,7 @@ impl Lanes {
                         lane.next += 1;
                     }
                     slot.open = Some(lane);
-                    return Ok(now(committed, &answer, rows));
+                    return Ok(now(committed, &answer, made));
                 }
                 Sent::Refused(error) => {
                     slot.open = Some(lane);
@@ -225,15 +235,18 @@ impl Lanes {
                     last = error;
                 }
                 Sent::Fenced(error) | Sent::Broken(error) => last = error,
-                Sent::Lost(error, rows) => {
+                Sent::Lost(error, made) => {
                     let (lane_id, n) = (batch.lane.0, batch.n);
                     tracing::warn!(%error, lane = lane_id, n, "looking for the outcome of a commit");
                     drop(lane);
-                    let resolving = self.resolve(&mut slot, &batch, &work.plan);
+                    let plan = made.plan();
+                    let plan = plan.as_ref().unwrap_or(&work.plan);
+                    let resolving = self.resolve(&mut slot, &batch, plan);
                     match resolving.await.map_err(unknown)? {
                         Found::Committed(answer) => {
-                            let committed = finish(work, &answer, &batch).map_err(unknown)?;
-                            return Ok(now(committed, &answer, rows));
+                            let committed =
+                                finish(work, &made, &answer, &batch).map_err(unknown)?;
+                            return Ok(now(committed, &answer, made));
                         }
                         Found::NotCommitted => last = error,
                     }
@@ -338,6 +351,13 @@ impl Lanes {
     }
 }
 
+impl Made {
+    /// The completed drafts as the database sees them.
+    pub(super) fn plan(&self) -> Option<Plan<'_>> {
+        self.completed.as_deref().map(Plan::new)
+    }
+}
+
 impl Lane {
     async fn append(&self, plan: &Plan<'_>) -> Sent {
         let n = bigint(self.next);
@@ -347,8 +367,8 @@ impl Lane {
         let calling = self.session.client.query_one(statement, &params);
         match tokio::time::timeout(APPEND_PATIENCE, calling).await {
             Ok(Ok(row)) => match answer(&row) {
-                Ok(answer) => Sent::Committed(answer, Rows::new()),
-                Err(error) => Sent::Lost(malformed(error), Rows::new()),
+                Ok(answer) => Sent::Committed(answer, Made::default()),
+                Err(error) => Sent::Lost(malformed(error), Made::default()),
             },
             Ok(Err(error)) if is_fence(&error) => Sent::Fenced(unavailable(&error)),
             // Some application has locked what it should not, and this batch was picked to give way.
@@ -356,8 +376,8 @@ impl Lane {
             Ok(Err(error)) if was_rolled_back(&error) => {
                 Sent::Refused(not_committed(unavailable(&error)))
             }
-            Ok(Err(error)) => Sent::Lost(unavailable(&error), Rows::new()),
-            Err(_) => Sent::Lost(no_answer(), Rows::new()),
+            Ok(Err(error)) => Sent::Lost(unavailable(&error), Made::default()),
+            Err(_) => Sent::Lost(no_answer(), Made::default()),
         }
     }
 }
@@ -382,25 +402,32 @@ pub(super) fn params<'a>(
     ]
 }
 
-fn finish(work: &Work<'_>, answer: &Answer, batch: &BatchId) -> Result<Committed, LogError> {
-    let outcomes = work
-        .plan
+fn finish(
+    work: &Work<'_>,
+    made: &Made,
+    answer: &Answer,
+    batch: &BatchId,
+) -> Result<Committed, LogError> {
+    let plan = made.plan();
+    let plan = plan.as_ref().unwrap_or(&work.plan);
+    let outcomes = plan
         .outcomes(answer)
         .ok_or_else(|| LogError(OF_ANOTHER.to_owned()))?;
     // A transaction has an entry in the lane log whatever it did.
-    let has_entry = work.steps.is_some() || outcomes.iter().any(|outcome| !outcome.duplicate);
+    let has_entry = work.transaction.is_some() || outcomes.iter().any(|outcome| !outcome.duplicate);
     Ok(Committed {
         epoch: batch.epoch.clone(),
         lane: batch.lane,
         n: if has_entry { batch.n } else { 0 },
         outcomes,
-        contention: work.plan.contention(answer),
+        contention: plan.contention(answer),
     })
 }
 
-fn now(committed: Committed, answer: &Answer, rows: Rows) -> Transacted {
+fn now(committed: Committed, answer: &Answer, made: Made) -> Transacted {
     Transacted::Now {
-        rows,
+        rows: made.rows,
+        completed: made.completed,
         committed,
         time: answer.time,
     }

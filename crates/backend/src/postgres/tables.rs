@@ -128,7 +128,7 @@ impl Tables for PostgresLog {
             transaction.check()?;
             let work = Work {
                 plan: Plan::new(&transaction.drafts),
-                steps: Some(&transaction.steps),
+                transaction: Some(transaction),
             };
             self.app_lanes.commit(&work).await
         })

@@ -2,9 +2,10 @@
 //!
 //! The first one begins the transaction and runs all steps, without waiting for what each comes to: if a guard does not
 //! hold, whatever the steps behind it did is taken back with the rest. The second one numbers the publications and
-//! commits, so the rows of channels are locked for no longer than by a batch of the log.
+//! commits, so the rows of channels are locked for no longer than by a batch of the log. Between them the drafts are completed, if the app
+//! wants that.
 
-use fanfare_engine::port::{LogError, TransactError, tables::Step};
+use fanfare_engine::port::{LogError, TransactError, Transaction, tables::Step};
 use tokio_postgres::{Row, Statement, types::ToSql};
 
 use super::{
@@ -13,7 +14,8 @@ use super::{
     database::{Database, Session},
     error::{Fault, describe, malformed, unavailable},
     lane::{
-        APPEND_ALL, APPEND_PATIENCE, FIND_KEYS, Lane, Rows, Sent, no_answer, not_committed, params,
+        APPEND_ALL, APPEND_PATIENCE, FIND_KEYS, Lane, Made, Rows, Sent, no_answer, not_committed,
+        params,
     },
     outcome::{answer, known_keys},
     rows::{self, Ran, RunError, pipeline},
@@ -31,13 +33,14 @@ enum Stopped {
     Broken(LogError),
 }
 
-/// Sends the steps and, if all come to what they must, commits them with the publications of the plan.
+/// Sends the steps and, if all come to what they must, commits them with the publications of the plan, or what they were completed to.
 pub(super) async fn send(
     lane: &Lane,
     database: &Database,
     plan: &Plan<'_>,
-    steps: &[Step],
+    transaction: &Transaction,
 ) -> Sent {
+    let steps = &transaction.steps;
     let preparing = prepare(database, &lane.session, steps);
     let prepared = match tokio::time::timeout(APPEND_PATIENCE, preparing).await {
         Ok(Ok(prepared)) => prepared,
@@ -50,19 +53,27 @@ pub(super) async fn send(
     };
     let running = run(&lane.session, &prepared, steps);
     match tokio::time::timeout(APPEND_PATIENCE, running).await {
-        Ok(Ok(rows)) => commit(lane, plan, rows).await,
+        Ok(Ok(rows)) => match transaction.completed(&rows) {
+            Ok(completed) => commit(lane, plan, Made { rows, completed }).await,
+            Err(error) => refuse(lane, plan, error).await,
+        },
         Ok(Err(Stopped::Fenced(error))) => Sent::Fenced(error),
         Ok(Err(Stopped::Broken(error))) => Sent::Broken(error),
         Ok(Err(Stopped::Again(error))) => match roll_back(lane, plan).await {
             Ok(_) => Sent::Again(error),
             Err(error) => Sent::Broken(error),
         },
-        Ok(Err(Stopped::Refused(error))) => match roll_back(lane, plan).await {
-            Ok(known) if known.iter().any(Option::is_some) => Sent::Before(plan.firsts(&known)),
-            Ok(_) => Sent::Refused(error),
-            Err(error) => Sent::Broken(error),
-        },
+        Ok(Err(Stopped::Refused(error))) => refuse(lane, plan, error).await,
         Err(_) => Sent::Broken(no_answer()),
+    }
+}
+
+/// Takes back what must not be committed, unless it was before.
+async fn refuse(lane: &Lane, plan: &Plan<'_>, error: TransactError) -> Sent {
+    match roll_back(lane, plan).await {
+        Ok(known) if known.iter().any(Option::is_some) => Sent::Before(plan.firsts(&known)),
+        Ok(_) => Sent::Refused(error),
+        Err(error) => Sent::Broken(error),
     }
 }
 
@@ -116,43 +127,46 @@ async fn run(session: &Session, prepared: &[Statement], steps: &[Step]) -> Resul
 }
 
 /// Numbers and commits. The call that numbers holds the fence of the lane to the end of the transaction.
-async fn commit(lane: &Lane, plan: &Plan<'_>, rows: Rows) -> Sent {
+async fn commit(lane: &Lane, given: &Plan<'_>, made: Made) -> Sent {
     let session = &lane.session;
-    let n = bigint(lane.next);
-    let params = params(&lane.id.0, &n, plan);
-    session.forget_warnings();
-    let calls: Vec<Call<'_, Result<Option<Row>, tokio_postgres::Error>>> = vec![
-        Box::pin(async {
-            let statement = &session.statements[APPEND_ALL];
-            Ok(Some(session.client.query_one(statement, &params).await?))
-        }),
-        Box::pin(async {
-            session.client.batch_execute("COMMIT").await?;
-            Ok(None)
-        }),
-    ];
-    let answers = match tokio::time::timeout(APPEND_PATIENCE, pipeline(calls)).await {
-        Ok(answers) => answers,
-        Err(_) => return Sent::Lost(no_answer(), rows),
+    let answers = {
+        let plan = made.plan();
+        let n = bigint(lane.next);
+        let params = params(&lane.id.0, &n, plan.as_ref().unwrap_or(given));
+        session.forget_warnings();
+        let calls: Vec<Call<'_, Result<Option<Row>, tokio_postgres::Error>>> = vec![
+            Box::pin(async {
+                let statement = &session.statements[APPEND_ALL];
+                Ok(Some(session.client.query_one(statement, &params).await?))
+            }),
+            Box::pin(async {
+                session.client.batch_execute("COMMIT").await?;
+                Ok(None)
+            }),
+        ];
+        tokio::time::timeout(APPEND_PATIENCE, pipeline(calls)).await
+    };
+    let Ok(answers) = answers else {
+        return Sent::Lost(no_answer(), made);
     };
     match <[_; 2]>::try_from(answers) {
         Ok([Ok(Some(row)), Ok(None)]) => match answer(&row) {
-            Ok(answer) => Sent::Committed(answer, rows),
-            Err(error) => Sent::Lost(malformed(error), rows),
+            Ok(answer) => Sent::Committed(answer, made),
+            Err(error) => Sent::Lost(malformed(error), made),
         },
         // The transaction had failed before its COMMIT was heard, which took it back.
-        Ok([Err(error), Ok(_)]) => uncommitted(lane, plan, &error).await,
+        Ok([Err(error), Ok(_)]) => uncommitted(lane, given, &error).await,
         // The COMMIT itself was refused.
         Ok([Ok(_), Err(error)]) => match Fault::of(&error) {
-            Fault::Broken => Sent::Lost(unavailable(&error), rows),
+            Fault::Broken => Sent::Lost(unavailable(&error), made),
             Fault::Fenced => Sent::Fenced(unavailable(&error)),
             Fault::Statement | Fault::Exists => {
                 Sent::Refused(TransactError::Statement(describe(&error)))
             }
             _ => Sent::Refused(not_committed(unavailable(&error))),
         },
-        Ok([Err(error), Err(_)]) => Sent::Lost(unavailable(&error), rows),
-        _ => Sent::Lost(LogError("half an answer".to_owned()), rows),
+        Ok([Err(error), Err(_)]) => Sent::Lost(unavailable(&error), made),
+        _ => Sent::Lost(LogError("half an answer".to_owned()), made),
     }
 }
 

@@ -256,9 +256,17 @@ impl Group<'_> {
                 return Ok(Err(refused.into()));
             }
         };
+        let completed = match work.completed(&rows) {
+            Ok(completed) => completed,
+            Err(refused) => {
+                savepoint.finish()?;
+                return Ok(Err(refused));
+            }
+        };
         savepoint.commit()?;
         let time = now();
-        if work.drafts.is_empty() {
+        let drafts = completed.as_ref().unwrap_or(&work.drafts);
+        if drafts.is_empty() {
             let committed = Committed {
                 epoch: self.epoch.clone(),
                 lane: self.lane,
@@ -268,14 +276,16 @@ impl Group<'_> {
             };
             return Ok(Ok(Transacted::Now {
                 rows,
+                completed,
                 committed,
                 time,
             }));
         }
-        let committed = self.append(&work.drafts)?;
+        let committed = self.append(drafts)?;
         let time = committed.outcomes.first().map_or(time, |it| it.time);
         Ok(Ok(Transacted::Now {
             rows,
+            completed,
             committed,
             time,
         }))

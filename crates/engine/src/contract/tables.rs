@@ -3,6 +3,7 @@
 //! [`all`] takes two nodes on one database and runs the cases one after the other, each in rows and channels of its own.
 //! What needs a particular database (its death, a connection that is cut) is tested beside the implementation.
 
+mod finish;
 mod lanes;
 mod once;
 mod order;
@@ -111,6 +112,10 @@ where
         once::keys_are_those_of_the_log,
         once::a_refused_command_is_not_remembered,
         once::a_key_twice_in_one_transaction,
+        finish::numbers_of_rows_are_in_the_order_of_the_channel,
+        finish::what_is_added_is_committed_with_the_rest,
+        finish::what_may_not_be_leaves_nothing,
+        finish::nothing_is_completed_that_was_refused_or_before,
         lanes::entries_say_what_was_committed,
     ];
 }
@@ -175,7 +180,12 @@ impl Node {
         steps: Vec<Step>,
         drafts: Vec<Draft>,
     ) -> Result<Transacted, TransactError> {
-        self.tables.transact(&Transaction { steps, drafts }).await
+        let transaction = Transaction {
+            steps,
+            drafts,
+            ..Transaction::default()
+        };
+        self.tables.transact(&transaction).await
     }
 
     /// A transaction that must be committed: what its steps returned, and what its drafts became.

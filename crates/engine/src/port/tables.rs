@@ -1,10 +1,14 @@
 //! The tables: what an app keeps in the same database as the log, so that its rows and its publications commit together.
 
+mod finish;
+
 use bytes::Bytes;
 use fanfare_wire::{Draft, Epoch, Millis};
 use thiserror::Error;
 
 use super::{BoxFuture, Committed, KEY_BYTES_MAX, Outcome};
+
+pub use self::finish::Finish;
 
 /// Most steps of one transaction.
 pub const STEPS_MAX: usize = 64;
@@ -24,8 +28,8 @@ pub const ROWS_BYTES_MAX: usize = 8 << 20;
 /// What every implementation promises, checked by `contract::tables`:
 /// 1. **Together.** The steps and drafts of a [`Transaction`] commit in one database transaction or not at all, and everything
 ///    that the log promises of an append holds for the drafts.
-/// 2. **In order.** Steps run one after the other and see what those before them did. Drafts are numbered after the last
-///    step. Two transactions that change the same row happen one after the other, and the guards of the later one see what
+/// 2. **In order.** Steps run one after the other and see what those before them did. Drafts are completed ([`Finish`]) and
+///    numbered after the last step. Two transactions that change the same row happen one after the other, and the guards of the later one see what
 ///    the earlier one did. A guard that counts rows needs such a row: change the row of the whole first, then count.
 /// 3. **Once.** If the idempotency key of a draft was committed before in its channel, nothing of the transaction is
 ///    committed, and the answer is [`Transacted::Before`], whatever its guards came to. So a command that is sent again has no
@@ -83,6 +87,8 @@ pub struct Transaction {
     pub steps: Vec<Step>,
     /// Publications, numbered in this order after the last step.
     pub drafts: Vec<Draft>,
+    /// What completes them with what the steps returned.
+    pub finish: Option<Finish>,
 }
 
 /// One statement.
@@ -162,7 +168,9 @@ pub enum Transacted {
     Now {
         /// What each step returned.
         rows: Vec<Vec<Row>>,
-        /// What the drafts became; no outcomes if there were none.
+        /// The drafts as they were committed, if they were completed; otherwise they are those of the transaction.
+        completed: Option<Vec<Draft>>,
+        /// What the drafts became, those that were added included; no outcomes if there were none.
         committed: Committed,
         /// When, by the database's clock.
         time: Millis,
@@ -171,7 +179,8 @@ pub enum Transacted {
     Before {
         /// The epoch in which the numbers below count.
         epoch: Epoch,
-        /// For each draft, the publication that had its key before; `None` for one without a key, or with a new one.
+        /// For each draft of the transaction, the publication that had its key before; `None` for one without a key, or with a
+        /// new one.
         firsts: Vec<Option<Outcome>>,
     },
 }
@@ -211,6 +220,9 @@ pub enum TransactError {
         /// The step, from 0.
         step: usize,
     },
+    /// The drafts could not be completed: [`Finish`] refused, or did what it may not. Nothing was committed.
+    #[error("the drafts of the transaction cannot be completed: {0}")]
+    Finish(String),
     /// Nothing was committed, nor ever will be.
     #[error("the database is not available: {0}")]
     Unavailable(String),
@@ -236,9 +248,7 @@ impl Transaction {
         if self.drafts.len() > DRAFTS_MAX {
             return refused(format!("it has more than {DRAFTS_MAX} drafts"));
         }
-        if self.weight() > BYTES_MAX {
-            return refused(format!("it is larger than {BYTES_MAX} bytes"));
-        }
+        self.check_weight(&self.drafts).or_else(refused)?;
         let key = |draft: &Draft| draft.idempotency_key.as_ref().map_or(0, String::len);
         if self.drafts.iter().any(|draft| key(draft) > KEY_BYTES_MAX) {
             return refused(format!("a key is longer than {KEY_BYTES_MAX} bytes"));
@@ -250,12 +260,22 @@ impl Transaction {
         Ok(())
     }
 
-    /// What it weighs, in bytes: its parameters and its drafts.
+    /// What it weighs, in bytes: its parameters and its drafts, as far as they are known before it runs.
     #[must_use]
     pub fn weight(&self) -> usize {
+        self.weight_with(&self.drafts)
+    }
+
+    fn weight_with(&self, drafts: &[Draft]) -> usize {
         let params = self.steps.iter().flat_map(|step| &step.params);
-        params.map(Value::weight).sum::<usize>()
-            + self.drafts.iter().map(Draft::weight).sum::<usize>()
+        params.map(Value::weight).sum::<usize>() + drafts.iter().map(Draft::weight).sum::<usize>()
+    }
+
+    fn check_weight(&self, drafts: &[Draft]) -> Result<(), String> {
+        match self.weight_with(drafts) > BYTES_MAX {
+            true => Err(format!("it is larger than {BYTES_MAX} bytes")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -418,7 +438,7 @@ mod tests {
     fn transaction(steps: Vec<Step>) -> Transaction {
         Transaction {
             steps,
-            drafts: Vec::new(),
+            ..Transaction::default()
         }
     }
 

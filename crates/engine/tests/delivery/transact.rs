@@ -9,7 +9,7 @@ use fanfare_engine::{
     port::{
         AppendError, BoxFuture, Log, Outcome, Tables, TablesError, TransactError, Transacted,
         Transaction,
-        tables::{Migration, Row, Step, Value},
+        tables::{Finish, Migration, Row, Step, Value},
     },
     transact::TRANSACTIONS_MAX,
 };
@@ -53,7 +53,10 @@ impl Tables for NoRows {
             if transaction.steps.iter().any(|step| step.sql == REFUSED) {
                 return Err(TransactError::Refused { step: 0 });
             }
-            let appended = self.log.append(&transaction.drafts).await;
+            let rows = vec![vec![Row(vec![1.into()])]; transaction.steps.len()];
+            let completed = transaction.completed(&rows)?;
+            let drafts = completed.as_ref().unwrap_or(&transaction.drafts);
+            let appended = self.log.append(drafts).await;
             let committed = appended.map_err(|error| match error {
                 AppendError::Unavailable(words) => TransactError::Unavailable(words),
                 AppendError::Unknown(words) => TransactError::Unknown(words),
@@ -65,7 +68,8 @@ impl Tables for NoRows {
                 return Ok(Transacted::Before { epoch, firsts });
             }
             Ok(Transacted::Now {
-                rows: vec![vec![Row(vec![1.into()])]; transaction.steps.len()],
+                rows,
+                completed,
                 committed,
                 time: 7,
             })
@@ -84,6 +88,7 @@ fn of(drafts: Vec<Draft>) -> Transaction {
     Transaction {
         steps: vec![Step::new("SELECT 1", Vec::new())],
         drafts,
+        ..Transaction::default()
     }
 }
 
@@ -124,6 +129,39 @@ fn what_transactions_publish_reaches_all_nodes_among_the_publishes() {
 }
 
 #[test]
+fn what_is_shown_and_hinted_is_what_was_completed() {
+    let cluster = Cluster::start(2);
+    let mut clients: Vec<_> = (0..2).map(|node| cluster.client(node)).collect();
+    for client in &mut clients {
+        client.subscribe("room", From::Live);
+    }
+    let transaction = Transaction {
+        finish: Some(Finish::new(|rows, drafts| {
+            let number = rows[0][0].int(0).ok_or("no number")?;
+            drafts[0].data = Json::parse((number + 20).to_string().as_bytes()).unwrap();
+            drafts.push(draft("room", None));
+            Ok(())
+        })),
+        ..of(vec![draft("room", None)])
+    };
+    let done = cluster.block_on(cluster.engine(0).transact(transaction));
+    assert_eq!(done.unwrap().published.len(), 2);
+    for client in &mut clients {
+        client.expect("room", Seq(1), Seq(2));
+        assert_eq!(client.take_letters(), "2\"");
+    }
+    let refused = Transaction {
+        finish: Some(Finish::new(|_, _| Err("no".to_owned()))),
+        ..of(vec![draft("room", None)])
+    };
+    let refused = cluster.block_on(cluster.engine(0).transact(refused));
+    assert!(matches!(refused, Err(TransactError::Finish(_))));
+    let metrics = cluster.engine(0).metrics();
+    assert_eq!(metrics.transactions_refused.value(), 1);
+    assert_eq!(metrics.publications.value(), 2);
+}
+
+#[test]
 fn outcomes_are_told_and_counted() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(0);
@@ -137,12 +175,13 @@ fn outcomes_are_told_and_counted() {
     let refuse = Transaction {
         steps: vec![Step::some(REFUSED, Vec::new())],
         drafts: vec![draft("room", None)],
+        ..Transaction::default()
     };
     let refused = cluster.block_on(cluster.engine(0).transact(refuse));
     assert!(matches!(refused, Err(TransactError::Refused { step: 0 })));
     let mistaken = Transaction {
         steps: vec![Step::new("COMMIT", Vec::new())],
-        drafts: Vec::new(),
+        ..Transaction::default()
     };
     let mistaken = cluster.block_on(cluster.engine(0).transact(mistaken));
     assert!(matches!(mistaken, Err(TransactError::Statement(_))));

@@ -60,8 +60,8 @@ impl Handler for Strict {
             let channel = ChannelName::parse("out").unwrap();
             let data = Json::parse(&delivery.body).unwrap();
             Ok(Transaction {
-                steps: Vec::new(),
                 drafts: vec![Draft::new(channel, Uuid::now_v7(), data)],
+                ..Transaction::default()
             })
         })
     }

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use fanfare_engine::port::{BoxFuture, Transaction, tables::Step};
+use fanfare_engine::port::{
+    BoxFuture, Transaction,
+    tables::{Finish, Step},
+};
 use fanfare_ingress::{Delivery, HandleError, Handler, Place, Terms, Unfit};
 use fanfare_wire::{ChannelName, Draft, Json};
 use proptest::{prelude::*, test_runner::Config};
@@ -59,8 +62,8 @@ impl Stumbling {
         let channel = ChannelName::parse(&format!("out:{}", body["key"].as_str().unwrap()));
         let data = Json::parse(&delivery.body).unwrap();
         let mut effect = Transaction {
-            steps: Vec::new(),
             drafts: vec![Draft::new(channel.unwrap(), Uuid::now_v7(), data)],
+            ..Transaction::default()
         };
         let mut hasher = DefaultHasher::new();
         (self.seed, &delivery.body, delivery.attempt).hash(&mut hasher);
@@ -269,7 +272,7 @@ fn a_node_that_stops_gives_its_work_back(database: &Database) {
     });
 }
 
-/// Publishes each delivery under the idempotency key that it names.
+/// Publishes what a step of its own gives for each delivery, under the idempotency key that the delivery names.
 struct Keyed;
 
 impl Handler for Keyed {
@@ -287,9 +290,16 @@ impl Handler for Keyed {
             let data = Json::parse(&delivery.body).unwrap();
             let mut draft = Draft::new(channel, Uuid::now_v7(), data);
             draft.idempotency_key = body["once"].as_str().map(str::to_owned);
+            let sql = "SELECT CAST($1 AS BIGINT) + 10";
             Ok(Transaction {
-                steps: Vec::new(),
+                steps: vec![Step::some(sql, vec![body["n"].as_i64().into()])],
                 drafts: vec![draft],
+                finish: Some(Finish::new(|rows, drafts| {
+                    let number = rows[0][0].int(0).ok_or("no number")?;
+                    let data = json!({ "n": number }).to_string();
+                    drafts[0].data = Json::parse(data.as_bytes()).unwrap();
+                    Ok(())
+                })),
             })
         })
     }
@@ -305,7 +315,7 @@ fn an_effect_that_was_there_before_counts_as_done(database: &Database) {
     });
     let published = node.published("out");
     let numbers: Vec<_> = published.iter().map(|data| data["n"].clone()).collect();
-    assert_eq!(numbers, [json!(0), json!(2)]);
+    assert_eq!(numbers, [json!(10), json!(12)]);
 }
 
 /// Publishes; the first time only when it is let go, hanging or waiting.
@@ -358,8 +368,8 @@ impl Handler for Held {
             let channel = ChannelName::parse("out").unwrap();
             let data = Json::parse(&delivery.body).unwrap();
             Ok(Transaction {
-                steps: Vec::new(),
                 drafts: vec![Draft::new(channel, Uuid::now_v7(), data)],
+                ..Transaction::default()
             })
         })
     }

@@ -203,7 +203,7 @@ impl Inner {
         let poll_at = self.store.clock.now() + wait;
         Ok(Transaction {
             steps: vec![postpone(user, poll_at)],
-            drafts: Vec::new(),
+            ..Transaction::default()
         })
     }
 
@@ -219,7 +219,7 @@ impl Inner {
         };
         Transaction {
             steps: vec![postpone(user, self.store.clock.now() + wait)],
-            drafts: Vec::new(),
+            ..Transaction::default()
         }
     }
 
@@ -266,6 +266,7 @@ impl Inner {
         Ok(Transaction {
             steps: vec![linked.guarded(schema::LOCK_OUT, &new_stamp(), &[])],
             drafts: vec![event.draft(channel, self.store.clock.now())?],
+            ..Transaction::default()
         })
     }
 

@@ -137,6 +137,7 @@ impl Part {
         Transaction {
             steps,
             drafts: self.drafts,
+            ..Transaction::default()
         }
     }
 }

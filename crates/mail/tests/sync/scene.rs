@@ -398,7 +398,7 @@ impl Node {
     pub(crate) fn sql(&self, sql: &'static str) {
         let transaction = Transaction {
             steps: vec![Step::new(sql, Vec::new())],
-            drafts: Vec::new(),
+            ..Transaction::default()
         };
         self.block_on(self.engine.transact(transaction)).unwrap();
     }

@@ -8,7 +8,7 @@ use std::{
 use fanfare_backend::postgres::{APP_LANES, PostgresLog};
 use fanfare_engine::port::{
     LaneCursors, Log, Tables, TablesError, TransactError, Transacted, Transaction,
-    tables::{Migration, Row, Step},
+    tables::{Finish, Migration, Row, Step},
 };
 use fanfare_wire::{Draft, Json};
 use tokio::task::JoinSet;
@@ -49,6 +49,7 @@ fn one(step: Step, number: i64) -> Transaction {
     Transaction {
         steps: vec![step],
         drafts: vec![numbered(number)],
+        ..Transaction::default()
     }
 }
 
@@ -190,10 +191,21 @@ async fn a_commit_whose_answer_is_lost_is_found() {
     let (mut holder, beside) = (database.client().await, database.client().await);
     let only_rows = Transaction {
         steps: vec![touch()],
-        drafts: Vec::new(),
+        ..Transaction::default()
+    };
+    // The entry is that of what the drafts were completed to.
+    let completed = Transaction {
+        finish: Some(Finish::new(|rows, drafts| {
+            let version = rows[0][0].int(0).ok_or("no version")?;
+            drafts.push(numbered(version + 1));
+            drafts.push(draft("b", None));
+            Ok(())
+        })),
+        ..one(touch(), 4)
     };
     let (mut lane, mut n) = (lane, n);
-    for (transaction, expected) in [(one(touch(), 1), 2), (only_rows, 3)] {
+    let all = [(one(touch(), 1), 2), (only_rows, 3), (completed, 4)];
+    for (transaction, expected) in all {
         // The fence keeps the second round trip waiting; its answer, and nothing else, is lost.
         let holding = hold(&mut holder, "SELECT FROM fanfare.lanes FOR UPDATE").await;
         let entry = format!(
@@ -214,11 +226,14 @@ async fn a_commit_whose_answer_is_lost_is_found() {
         (_, lane, n) = committed(log.transact(&Transaction::default()).await);
         assert!(lane > found_in && n == 1);
     }
-    assert_eq!(version(&log).await, 3);
-    assert_eq!(read_all(&log, "a").await.len(), 2);
+    assert_eq!(version(&log).await, 4);
+    let read = read_all(&log, "a").await;
+    let read: Vec<_> = read.iter().map(|one| one.data.as_bytes()).collect();
+    assert_eq!(read, [b"0", b"1", b"4", b"5"]);
+    assert_eq!(read_all(&log, "b").await.len(), 1);
     let entries = log.sweep(&LaneCursors::new(), 100).await.unwrap();
-    let publications: usize = entries.iter().map(|entry| entry.channels.len()).sum();
-    assert_eq!((entries.len(), publications), (5, 2));
+    let channels: usize = entries.iter().map(|entry| entry.channels.len()).sum();
+    assert_eq!((entries.len(), channels), (7, 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,6 +283,7 @@ async fn a_transaction_that_is_given_up_holds_nothing() {
     let transaction = Transaction {
         steps: vec![touch(), Step::some(other, Vec::new())],
         drafts: vec![numbered(0)],
+        ..Transaction::default()
     };
     tokio::select! {
         _ = log.transact(&transaction) => panic!("the row is locked"),

@@ -45,6 +45,7 @@ fn touch() -> Transaction {
     Transaction {
         steps: vec![Step::some(TOUCH, Vec::new())],
         drafts: vec![draft("a", None)],
+        ..Transaction::default()
     }
 }
 

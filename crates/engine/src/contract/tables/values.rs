@@ -89,6 +89,7 @@ pub(super) async fn limits_are_kept(nodes: &Nodes) {
     let most = Transaction {
         steps: vec![select(); STEPS_MAX],
         drafts: (0..DRAFTS_MAX).map(|it| room.draft(it)).collect(),
+        ..Transaction::default()
     };
     nodes.a.tables.transact(&most).await.unwrap();
     let mut steps = most.clone();
@@ -99,7 +100,7 @@ pub(super) async fn limits_are_kept(nodes: &Nodes) {
     let params = vec![room.id().into(), "large".into(), Value::Null, large.into()];
     let bytes = Transaction {
         steps: vec![Step::new(ADD_MEMBER, params)],
-        drafts: Vec::new(),
+        ..Transaction::default()
     };
     for too_much in [steps, drafts, bytes] {
         let refusal = nodes.a.tables.transact(&too_much).await.unwrap_err();
