@@ -3,16 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use fanfare_engine::Engine;
+use fanfare_chat::{Chat, ChatConfig, Demo};
+use fanfare_engine::{Engine, state::WhenAway};
 use fanfare_gateway::{sessions::Sessions, socketio::Namespace, token::TokenSigner};
 use fanfare_watch::{Watch, WatchConfig, turn::IceConfig};
+use tracing::info;
 use uuid::Uuid;
 
 use crate::config::{Config, Secret};
 
 /// Gives a server for a first try a secret of its own: its apps sign tokens for whoever asks. They end with the server.
 pub(crate) fn complete(config: &mut Config) {
-    let signs = config.watch.enabled || config.mail.is_on();
+    let signs = config.watch.enabled || config.chat.enabled || config.mail.is_on();
     if config.dev && signs && config.token_secret.is_none() {
         // From the operating system's source, 122 bits each.
         let random = [Uuid::new_v4(), Uuid::new_v4()].map(|uuid| uuid.simple().to_string());
@@ -22,6 +24,7 @@ pub(crate) fn complete(config: &mut Config) {
 
 /// The apps that are on.
 pub(crate) struct Apps {
+    chat: Option<Arc<Chat>>,
     watch: Option<Arc<Watch>>,
 }
 
@@ -48,7 +51,8 @@ impl Apps {
             };
             Watch::start(config, Arc::clone(engine))
         });
-        Self { watch }
+        let chat = start_chat(config, engine);
+        Self { chat, watch }
     }
 
     /// The apps behind Socket.IO, in the order of [`namespaces`].
@@ -66,10 +70,9 @@ impl Apps {
 
     /// The apps' routes.
     pub(crate) fn router(&self) -> Router {
-        match &self.watch {
-            Some(watch) => watch.router(),
-            None => Router::new(),
-        }
+        let watch = self.watch.iter().map(Watch::router);
+        let chat = self.chat.iter().map(Chat::router);
+        watch.chain(chat).fold(Router::new(), Router::merge)
     }
 
     /// Tells the apps' clients that the server goes.
@@ -78,6 +81,26 @@ impl Apps {
             watch.farewell(window);
         }
     }
+}
+
+fn start_chat(config: &Config, engine: &Arc<Engine>) -> Option<Arc<Chat>> {
+    let settings = &config.chat;
+    if !settings.enabled {
+        return None;
+    }
+    if config.dev {
+        for (token, whose) in Demo::TOKENS {
+            info!("the chat's demo workspace: {token} is the token of {whose}");
+        }
+    }
+    let secret = config.token_secret.as_ref();
+    let chat = ChatConfig {
+        open: config.dev,
+        public_url: settings.public_url.clone(),
+        limits_when_away: WhenAway::Local,
+        signer: secret.map(|secret| TokenSigner::new(secret.reveal().as_bytes())),
+    };
+    Some(Chat::start(chat, Arc::clone(engine)))
 }
 
 /// The names of the apps' namespaces.

@@ -5,6 +5,7 @@
 
 mod centrifuge;
 mod channels;
+mod chat;
 mod check;
 mod duration;
 mod error;
@@ -28,11 +29,8 @@ use std::{
 use fanfare_gateway::{AllowedOrigins, Pings, access::ChannelRules, proxy::ProxyConfig};
 use tracing::Level;
 
-use self::{
-    check::{Bounds, bounded, size},
-    file::FileSettings,
-};
 pub(crate) use self::{
+    chat::ChatSettings,
     error::ConfigError,
     flags::Settings,
     mail::{Gmail, MailSettings, Mailboxes},
@@ -41,6 +39,10 @@ pub(crate) use self::{
     tokens::{Issuer, IssuerKey},
     watch::WatchSettings,
     webhooks::{Webhook, WebhookVerify},
+};
+use self::{
+    check::{Bounds, bounded, size},
+    file::FileSettings,
 };
 
 /// Shortest `api_key` and `token_secret`, in bytes.
@@ -107,6 +109,8 @@ pub(crate) struct Config {
     pub(crate) channels: ChannelRules,
     /// What is asked of the application's backend.
     pub(crate) proxies: ProxyConfig,
+    /// The chat.
+    pub(crate) chat: ChatSettings,
     /// The watch party.
     pub(crate) watch: WatchSettings,
     /// Live mail.
@@ -316,6 +320,7 @@ impl Config {
             mail,
             webhooks,
             proxies,
+            chat: chat::resolve(file.chat, dev)?,
             watch: watch::resolve(file.watch, dev)?,
         })
     }

@@ -133,6 +133,14 @@ fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
         };
         (name, options)
     });
+    let chat = fanfare_chat::CHANNEL_NAMESPACES.map(|name| {
+        let options = OfApp {
+            history: Access::NOBODY,
+            count: fanfare_chat::HISTORY_COUNT_DEFAULT,
+            days: fanfare_chat::HISTORY_DAYS_DEFAULT,
+        };
+        (name, options)
+    });
     let mail = OfApp {
         // Whoever has the app's token for a mailbox goes on where the last connection ended, over any gateway.
         history: Access::SUBSCRIBER,
@@ -141,6 +149,7 @@ fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
     };
     watch
         .into_iter()
+        .chain(chat)
         .chain([(fanfare_mail::CHANNEL_NAMESPACE, mail)])
 }
 

@@ -8,6 +8,7 @@ use super::{
     ConfigError, Secret,
     centrifuge::FileCentrifuge,
     channels::{FileChannels, FileNamespace},
+    chat::FileChat,
     mail::FileMail,
     proxy::FileProxies,
     socketio::FileSocketIo,
@@ -54,6 +55,8 @@ pub(super) struct FileSettings {
     pub(super) channels: FileChannels,
     #[serde(default)]
     pub(super) namespaces: Vec<FileNamespace>,
+    #[serde(default)]
+    pub(super) chat: FileChat,
     #[serde(default)]
     pub(super) watch: FileWatch,
     #[serde(default)]
@@ -202,6 +205,7 @@ mod tests {
                 },
             channels: _,
             namespaces,
+            chat: _,
             watch: _,
             mail:
                 FileMail {

@@ -1,0 +1,247 @@
+//! Changing a conversation: the one way in which anything happens in it.
+//!
+//! A change is one transaction. Its first step gives it its place: `last_ts` of the conversation's row goes on, under the row's lock, which
+//! is held to the commit. So `ts`, the numbers of the log and the order of commits are one order, and whoever looks at members or messages in
+//! a later step sees what the change before has left. The events are made of what the steps returned, and committed with them: to the
+//! conversation's channel, and to the apps that have a bot in it.
+
+use std::sync::Arc;
+
+use fanfare_engine::{
+    Published,
+    port::{
+        TransactError, Transaction,
+        tables::{Finish, Row, Step, Value as Sql},
+    },
+};
+use fanfare_wire::{Draft, Json};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{Chat, conversation::Shape, failure::Failure, id::Id, ts::Ts};
+
+/// Most apps with a bot in one conversation; the others hear nothing of it.
+const APPS_MAX: i64 = 20;
+
+/// Gives `$3 + 1` `ts`, the last of which is returned.
+const TAKE_TS: &str = "UPDATE chat_conversations SET last_ts = CASE WHEN last_ts < $2 THEN $2 ELSE last_ts + 1 END + $3 \
+    WHERE id = $1 AND archived <= $4 RETURNING last_ts, kind, team, members";
+
+const SELECT_APPS: &str = "SELECT a.id, a.bot_user FROM chat_members m JOIN chat_apps a ON a.bot_user = m.user_id \
+    WHERE m.conversation = $1 ORDER BY a.id LIMIT $2";
+
+/// How many steps stand before those of the change.
+const OWN_STEPS: usize = 2;
+
+/// An event of Slack's, without what all have: `channel`, `team`, `event_ts` (and `channel_type` of messages) are added.
+pub(crate) type Event = Map<String, Value>;
+
+/// Makes the event of one `ts` out of what the steps returned: `rows[i]` is of the change's own step i. May run more than once.
+pub(crate) type MakeEvent = Arc<dyn Fn(&[Vec<Row>], Ts) -> Result<Event, Failure> + Send + Sync>;
+
+/// What is to happen in a conversation.
+pub(crate) struct Change {
+    conversation: Id,
+    /// Statements, each with what is answered if its guard does not hold. In them `last_ts` of the conversation's row is the `ts` of the last
+    /// event, `last_ts - 1` that of the one before.
+    steps: Vec<(Step, &'static str)>,
+    events: Vec<MakeEvent>,
+    /// Publications in other channels.
+    also: Vec<Draft>,
+    /// It may happen in an archived conversation.
+    in_archive: bool,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    /// The `ts` of each event.
+    pub(crate) ts: Vec<Ts>,
+    /// What the change's own steps returned.
+    pub(crate) rows: Vec<Vec<Row>>,
+    /// The events, as everybody is told them.
+    pub(crate) events: Vec<Event>,
+    /// Where they stand in the conversation's channel, one each.
+    pub(crate) published: Vec<Published>,
+}
+
+impl Change {
+    /// A change of a conversation in which nothing happens yet. It needs an event: what nobody is told of is no change of a conversation.
+    pub(crate) fn of(conversation: &Id) -> Self {
+        Self {
+            conversation: conversation.clone(),
+            steps: Vec::new(),
+            events: Vec::new(),
+            also: Vec::new(),
+            in_archive: false,
+        }
+    }
+
+    /// With a statement, and what is answered if its guard does not hold.
+    pub(crate) fn step(mut self, step: Step, otherwise: &'static str) -> Self {
+        self.steps.push((step, otherwise));
+        self
+    }
+
+    /// With an event.
+    pub(crate) fn event(
+        mut self,
+        make: impl Fn(&[Vec<Row>], Ts) -> Result<Event, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.events.push(Arc::new(make));
+        self
+    }
+
+    /// With a publication in another channel.
+    pub(crate) fn also(mut self, draft: Draft) -> Self {
+        self.also.push(draft);
+        self
+    }
+
+    /// It may happen in an archived conversation.
+    pub(crate) fn in_archive(mut self) -> Self {
+        self.in_archive = true;
+        self
+    }
+}
+
+/// What all events of a change have in common.
+struct Common {
+    conversation: Id,
+    make: Vec<MakeEvent>,
+}
+
+impl Chat {
+    /// Has it happen, and tells everybody who may know.
+    ///
+    /// # Errors
+    /// What a step's guard stands for; [`EXISTS`](crate::failure::EXISTS) if a step inserts what is there already; `is_archived`;
+    /// or the database is away.
+    pub(crate) async fn change(&self, change: Change) -> Result<Changed, Failure> {
+        let Change {
+            conversation,
+            steps,
+            events,
+            also,
+            in_archive,
+        } = change;
+        let mut drafts = Vec::with_capacity(events.len() + also.len());
+        for _ in &events {
+            let channel = conversation.channel(crate::CONVERSATIONS)?;
+            drafts.push(Draft::new(channel, Uuid::now_v7(), json_of(&json!({}))?));
+        }
+        drafts.extend(also);
+        let (own, otherwise): (Vec<Step>, Vec<&'static str>) = steps.into_iter().unzip();
+        let mut steps = self.first_steps(&conversation, events.len(), in_archive);
+        steps.extend(own);
+        let common = Arc::new(Common {
+            conversation,
+            make: events,
+        });
+        let finishing = Arc::clone(&common);
+        let finish = Finish::new(move |rows, drafts| {
+            finish(&finishing, rows, drafts).map_err(|failure| failure.to_string())
+        });
+        let transaction = Transaction {
+            steps,
+            drafts,
+            finish: Some(finish),
+        };
+        let done = match self.engine.transact(transaction).await {
+            Ok(done) => done,
+            Err(TransactError::Refused { step }) => {
+                let own = step.checked_sub(OWN_STEPS);
+                let code = own.and_then(|own| otherwise.get(own)).copied();
+                return Err(Failure::new(code.unwrap_or("is_archived")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut rows = done.rows;
+        let events = common.events(&rows)?;
+        let mut published = done.published;
+        published.truncate(events.len());
+        let ts = common.ts(&rows)?;
+        Ok(Changed {
+            ts,
+            rows: rows.split_off(OWN_STEPS.min(rows.len())),
+            events,
+            published,
+        })
+    }
+
+    fn first_steps(&self, conversation: &Id, events: usize, in_archive: bool) -> Vec<Step> {
+        let more = i64::try_from(events).unwrap_or(1).saturating_sub(1);
+        let take = vec![
+            conversation.into(),
+            Ts::now().into(),
+            more.into(),
+            Sql::from(in_archive),
+        ];
+        vec![
+            Step::some(TAKE_TS, take),
+            Step::new(SELECT_APPS, vec![conversation.into(), APPS_MAX.into()]),
+        ]
+    }
+}
+
+impl Common {
+    fn ts(&self, rows: &[Vec<Row>]) -> Result<Vec<Ts>, Failure> {
+        let last = rows.first().and_then(|rows| rows.first()?.int(0));
+        let last =
+            last.ok_or_else(|| Failure::internal("the sequencer's step returned nothing"))?;
+        let count = i64::try_from(self.make.len()).unwrap_or(i64::MAX);
+        Ok((0..count).map(|at| Ts(last - (count - 1 - at))).collect())
+    }
+
+    /// The events, complete.
+    fn events(&self, rows: &[Vec<Row>]) -> Result<Vec<Event>, Failure> {
+        let broken = || Failure::internal("a row of a conversation cannot be read");
+        let row = rows
+            .first()
+            .and_then(|rows| rows.first())
+            .ok_or_else(broken)?;
+        let shape = row.text(1).and_then(Shape::named).ok_or_else(broken)?;
+        let team = row.text(2).ok_or_else(broken)?;
+        let own = rows.get(OWN_STEPS..).unwrap_or_default();
+        let ts = self.ts(rows)?;
+        let make = self.make.iter().zip(ts);
+        make.map(|(make, ts)| {
+            let mut event = make(own, ts)?;
+            event.insert("channel".to_owned(), (&self.conversation).into());
+            event.insert("team".to_owned(), team.into());
+            event.insert("event_ts".to_owned(), ts.into());
+            if event.get("type").and_then(Value::as_str) == Some("message") {
+                event.insert("channel_type".to_owned(), shape.channel_type().into());
+            }
+            Ok(event)
+        })
+        .collect()
+    }
+}
+
+/// Completes the drafts: the events are the first of them, and those for apps are added.
+fn finish(common: &Common, rows: &[Vec<Row>], drafts: &mut Vec<Draft>) -> Result<(), Failure> {
+    let events = common.events(rows)?;
+    let apps = rows.get(1).map(Vec::as_slice).unwrap_or_default();
+    let ids = apps
+        .iter()
+        .filter_map(|row| Some((row.text(0)?, row.text(1)?)));
+    let ids: Vec<(Id, &str)> = ids.map(|(id, bot)| (Id::known(id), bot)).collect();
+    for (draft, event) in drafts.iter_mut().zip(&events) {
+        draft.data = json_of(event)?;
+    }
+    for event in events {
+        let event = Value::Object(event);
+        for (app, bot) in &ids {
+            let data = json_of(&json!({ "bot_user": bot, "event": event }))?;
+            drafts.push(Draft::new(app.channel(crate::APPS)?, Uuid::now_v7(), data));
+        }
+    }
+    Ok(())
+}
+
+/// A value as the log keeps it.
+pub(crate) fn json_of(value: &impl serde::Serialize) -> Result<Json, Failure> {
+    let text = serde_json::to_vec(value).map_err(Failure::internal)?;
+    Ok(Json::trusted(text.into()))
+}
