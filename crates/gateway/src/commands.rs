@@ -7,6 +7,7 @@
 //! does not carry out. So nobody is let in before a node hears new commands, and old ones are removed.
 
 mod clients;
+mod drafts;
 
 use std::{
     sync::{
@@ -16,19 +17,19 @@ use std::{
     time::Duration,
 };
 
-use fanfare_engine::{Engine, PublishError, follow::Followed};
-use fanfare_wire::{ChannelName, Draft, Epoch, Json, NameError, Publication, Seq};
+use fanfare_engine::{Engine, follow::Followed};
+use fanfare_wire::{ChannelName, Epoch, Publication, Seq};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
 use tracing::{debug, error, warn};
-use uuid::Uuid;
 
 use crate::token::{Seconds, SubOptions};
 
 pub(crate) use self::clients::{Clients, Registered};
+pub use self::drafts::{CommandError, disconnect_draft, unsubscribe_draft};
 
 /// The channel of the commands; its namespace is nobody's but the server's.
 pub const COMMANDS: &str = "_fanfare:commands";
@@ -242,34 +243,10 @@ impl Commands {
     }
 }
 
-impl Command {
-    /// The message that has it carried out everywhere once it is committed.
-    ///
-    /// # Errors
-    /// [`CommandError`] if it cannot be written down.
-    pub(crate) fn draft(&self) -> Result<Draft, CommandError> {
-        let channel = ChannelName::parse(COMMANDS)?;
-        let data = Json::parse(&serde_json::to_vec(self)?)?;
-        Ok(Draft::new(channel, Uuid::now_v7(), data))
-    }
-}
-
-/// Why a command was not given.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CommandError {
-    #[error(transparent)]
-    Name(#[from] NameError),
-    #[error(transparent)]
-    Encode(#[from] serde_json::Error),
-    #[error(transparent)]
-    Json(#[from] fanfare_wire::JsonError),
-    /// It was not committed, or its outcome is not known.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-}
-
 #[cfg(test)]
 mod tests {
+    use fanfare_wire::Json;
+
     use super::*;
 
     fn written(command: &Command) -> String {
