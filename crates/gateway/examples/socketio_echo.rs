@@ -148,6 +148,7 @@ fn gateway_config(apps: Vec<Arc<dyn Namespace>>) -> GatewayConfig {
             apps,
         },
         proxies: fanfare_gateway::proxy::ProxyConfig::default(),
+        judges: Vec::new(),
         counters: Box::new(Vec::new),
         families: Box::new(Vec::new),
     }

@@ -26,7 +26,10 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use crate::token::{Seconds, SubOptions};
+use crate::{
+    judge::Judges,
+    token::{Seconds, SubOptions},
+};
 
 pub(crate) use self::clients::{Clients, Registered};
 pub use self::drafts::{CommandError, disconnect_draft, unsubscribe_draft};
@@ -121,6 +124,7 @@ pub(crate) struct Told {
 /// The commands of a node.
 pub(crate) struct Commands {
     engine: Weak<Engine>,
+    judges: Arc<Judges>,
     clients: Arc<Clients>,
     /// New commands are heard.
     hears: watch::Sender<bool>,
@@ -131,9 +135,10 @@ pub(crate) struct Commands {
 
 impl Commands {
     /// Begins to hear commands. Must be called within a tokio runtime.
-    pub(crate) fn start(engine: &Arc<Engine>) -> Arc<Self> {
+    pub(crate) fn start(engine: &Arc<Engine>, judges: &Arc<Judges>) -> Arc<Self> {
         let commands = Arc::new(Self {
             engine: Arc::downgrade(engine),
+            judges: Arc::clone(judges),
             clients: Arc::default(),
             hears: watch::Sender::new(false),
             seen: Mutex::default(),
@@ -202,6 +207,9 @@ impl Commands {
         };
         self.carried_out.fetch_add(1, Relaxed);
         match command {
+            Command::Clients { act, .. } if self.judges.forbid(&act) => {
+                warn!(seq = %publication.seq, ?act, "a command that would let clients in where an app is the judge");
+            }
             Command::Clients { whose, act } => {
                 debug!(seq = %publication.seq, ?act, "a command for connections");
                 self.clients.tell(&Arc::new(Told { whose, act }));
@@ -259,6 +267,7 @@ mod tests {
     fn what_is_read_of_the_past_is_not_carried_out() {
         let commands = Commands {
             engine: Weak::new(),
+            judges: Arc::default(),
             clients: Arc::default(),
             hears: watch::Sender::new(false),
             seen: Mutex::default(),

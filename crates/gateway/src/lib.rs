@@ -23,6 +23,7 @@ pub mod health;
 pub mod https;
 mod identity;
 pub mod jose;
+pub mod judge;
 pub mod listener;
 pub mod metrics;
 mod origin;
@@ -64,6 +65,7 @@ use crate::{
     centrifuge::Emulation,
     commands::Commands,
     door::Door,
+    judge::{Judge, Judges},
     metrics::Family,
     proxy::{Proxies, ProxyConfig},
     sessions::Sessions,
@@ -160,6 +162,8 @@ pub struct GatewayConfig {
     pub socketio: SocketIoConfig,
     /// What is asked of the application's backend.
     pub proxies: ProxyConfig,
+    /// Apps that decide who subscribes in their namespaces.
+    pub judges: Vec<Arc<dyn Judge>>,
     /// More numbers for `/metrics`: name, help, value.
     pub counters: Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>,
     /// What apps count, for `/metrics`.
@@ -176,6 +180,7 @@ pub struct Gateway {
     commands: Arc<Commands>,
     socketio: Arc<SocketIo>,
     proxies: Option<Arc<Proxies>>,
+    judges: Arc<Judges>,
     emulation: Arc<Emulation>,
     /// The other nodes, to be asked what only they know.
     others: forward::Peers,
@@ -192,7 +197,9 @@ impl Gateway {
             config.connections_burst,
         );
         let sessions = Sessions::start(config.tokens.take(), &engine);
-        let commands = Commands::start(&engine);
+        let judges = Arc::new(Judges::start(std::mem::take(&mut config.judges)));
+        judges.restrict(&mut config.rules);
+        let commands = Commands::start(&engine, &judges);
         let proxies = Proxies::start(std::mem::take(&mut config.proxies));
         Arc::new_cyclic(|gateway| {
             let socketio = SocketIo::new(
@@ -212,6 +219,7 @@ impl Gateway {
                 engine,
                 socketio,
                 proxies,
+                judges,
                 emulation,
                 others,
                 started: Instant::now(),

@@ -110,7 +110,9 @@ impl Collector for Snapshot {
         put_healed(&mut encoder, metrics)?;
         let proxies = self.gateway.proxies.as_ref();
         let of_proxies = proxies.and_then(|proxies| proxies.family());
-        for family in (self.gateway.config.families)().iter().chain(&of_proxies) {
+        let of_judges = self.gateway.judges.family();
+        let of_apps = (self.gateway.config.families)();
+        for family in of_apps.iter().chain(&of_proxies).chain(&of_judges) {
             put_family(&mut encoder, family)?;
         }
         for (name, help, histogram) in [

@@ -2,7 +2,8 @@
 //!
 //! A right comes from one of these, whichever has it: the terms of the client's own subscription, its capabilities (and the channels
 //! that its token names, for subscribing), the class that the namespace grants it to. What a channel does not have (history, presence)
-//! nobody has.
+//! nobody has. Where an app is the judge, only the terms that it has set count; but for publishing, which it lets subscribers do whom the
+//! namespace's class names.
 
 use fanfare_wire::{
     ChannelName, Draft, News, NewsBody,
@@ -88,18 +89,23 @@ impl Gateway {
             subscribed: asker.subscribed,
             circle: self.config.rules.circle(channel, user),
         };
+        let of_class = || options.permits(right, channel, user, standing);
         let granted = asker.allow.has(right)
-            || asker
-                .claims
-                .is_some_and(|it| grants(it, right, channel, options))
-            || options.permits(right, channel, user, standing);
+            || match self.judges.decide(channel) {
+                true => right == Right::Publish && asker.subscribed && of_class(),
+                false => {
+                    let claims = asker.claims;
+                    claims.is_some_and(|it| grants(it, right, channel, options)) || of_class()
+                }
+            };
         match granted {
             true => Ok(options),
             false => Err(errors::PERMISSION_DENIED),
         }
     }
 
-    /// Whether a client with these claims may subscribe, until when and on which terms. `token` is a subscription token, or empty.
+    /// Whether a client with these claims may subscribe, until when and on which terms. `token` is a subscription token, or empty. Where an
+    /// app is the judge it may not: that is to be asked.
     pub(crate) fn may_subscribe(
         &self,
         claims: Option<&ConnectionClaims>,
@@ -107,6 +113,9 @@ impl Gateway {
         token: &str,
     ) -> Result<Leave, ErrorCode> {
         self.options(channel)?;
+        if self.judges.decide(channel) {
+            return Err(errors::PERMISSION_DENIED);
+        }
         if token.is_empty() {
             let may = self.may(Right::Subscribe, channel, Asker::stranger(claims));
             return may.map(|_| Leave::default());

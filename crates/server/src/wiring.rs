@@ -283,6 +283,7 @@ fn gateway_config(
             apps,
         },
         proxies: config.proxies,
+        judges: Vec::new(),
         counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
         families,
     }

@@ -1,5 +1,6 @@
 //! What the application's own backend decides: who a client is, and what it may do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -298,6 +299,47 @@ fn the_official_client_deals_with_the_backend() {
 
 fn seconds(offset: i64) -> i64 {
     jwt::seconds_from_now(offset)
+}
+
+#[test]
+fn a_grant_of_what_was_taken_back_meanwhile_does_not_count() {
+    let holds = Arc::new(AtomicBool::new(false));
+    let held = Arc::clone(&holds);
+    let backend = Backend::start(move |asked| {
+        while asked.path == "/subscribe" && held.load(Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        match asked.path.as_str() {
+            "/connect" => connecting(user_of(asked)),
+            _ => (200, json!({"result": {}})),
+        }
+    });
+    let node = start(&backend);
+    // Another connection of hers shows when the node has heard of it.
+    let mut witness = connect(&node, "ada");
+    witness.subscribe("asked:yes");
+    let mut client = connect(&node, "ada");
+    holds.store(true, Relaxed);
+    let subscribe = json!({"channel": "asked:yes"});
+    client.send_command("subscribe", subscribe.clone());
+    eventually("the backend is asked", || {
+        (backend.asked("/subscribe").len() == 2).then_some(())
+    });
+    let request = json!({"user": "ada", "channel": "asked:yes"});
+    let mut api = Api::with_key(node.address(), KEY);
+    api.call("unsubscribe", &request).unwrap();
+    assert_eq!(witness.push("asked:yes", "unsubscribe")["code"], 2000);
+    holds.store(false, Relaxed);
+    let answer = client.answer().unwrap();
+    if answer.get("subscribe").is_some() {
+        // It was there before the command was heard for it.
+        assert_eq!(client.push("asked:yes", "unsubscribe")["code"], 2000);
+    } else {
+        assert_eq!(answer["error"]["code"], INTERNAL, "{answer}");
+        assert_eq!(answer["error"]["temporary"], true, "{answer}");
+    }
+    let again = client.command("subscribe", subscribe);
+    assert!(again.get("subscribe").is_some(), "{again}");
 }
 
 /// A backend that knows its users by their cookie.

@@ -66,6 +66,9 @@ fn subscription(
     options: SubOptions,
 ) -> Result<Act, ErrorCode> {
     let channel = parse_channel(gateway, &request.channel)?;
+    if gateway.judges.decide(&channel) {
+        return Err(errors::PERMISSION_DENIED);
+    }
     if request.b64info.is_some() || request.b64data.is_some() {
         return Err(errors::NOT_AVAILABLE);
     }

@@ -169,6 +169,9 @@ impl ClientSession {
 
     /// Ends a subscription, whoever has begun it.
     fn call_back(&mut self, channel: &str, cx: &mut Context<'_>) {
+        if let Some(proxied) = &mut self.proxied {
+            proxied.overtake(channel);
+        }
         let found = self.subs.iter().find(|sub| sub.channel.as_str() == channel);
         let Some(sub) = found else {
             return;

@@ -1,11 +1,14 @@
-//! Commands that the application's backend decides: one at a time for each client, the next ones wait. And what it has granted
-//! for a while, which it is asked about again when that runs out.
+//! Commands that the application's backend decides, or an app of the server as a judge: one at a time for each client, the next ones wait.
+//! And what was granted for a while, which is asked about again when that runs out.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod granted;
+mod judged;
+
+use std::sync::Arc;
 
 use fanfare_engine::hub::{Context, Event as HubEvent, Remote};
 use fanfare_wire::{
-    ChannelName, Json, NameError,
+    ChannelName, Json,
     centrifuge::{
         Answer, Codec, ConnectRequest, Disconnect, ErrorCode, Payload, RpcRequest, disconnects,
         errors, unsubscribes,
@@ -13,8 +16,8 @@ use fanfare_wire::{
 };
 use hyper::header::HeaderMap;
 use serde_json::value::RawValue;
-use tracing::warn;
 
+use self::granted::{claims, leave};
 use super::{
     beginning::{Beginning, Wishes},
     client::Failure,
@@ -22,26 +25,24 @@ use super::{
     subscribe::{Grant, Wish},
 };
 use crate::{
-    access::Terms,
     api::tags_of,
     identity::Identity,
     proxy::{Asked, Call, Event, Granted, Proxies, Verdict},
-    rights::Leave,
-    token::{ConnectionClaims, Seconds, SubOptions, USER_BYTES_MAX, channels_of},
+    token::Seconds,
     unix_seconds,
 };
 
 /// Seconds until a backend that gave no answer is asked again whether something may go on.
 const RENEWAL_RETRY_SECONDS: Seconds = 5;
 
-/// Most channels that a backend grants with a connect.
-const CHANNELS_MAX: usize = 1_000;
 /// Longest info of a client or a subscription, in bytes: it stands in everything that the client publishes. And longest meta.
 const INFO_BYTES_MAX: usize = 8 << 10;
 
-/// What a client has to do with the backend.
+/// What a client has to do with those who decide.
+#[derive(Default)]
 pub(super) struct Proxied {
-    proxies: Arc<Proxies>,
+    /// The backend, if it is asked anything.
+    proxies: Option<Arc<Proxies>>,
     /// Of the request that opened the connection.
     headers: HeaderMap,
     remote: Option<Remote>,
@@ -52,12 +53,14 @@ pub(super) struct Proxied {
     renewal: Option<Renewal>,
 }
 
-/// A command whose answer the backend gives.
+/// A command whose answer somebody else gives.
 struct Waiting {
     number: u32,
     about: About,
     /// Commands that came with it and stand behind it.
     rest: Vec<u8>,
+    /// What it asks for was taken back since: the answer to come may be that of before.
+    overtaken: bool,
     _call: Call,
 }
 
@@ -78,7 +81,7 @@ enum About {
     },
 }
 
-/// Something that the backend has granted for a while.
+/// Something that was granted for a while.
 #[derive(Default)]
 pub(super) struct Renewal {
     /// The question under way.
@@ -97,11 +100,8 @@ impl Proxied {
     pub(super) fn new(proxies: &Arc<Proxies>, headers: &HeaderMap) -> Self {
         Self {
             headers: proxies.forwarded(headers),
-            proxies: Arc::clone(proxies),
-            remote: None,
-            calls: 0,
-            waiting: None,
-            renewal: None,
+            proxies: Some(Arc::clone(proxies)),
+            ..Self::default()
         }
     }
 
@@ -126,7 +126,8 @@ impl Proxied {
         }
     }
 
-    fn ask(&mut self, event: Event, asked: &Asked<'_>) -> Option<(u32, Call)> {
+    /// The number of a new call, and how its answer comes back.
+    fn call(&mut self) -> Option<(u32, impl FnOnce(Verdict) + Send + 'static)> {
         let remote = self.remote.clone()?;
         self.calls = self.calls.wrapping_add(1);
         let number = self.calls;
@@ -134,19 +135,39 @@ impl Proxied {
             let answered = Answered { number, verdict };
             remote.send(HubEvent::Post(Box::new(answered)));
         };
-        let call = self.proxies.ask(event, asked, &self.headers, done)?;
+        Some((number, done))
+    }
+
+    fn ask(&mut self, event: Event, asked: &Asked<'_>) -> Option<(u32, Call)> {
+        let (number, done) = self.call()?;
+        let proxies = self.proxies.as_ref()?;
+        let call = proxies.ask(event, asked, &self.headers, done)?;
         Some((number, call))
     }
 
     fn wait_for(&mut self, event: Event, asked: &Asked<'_>, about: About) -> Result<(), ErrorCode> {
-        let (number, call) = self.ask(event, asked).ok_or(errors::INTERNAL)?;
+        let asked = self.ask(event, asked).ok_or(errors::INTERNAL)?;
+        self.wait(asked, about);
+        Ok(())
+    }
+
+    fn wait(&mut self, (number, call): (u32, Call), about: About) {
         self.waiting = Some(Waiting {
             number,
             about,
             rest: Vec::new(),
+            overtaken: false,
             _call: call,
         });
-        Ok(())
+    }
+
+    /// A subscription to this channel is taken back: if one is being asked about, the answer that is under way does not count.
+    pub(super) fn overtake(&mut self, channel: &str) {
+        if let Some(waiting) = &mut self.waiting
+            && let About::Subscribe(wish) = &waiting.about
+        {
+            waiting.overtaken |= wish.channel.as_str() == channel;
+        }
     }
 }
 
@@ -180,7 +201,8 @@ impl ClientSession {
     /// Whether the backend decides it.
     pub(super) fn asks(&self, event: Event) -> bool {
         let proxied = self.proxied.as_ref();
-        proxied.is_some_and(|proxied| proxied.proxies.has(event))
+        let proxies = proxied.and_then(|proxied| proxied.proxies.as_ref());
+        proxies.is_some_and(|proxies| proxies.has(event))
     }
 
     /// Whether the backend has the word.
@@ -306,6 +328,7 @@ impl ClientSession {
             return Ok(());
         }
         match (waited, of_sub) {
+            (Some(waited), _) if waited.overtaken => self.ask_again(waited, cx)?,
             (Some(waited), _) => self.on_verdict(waited.about, &waited.rest, verdict, cx)?,
             (None, Some(at)) => self.on_sub_renewed(at, verdict, cx),
             (None, None) => self.on_client_renewed(verdict)?,
@@ -432,9 +455,14 @@ impl ClientSession {
                 continue;
             };
             if renewal.is_due(sub.expires, now) {
-                let channel = sub.channel.as_str();
-                let asked = Asked { channel, ..about() };
-                renewal.call = proxied.ask(Event::SubRefresh, &asked);
+                renewal.call = match self.gateway.judges.decide(&sub.channel) {
+                    true => proxied.ask_judge(&self.gateway.judges, client, &sub.channel),
+                    false => {
+                        let channel = sub.channel.as_str();
+                        let asked = Asked { channel, ..about() };
+                        proxied.ask(Event::SubRefresh, &asked)
+                    }
+                };
             }
         }
     }
@@ -475,6 +503,13 @@ impl ClientSession {
     fn on_sub_renewed(&mut self, at: usize, verdict: Verdict, cx: &mut Context<'_>) {
         let sub = &mut self.subs[at];
         match verdict {
+            // What a backend says other than as agreed may be a mistake; a judge is certain.
+            Verdict::Refused { .. } if self.gateway.judges.decide(&sub.channel) => {
+                let channel = sub.channel.clone();
+                self.forget(&channel, cx);
+                self.dialect
+                    .push_unsubscribe(&channel, unsubscribes::SERVER, cx.out);
+            }
             Verdict::Granted(granted) if granted.expired => {
                 let channel = sub.channel.clone();
                 self.forget(&channel, cx);
@@ -526,66 +561,4 @@ fn meta_of(client: &Identity) -> Option<&RawValue> {
 
 fn fits(json: &Json) -> bool {
     json.as_bytes().len() <= INFO_BYTES_MAX
-}
-
-/// What the backend grants with a subscribe, as if a subscription token had said so.
-fn leave(granted: Granted) -> Result<Leave, Failure> {
-    if granted
-        .expire_at
-        .is_some_and(|expires| expires <= unix_seconds())
-    {
-        return Err(errors::EXPIRED.into());
-    }
-    if !granted.info.iter().all(fits) {
-        warn!("the backend's answer to subscribe has an impossible info");
-        return Err(errors::INTERNAL.into());
-    }
-    let terms = Terms {
-        info: granted.info,
-        allow: granted.allow,
-        overrides: granted.overrides,
-    };
-    Ok(Leave {
-        expires: granted.expire_at,
-        terms: terms.boxed(),
-    })
-}
-
-/// Who the backend says that a client is, as if a token had said so now.
-fn claims(granted: Granted) -> Result<ConnectionClaims, Failure> {
-    let now = unix_seconds();
-    if granted.expire_at.is_some_and(|expires| expires <= now) {
-        return Err(disconnects::CONNECTION_EXPIRED.into());
-    }
-    let channels: Result<Vec<_>, _> = granted
-        .channels
-        .iter()
-        .map(|name| ChannelName::parse(name))
-        .collect();
-    let subs = granted.subs.into_iter();
-    let subs =
-        subs.map(|(name, options)| Ok::<_, NameError>((ChannelName::parse(&name)?, options)));
-    let subs: Result<BTreeMap<_, _>, _> = subs.collect();
-    let named = channels.and_then(|channels| Ok(channels_of(channels, subs?)));
-    let is_possible = |(channels, subs): &(Vec<_>, BTreeMap<_, SubOptions>)| {
-        granted.user.len() <= USER_BYTES_MAX
-            && channels.len() <= CHANNELS_MAX
-            && granted.info.iter().chain(&granted.meta).all(fits)
-            && subs.values().all(SubOptions::fit)
-    };
-    let Some((channels, subs)) = named.ok().filter(is_possible) else {
-        warn!("the backend's answer to connect has an impossible user, channel, info or meta");
-        return Err(errors::INTERNAL.into());
-    };
-    Ok(ConnectionClaims {
-        sub: granted.user,
-        exp: granted.expire_at,
-        iat: Some(now),
-        info: granted.info,
-        channels,
-        subs,
-        caps: granted.caps.unwrap_or_default(),
-        meta: granted.meta,
-        ..ConnectionClaims::default()
-    })
 }

@@ -91,7 +91,7 @@ pub(super) struct Wish {
 #[derive(Default)]
 pub(super) struct Grant {
     pub(super) leave: Leave,
-    /// By the application's backend, not by a token.
+    /// By the application's backend or an app, not by a token.
     pub(super) by_backend: bool,
     /// What the application says to the client.
     pub(super) data: Option<Box<Json>>,
@@ -130,6 +130,10 @@ impl ClientSession {
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
             channel,
         };
+        if self.gateway.judges.decide(&wish.channel) {
+            // A token would grant nothing.
+            return self.ask_judge(wish);
+        }
         if request.token.is_empty() && self.asks_backend(&wish.channel) {
             return self.ask_subscribe(wish, request.data);
         }
@@ -169,7 +173,9 @@ impl ClientSession {
             reject_unrecovered,
         } = wish;
         let options = self.gateway.config.rules.of(&channel);
-        let renewed = options.is_some_and(|options| options.proxied.sub_refresh);
+        let by_backend = options.is_some_and(|options| options.proxied.sub_refresh);
+        let by_backend = by_backend && self.asks(Event::SubRefresh);
+        let renewed = by_backend || self.gateway.judges.decide(&channel);
         // What is left out between two publications nobody can build on.
         let allowed = options.is_some_and(|it| it.fossil_deltas && it.is_durable());
         let delta = delta && filter.is_none() && allowed;
@@ -193,7 +199,7 @@ impl ClientSession {
                 delta,
             },
             attendance: before.and_then(|sub| sub.attendance),
-            renewal: (renewed && self.asks(Event::SubRefresh)).then(Box::default),
+            renewal: renewed.then(Box::default),
             by_server: None,
         });
         cx.request(Request::Subscribe {

@@ -25,6 +25,13 @@ pub(crate) struct Registered {
     key: Key,
 }
 
+impl Registered {
+    /// How others reach the connection.
+    pub(crate) fn remote(&self) -> Option<Remote> {
+        self.clients.remotes().get(&self.key).cloned()
+    }
+}
+
 impl Clients {
     /// A connection is there.
     pub(crate) fn register(

@@ -36,7 +36,8 @@ pub enum CommandError {
 }
 
 /// Ends the subscriptions of a user's connections to a channel, on all nodes, whoever has begun them. Clients of the Centrifuge protocol are
-/// told so with code 2000, so SDKs do not subscribe again by themselves.
+/// told so with code 2000, so SDKs do not subscribe again by themselves. A subscribe that is with a [judge](crate::judge) just then is
+/// asked about again.
 ///
 /// # Errors
 /// [`CommandError::User`].

@@ -38,6 +38,13 @@ struct Line {
 #[derive(Debug)]
 pub(crate) struct Call(AbortHandle);
 
+impl Call {
+    /// The call that a task is.
+    pub(crate) fn of(task: AbortHandle) -> Self {
+        Self(task)
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.abort();

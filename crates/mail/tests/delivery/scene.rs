@@ -291,6 +291,7 @@ fn gateway_config(name: &str) -> GatewayConfig {
         pings: Default::default(),
         socketio: Default::default(),
         proxies: fanfare_gateway::proxy::ProxyConfig::default(),
+        judges: Vec::new(),
         counters: Box::new(Vec::new),
         families: Box::new(Vec::new),
     }

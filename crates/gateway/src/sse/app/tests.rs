@@ -70,6 +70,7 @@ async fn gateway(connections_max: usize) -> Arc<Gateway> {
         pings: Default::default(),
         socketio: Default::default(),
         proxies: crate::proxy::ProxyConfig::default(),
+        judges: Vec::new(),
         counters: Box::new(Vec::new),
         families: Box::new(Vec::new),
     };
