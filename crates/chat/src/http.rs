@@ -45,7 +45,8 @@ async fn call(
     }
 }
 
-async fn run(chat: Arc<Chat>, name: &str, request: Request) -> Result<Answer, Failure> {
+/// Runs a method for whoever sent a request.
+pub(crate) async fn run(chat: Arc<Chat>, name: &str, request: Request) -> Result<Answer, Failure> {
     let method = chat.methods.get(name).copied();
     let method = method.ok_or_else(|| Failure::new("unknown_method").with("req_method", name))?;
     chat.check_ready()?;

@@ -6,27 +6,35 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `id`, `ts`, `args`, `failure` | the words of Slack's Web API |
+//! | `id`, `ts`, `args`, `cursor`, `failure` | the words of Slack's Web API |
 //! | `http`, `method`, `caller` | a request becomes a call: who, what, how often |
 //! | `methods` | what can be called, a family of methods each |
 //! | `change` | the one way in which a conversation changes |
-//! | `conversation`, `message`, `mention` | rows, rules and views |
+//! | `conversation`, `message`, `mention`, `unread` | rows, rules and views |
+//! | `hidden` | the events that say what has become of a message |
+//! | `schedule` | what is posted later |
 //! | `schema`, `demo` | the tables; the workspace of a first try |
 
 mod args;
 mod caller;
 mod change;
 mod conversation;
+mod cursor;
 mod demo;
 mod failure;
+mod hidden;
 mod http;
 mod id;
 mod mention;
 mod message;
 mod method;
 mod methods;
+mod schedule;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod ts;
+mod unread;
 
 use std::{
     collections::HashMap,
@@ -125,6 +133,7 @@ impl Chat {
             ready: AtomicBool::new(false),
         });
         tokio::spawn(make_ready(Arc::downgrade(&chat)));
+        schedule::start(&chat);
         chat
     }
 

@@ -2,18 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use fanfare_engine::port::tables::Value as Sql;
+use fanfare_engine::port::tables::{Step, Value as Sql};
 
-use crate::id::{Id, Kind};
+use crate::{
+    id::{Id, Kind},
+    ts::Ts,
+};
 
 /// Users that one message calls by name at most; the others are not told.
 const USERS_MAX: usize = 40;
 
-const MENTION_ONE: &str = "INSERT INTO chat_mentions (conversation, user_id, ts) SELECT c.id, m.user_id, c.last_ts \
-    FROM chat_conversations c JOIN chat_members m ON m.conversation = c.id AND m.user_id = $2 WHERE c.id = $1";
+/// Not if it is read already, and nobody calls oneself. `$3` is the message, or none for the one that is being posted.
+const MENTION_ONE: &str = "INSERT INTO chat_mentions (conversation, user_id, ts) SELECT c.id, m.user_id, x.ts \
+    FROM chat_conversations c JOIN chat_members m ON m.conversation = c.id AND m.user_id = $2 \
+    JOIN chat_messages x ON x.conversation = c.id AND x.ts = COALESCE(CAST($3 AS BIGINT), c.last_ts) \
+    WHERE c.id = $1 AND x.user_id <> m.user_id AND x.ts > m.last_read";
 
-const MENTION_ALL: &str = "INSERT INTO chat_mentions (conversation, user_id, ts) SELECT c.id, m.user_id, c.last_ts \
-    FROM chat_conversations c JOIN chat_members m ON m.conversation = c.id WHERE c.id = $1";
+/// One row for all of them, however many there are.
+const MENTION_ALL: &str = "INSERT INTO chat_mentions (conversation, user_id, ts) \
+    SELECT id, '', COALESCE(CAST($2 AS BIGINT), last_ts) FROM chat_conversations WHERE id = $1";
+
+const FORGET: &str = "DELETE FROM chat_mentions WHERE conversation = $1 AND ts = $2";
 
 /// Whom a text calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,15 +53,21 @@ impl Mentions {
         mentions
     }
 
-    /// The statements that note them for a message at the conversation's `last_ts`. Who is no member is not called.
-    pub(crate) fn steps(&self, conversation: &Id) -> Vec<(&'static str, Vec<Sql>)> {
+    /// The statements that note them for a message: `edited`, or the one at the conversation's `last_ts`. Who is no member is not called.
+    pub(crate) fn steps(&self, conversation: &Id, edited: Option<Ts>) -> Vec<Step> {
+        let ts = || Sql::from(edited.map(|ts| ts.0));
         if self.everybody {
-            return vec![(MENTION_ALL, vec![conversation.into()])];
+            return vec![Step::new(MENTION_ALL, vec![conversation.into(), ts()])];
         }
         let users = self.users.iter();
         users
-            .map(|user| (MENTION_ONE, vec![conversation.into(), user.into()]))
+            .map(|user| Step::new(MENTION_ONE, vec![conversation.into(), user.into(), ts()]))
             .collect()
+    }
+
+    /// The statement that forgets whom a message called.
+    pub(crate) fn forget(conversation: &Id, message: Ts) -> Step {
+        Step::new(FORGET, vec![conversation.into(), message.into()])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_engine::port::tables::{Row, Value as Sql};
+use fanfare_engine::port::tables::{Row, Step, Value as Sql};
 use serde_json::{Map, Value, json};
 
 use crate::{Chat, failure::Failure, id::Id, ts::Ts};
@@ -11,24 +11,53 @@ use crate::{Chat, failure::Failure, id::Id, ts::Ts};
 pub(crate) const TEXT_CHARS_MAX: usize = 40_000;
 /// What blocks, attachments and metadata may weigh together, in bytes of JSON.
 pub(crate) const MORE_BYTES_MAX: usize = 128 << 10;
-/// Users of a thread that a message names.
-const REPLY_USERS_MAX: usize = 5;
 
 /// The columns of which a [`Message`] is read, of `chat_messages m`.
 macro_rules! message_columns {
     () => {
         "m.ts, m.user_id, m.subtype, m.text, m.more, m.thread_ts, m.edited_by, m.edited_ts, m.reply_count, m.latest_reply, \
-         m.client_msg_id, m.shown, (SELECT p.user_id FROM chat_messages p WHERE p.conversation = m.conversation AND p.ts = m.thread_ts)"
+         m.client_msg_id, m.shown, (SELECT p.user_id FROM chat_messages p WHERE p.conversation = m.conversation AND p.ts = m.thread_ts), \
+         m.reactions"
     };
 }
 pub(crate) use message_columns;
 
-const SELECT_REACTIONS: &str = "SELECT ts, name, user_id FROM chat_reactions WHERE conversation = $1 AND ts >= $2 AND ts <= $3 \
-    ORDER BY ts, event_ts LIMIT 10000";
+/// The subtypes of what somebody has said, as against what the conversation says of itself.
+macro_rules! said {
+    ($subtype:literal) => {
+        concat!(
+            "(",
+            $subtype,
+            " IS NULL OR ",
+            $subtype,
+            " IN ('me_message', 'bot_message', 'thread_broadcast'))"
+        )
+    };
+}
+pub(crate) use said;
 
-/// Who has replied in threads, those who came first before the others.
-const SELECT_REPLY_USERS: &str = "SELECT thread_ts, user_id FROM chat_messages WHERE conversation = $1 AND thread_ts >= $2 \
-    AND thread_ts <= $3 AND deleted = 0 GROUP BY thread_ts, user_id ORDER BY thread_ts, MIN(ts) LIMIT 10000";
+/// The subtype of a message that was deleted and has replies.
+pub(crate) const TOMBSTONE: &str = "tombstone";
+
+/// Reactions to one message at most, of all names and users together.
+pub(crate) const REACTIONS_MAX: i64 = 500;
+/// Messages whose reactions one statement reads: with [`REACTIONS_MAX`] not more rows than one may return.
+const REACTED_AT_ONCE: usize = 20;
+
+const SELECT_REACTIONS: &str = "SELECT ts, name, user_id FROM chat_reactions WHERE conversation = $1 AND ts IN \
+    ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) ORDER BY ts, event_ts";
+
+/// Who has replied in threads, those who came first before the others: the first few of each thread, and how many they are.
+const SELECT_REPLY_USERS: &str = "SELECT t.thread_ts, t.user_id, t.users FROM (SELECT thread_ts, user_id, \
+    ROW_NUMBER() OVER (PARTITION BY thread_ts ORDER BY MIN(ts)) AS place, COUNT(*) OVER (PARTITION BY thread_ts) AS users \
+    FROM chat_messages WHERE conversation = $1 AND thread_ts >= $2 AND thread_ts <= $3 AND deleted = 0 \
+    GROUP BY thread_ts, user_id) t WHERE t.place <= 5 ORDER BY t.thread_ts, t.place";
+
+const SELECT_ONE: &str = concat!(
+    "SELECT ",
+    message_columns!(),
+    " FROM chat_messages m WHERE m.conversation = $1 AND m.ts = $2 AND m.deleted = 0"
+);
 
 /// A message that is not deleted.
 #[derive(Debug, Clone)]
@@ -48,11 +77,25 @@ pub(crate) struct Message {
     /// It stands in the conversation, not in a thread alone.
     pub(crate) is_shown: bool,
     pub(crate) parent_user: Option<String>,
+    /// How many have reacted.
+    pub(crate) reacted: i64,
     /// Who has replied, filled by [`Chat::complete`].
-    pub(crate) reply_users: Vec<String>,
+    pub(crate) repliers: Repliers,
     /// Names and users, filled by [`Chat::complete`].
-    pub(crate) reactions: Vec<(String, Vec<String>)>,
+    pub(crate) reactions: Reactions,
 }
+
+/// Who has replied in a thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Repliers {
+    /// The first few.
+    pub(crate) named: Vec<String>,
+    /// How many they are.
+    pub(crate) count: i64,
+}
+
+/// The names of reactions, each with the users who gave it, in the order of their coming.
+pub(crate) type Reactions = Vec<(String, Vec<String>)>;
 
 impl Message {
     /// Reads a row of [`message_columns`].
@@ -79,8 +122,9 @@ impl Message {
             client_msg_id: text(10),
             is_shown: row.int(11)? != 0,
             parent_user: text(12),
-            reply_users: Vec::new(),
-            reactions: Vec::new(),
+            reacted: row.int(13)?,
+            repliers: Repliers::default(),
+            reactions: Reactions::new(),
         })
     }
 
@@ -97,6 +141,9 @@ impl Message {
         set("team", team.into());
         if let Some(subtype) = &self.subtype {
             set("subtype", subtype.as_str().into());
+            if subtype == TOMBSTONE {
+                set("hidden", true.into());
+            }
         }
         if let Some(key) = &self.client_msg_id {
             set("client_msg_id", key.as_str().into());
@@ -110,80 +157,126 @@ impl Message {
         }
         if self.reply_count > 0 {
             set("thread_ts", self.ts.into());
-            for (name, value) in self.thread_fields() {
-                set(&name, value);
-            }
+            view.extend(thread_fields(
+                self.reply_count,
+                &self.repliers,
+                self.latest_reply,
+            ));
         }
         if !self.reactions.is_empty() {
             let reaction = |(name, users): &(String, Vec<String>)| json!({ "name": name, "users": users, "count": users.len() });
-            set("reactions", self.reactions.iter().map(reaction).collect());
+            let reactions = self.reactions.iter().map(reaction).collect();
+            view.insert("reactions".to_owned(), reactions);
         }
         view
     }
 
-    fn thread_fields(&self) -> Map<String, Value> {
-        let users = self.reply_users.iter().map(String::as_str);
-        thread_fields(
-            self.reply_count,
-            users,
-            self.reply_users.len(),
-            self.latest_reply,
-        )
+    /// Whether it is what remains of a message that has replies.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.subtype.as_deref() == Some(TOMBSTONE)
     }
 }
 
-/// What a parent says of its thread. `users` may be more than are named.
-pub(crate) fn thread_fields<'a>(
+/// What a parent says of its thread.
+pub(crate) fn thread_fields(
     count: i64,
-    users: impl Iterator<Item = &'a str>,
-    users_count: usize,
+    repliers: &Repliers,
     latest: Option<Ts>,
 ) -> Map<String, Value> {
-    let named: Vec<&str> = users.take(REPLY_USERS_MAX).collect();
     let mut fields = Map::new();
     fields.insert("reply_count".to_owned(), count.into());
-    fields.insert("reply_users_count".to_owned(), users_count.into());
-    fields.insert("reply_users".to_owned(), named.into());
+    fields.insert("reply_users_count".to_owned(), repliers.count.into());
+    fields.insert("reply_users".to_owned(), repliers.named.as_slice().into());
     if let Some(latest) = latest {
         fields.insert("latest_reply".to_owned(), latest.into());
     }
     fields
 }
 
+/// The statement that reads one message that is not deleted, of [`message_columns`].
+pub(crate) fn select_one(conversation: &Id, ts: Ts) -> Step {
+    Step::new(SELECT_ONE, vec![conversation.into(), ts.into()])
+}
+
+/// The statement that reads who has reacted to messages, for [`reactions_of`]; to the first few of them.
+pub(crate) fn select_reactions(conversation: &Id, messages: &[Ts]) -> Step {
+    let last = messages.last().copied().unwrap_or_default();
+    let padded = messages.iter().copied().chain(std::iter::repeat(last));
+    let params = padded.take(REACTED_AT_ONCE).map(Sql::from);
+    let params = std::iter::once(conversation.into()).chain(params);
+    Step::new(SELECT_REACTIONS, params.collect())
+}
+
+/// The statement that reads who has replied in threads, for [`repliers_of`].
+pub(crate) fn select_repliers(conversation: &Id, (first, last): (Ts, Ts)) -> Step {
+    let params = vec![conversation.into(), first.into(), last.into()];
+    Step::new(SELECT_REPLY_USERS, params)
+}
+
+/// Reads what [`select_reactions`] returned.
+pub(crate) fn reactions_of(rows: &[Row]) -> BTreeMap<Ts, Reactions> {
+    let mut all: BTreeMap<Ts, Reactions> = BTreeMap::new();
+    for row in rows {
+        let (Some(ts), Some(name), Some(user)) = (row.int(0), row.text(1), row.text(2)) else {
+            continue;
+        };
+        let of_message = all.entry(Ts(ts)).or_default();
+        match of_message.iter_mut().find(|(known, _)| known == name) {
+            Some((_, users)) => users.push(user.to_owned()),
+            None => of_message.push((name.to_owned(), vec![user.to_owned()])),
+        }
+    }
+    all
+}
+
+/// Reads what [`select_repliers`] returned.
+pub(crate) fn repliers_of(rows: &[Row]) -> BTreeMap<Ts, Repliers> {
+    let mut all: BTreeMap<Ts, Repliers> = BTreeMap::new();
+    for row in rows {
+        if let (Some(ts), Some(user), Some(count)) = (row.int(0), row.text(1), row.int(2)) {
+            let of_thread = all.entry(Ts(ts)).or_default();
+            of_thread.named.push(user.to_owned());
+            of_thread.count = count;
+        }
+    }
+    all
+}
+
 impl Chat {
+    /// A message of a conversation, whoever asks; a tombstone is one.
+    ///
+    /// # Errors
+    /// `message_not_found`; or the database is away.
+    pub(crate) async fn message(&self, conversation: &Id, ts: Ts) -> Result<Message, Failure> {
+        let Step { sql, params, .. } = select_one(conversation, ts);
+        let rows = self.engine.query(sql, params).await?;
+        let message = rows.first().map(Message::read).transpose()?;
+        message.ok_or_else(|| Failure::new("message_not_found"))
+    }
+
     /// Adds to messages of a conversation who has reacted and replied.
     pub(crate) async fn complete(
         &self,
         conversation: &Id,
         messages: &mut [Message],
     ) -> Result<(), Failure> {
-        let all = messages.iter().map(|message| message.ts);
-        let (Some(first), Some(last)) = (all.clone().min(), all.max()) else {
-            return Ok(());
-        };
-        let range: Vec<Sql> = vec![conversation.into(), first.into(), last.into()];
-        let mut reactions: BTreeMap<Ts, Vec<(String, Vec<String>)>> = BTreeMap::new();
-        for row in self.engine.query(SELECT_REACTIONS, range.clone()).await? {
-            let (Some(ts), Some(name), Some(user)) = (row.int(0), row.text(1), row.text(2)) else {
-                continue;
-            };
-            let of_message = reactions.entry(Ts(ts)).or_default();
-            match of_message.iter_mut().find(|(known, _)| known == name) {
-                Some((_, users)) => users.push(user.to_owned()),
-                None => of_message.push((name.to_owned(), vec![user.to_owned()])),
-            }
+        let reacted = messages.iter().filter(|message| message.reacted > 0);
+        let reacted: Vec<Ts> = reacted.map(|message| message.ts).collect();
+        let mut reactions = BTreeMap::new();
+        for some in reacted.chunks(REACTED_AT_ONCE) {
+            let Step { sql, params, .. } = select_reactions(conversation, some);
+            reactions.extend(reactions_of(&self.engine.query(sql, params).await?));
         }
-        let mut repliers: BTreeMap<Ts, Vec<String>> = BTreeMap::new();
-        if messages.iter().any(|message| message.reply_count > 0) {
-            for row in self.engine.query(SELECT_REPLY_USERS, range).await? {
-                if let (Some(ts), Some(user)) = (row.int(0), row.text(1)) {
-                    repliers.entry(Ts(ts)).or_default().push(user.to_owned());
-                }
-            }
+        let parents = messages.iter().filter(|message| message.reply_count > 0);
+        let parents = parents.map(|message| message.ts);
+        let mut repliers = BTreeMap::new();
+        if let (Some(first), Some(last)) = (parents.clone().min(), parents.max()) {
+            let Step { sql, params, .. } = select_repliers(conversation, (first, last));
+            repliers = repliers_of(&self.engine.query(sql, params).await?);
         }
         for message in messages {
             message.reactions = reactions.remove(&message.ts).unwrap_or_default();
-            message.reply_users = repliers.remove(&message.ts).unwrap_or_default();
+            message.repliers = repliers.remove(&message.ts).unwrap_or_default();
         }
         Ok(())
     }

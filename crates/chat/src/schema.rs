@@ -16,6 +16,8 @@ pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
 ///
 /// `chat_conversations.last_ts` is the sequencer of a conversation: every change of it takes its `ts` there, under the row's lock.
 /// Messages that were deleted keep their row (`deleted`), so that what was posted with a key is never posted again.
+/// `chat_messages.reactions` counts the rows of `chat_reactions` of a message. A row of `chat_mentions` with an empty `user_id` calls everybody;
+/// the others are gone once they are read. `chat_scheduled.due` is when a message is tried next, at first `post_at`.
 const V1: &str = "
 CREATE TABLE chat_teams (
     id TEXT PRIMARY KEY,
@@ -114,10 +116,11 @@ CREATE TABLE chat_messages (
     latest_reply BIGINT,
     client_msg_id TEXT,
     deleted BIGINT NOT NULL,
+    reactions BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (conversation, ts)
 );
-CREATE INDEX chat_messages_shown ON chat_messages (conversation, ts) WHERE shown = 1;
-CREATE INDEX chat_messages_thread ON chat_messages (conversation, thread_ts, ts) WHERE thread_ts IS NOT NULL;
+CREATE INDEX chat_messages_shown ON chat_messages (conversation, ts, user_id, subtype) WHERE shown = 1 AND deleted = 0;
+CREATE INDEX chat_messages_thread ON chat_messages (conversation, thread_ts, ts, user_id) WHERE thread_ts IS NOT NULL AND deleted = 0;
 CREATE UNIQUE INDEX chat_messages_key ON chat_messages (conversation, user_id, client_msg_id) WHERE client_msg_id IS NOT NULL;
 CREATE TABLE chat_reactions (
     conversation TEXT NOT NULL,
@@ -127,10 +130,26 @@ CREATE TABLE chat_reactions (
     event_ts BIGINT NOT NULL,
     PRIMARY KEY (conversation, ts, name, user_id)
 );
+CREATE INDEX chat_reactions_user ON chat_reactions (user_id, conversation, ts);
 CREATE TABLE chat_mentions (
     conversation TEXT NOT NULL,
     user_id TEXT NOT NULL,
     ts BIGINT NOT NULL,
     PRIMARY KEY (conversation, user_id, ts)
 );
+CREATE INDEX chat_mentions_message ON chat_mentions (conversation, ts);
+CREATE TABLE chat_scheduled (
+    id TEXT PRIMARY KEY,
+    conversation TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    post_at BIGINT NOT NULL,
+    due BIGINT NOT NULL,
+    text TEXT NOT NULL,
+    more TEXT,
+    thread_ts BIGINT,
+    broadcast BIGINT NOT NULL,
+    created BIGINT NOT NULL
+);
+CREATE INDEX chat_scheduled_due ON chat_scheduled (due);
+CREATE INDEX chat_scheduled_user ON chat_scheduled (user_id, conversation, post_at);
 ";

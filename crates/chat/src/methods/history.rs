@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fanfare_engine::port::tables::Value as Sql;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    Chat,
+    Chat, cursor,
     failure::Failure,
     id::Id,
     message::{Message, message_columns},
@@ -22,26 +21,34 @@ pub(crate) const METHODS: &[Method] = &[
 
 const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 999;
+const CURSOR: &str = "next_ts";
 
-const SELECT_SHOWN: &str = concat!(
-    "SELECT ",
-    message_columns!(),
-    " FROM chat_messages m WHERE m.conversation = $1 AND m.shown = 1 AND m.deleted = 0 AND m.ts > $2 AND m.ts < $3 \
-     ORDER BY m.ts DESC LIMIT $4"
-);
+/// So many messages of those that `$1` to `$4` describe, in an order; fewer if they are long: a page has its last message where a million characters
+/// are reached, and one at least. Behind the columns stands how many there would be.
+macro_rules! page_of {
+    ($which:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            message_columns!(),
+            ", m.total FROM (SELECT x.*, COUNT(*) OVER () AS total, ROW_NUMBER() OVER (ORDER BY x.ts ",
+            $order,
+            ") AS place, SUM(LENGTH(x.text) + COALESCE(LENGTH(x.more), 0)) OVER (ORDER BY x.ts ",
+            $order,
+            ") AS weight FROM (SELECT * FROM chat_messages WHERE conversation = $1 AND ts > $2 AND ts < $3 AND deleted = 0 AND ",
+            $which,
+            " ORDER BY ts ",
+            $order,
+            " LIMIT $4) x) m WHERE m.weight <= 1000000 OR m.place = 1 ORDER BY m.ts ",
+            $order
+        )
+    };
+}
+/// Behind [`message_columns`].
+const TOTAL_COLUMN: usize = 14;
 
-const SELECT_PARENT: &str = concat!(
-    "SELECT ",
-    message_columns!(),
-    " FROM chat_messages m WHERE m.conversation = $1 AND m.ts = $2 AND m.deleted = 0"
-);
-
-const SELECT_REPLIES: &str = concat!(
-    "SELECT ",
-    message_columns!(),
-    " FROM chat_messages m WHERE m.conversation = $1 AND m.thread_ts = $2 AND m.deleted = 0 AND m.ts > $3 AND m.ts < $4 \
-     ORDER BY m.ts LIMIT $5"
-);
+const SELECT_NEWEST: &str = page_of!("shown = 1", "DESC");
+const SELECT_OLDEST: &str = page_of!("shown = 1", "ASC");
+const SELECT_REPLIES: &str = page_of!("thread_ts = $5", "ASC");
 
 /// A part of a conversation's time, both ends excluded.
 struct Range {
@@ -50,30 +57,37 @@ struct Range {
     limit: i64,
 }
 
+/// Some messages, and whether there are more beyond them.
+struct Page {
+    messages: Vec<Message>,
+    has_more: bool,
+}
+
 async fn history(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
     let caller = call.caller()?;
     let id = call.args.conversation()?;
     let conversation = chat.conversation(caller, &id).await?;
+    // Ours: what comes next after `oldest`, where Slack always begins with the newest.
+    let is_forward = call.args.flag("forward");
     let mut range = Range::read(&call)?;
-    if let Some(cursor) = cursor(&call)? {
-        range.before = range.before.min(cursor);
+    match (cursor_of(&call)?, is_forward) {
+        (Some(cursor), true) => range.after = range.after.max(cursor),
+        (Some(cursor), false) => range.before = range.before.min(cursor),
+        (None, _) => {}
     }
     let position = chat.position(&id).await?;
-    let params: Vec<Sql> = vec![
-        (&id).into(),
-        range.after.into(),
-        range.before.into(),
-        (range.limit + 1).into(),
-    ];
-    let rows = chat.engine.query(SELECT_SHOWN, params).await?;
-    let mut messages = rows
-        .iter()
-        .map(Message::read)
-        .collect::<Result<Vec<_>, _>>()?;
-    let has_more = cut(&mut messages, range.limit);
-    chat.complete(&id, &mut messages).await?;
-    let next = messages.last().filter(|_| has_more).map(|last| last.ts);
-    Ok(page(&conversation.team, &messages, next)
+    let sql = if is_forward {
+        SELECT_OLDEST
+    } else {
+        SELECT_NEWEST
+    };
+    let mut page = chat.page(sql, &id, &range, None).await?;
+    chat.complete(&id, &mut page.messages).await?;
+    let next = page.next();
+    if is_forward {
+        page.messages.reverse();
+    }
+    Ok(answer(&call, &conversation.team, &page, next)
         .with("pin_count", 0)
         .with("position", position))
 }
@@ -84,39 +98,63 @@ async fn replies(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
     let conversation = chat.conversation(caller, &id).await?;
     let thread = call.args.ts("ts", "thread_not_found")?;
     let mut range = Range::read(&call)?;
-    let cursor = cursor(&call)?;
+    let cursor = cursor_of(&call)?;
     if let Some(cursor) = cursor {
         range.after = range.after.max(cursor);
     }
     let position = chat.position(&id).await?;
-    let parent = chat
-        .engine
-        .query(SELECT_PARENT, vec![(&id).into(), thread.into()])
-        .await?;
-    let parent = parent.first().map(Message::read).transpose()?;
-    let parent = parent.ok_or_else(|| Failure::new("thread_not_found"))?;
+    let parent = match chat.message(&id, thread).await {
+        Err(failure) if failure.is("message_not_found") => {
+            return Err(Failure::new("thread_not_found"));
+        }
+        parent => parent?,
+    };
     // Asked for a reply, Slack answers with that alone.
     let thread = parent.thread.map_or(thread, |_| Ts::MAX);
-    let params: Vec<Sql> = vec![
-        (&id).into(),
-        thread.into(),
-        range.after.into(),
-        range.before.into(),
-        (range.limit + 1).into(),
-    ];
-    let rows = chat.engine.query(SELECT_REPLIES, params).await?;
-    let mut messages = rows
-        .iter()
-        .map(Message::read)
-        .collect::<Result<Vec<_>, _>>()?;
-    let has_more = cut(&mut messages, range.limit);
-    let next = messages.last().filter(|_| has_more).map(|last| last.ts);
+    let mut page = chat.page(SELECT_REPLIES, &id, &range, Some(thread)).await?;
+    let next = page.next();
     // The parent comes first, on the first page.
     if cursor.is_none() {
-        messages.insert(0, parent);
+        page.messages.insert(0, parent);
     }
-    chat.complete(&id, &mut messages).await?;
-    Ok(page(&conversation.team, &messages, next).with("position", position))
+    chat.complete(&id, &mut page.messages).await?;
+    Ok(answer(&call, &conversation.team, &page, next).with("position", position))
+}
+
+impl Chat {
+    async fn page(
+        &self,
+        sql: &'static str,
+        id: &Id,
+        range: &Range,
+        thread: Option<Ts>,
+    ) -> Result<Page, Failure> {
+        let mut params: Vec<Sql> = vec![
+            id.into(),
+            range.after.into(),
+            range.before.into(),
+            (range.limit + 1).into(),
+        ];
+        params.extend(thread.map(Sql::from));
+        let rows = self.engine.query(sql, params).await?;
+        let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
+        let messages = rows.iter().take(limit).map(Message::read);
+        let messages = messages.collect::<Result<Vec<_>, _>>()?;
+        let total = rows.first().and_then(|row| row.int(TOTAL_COLUMN));
+        let total = usize::try_from(total.unwrap_or_default()).unwrap_or_default();
+        Ok(Page {
+            has_more: total > messages.len(),
+            messages,
+        })
+    }
+}
+
+impl Page {
+    /// Where the next one begins.
+    fn next(&self) -> Option<Ts> {
+        let last = self.messages.last().filter(|_| self.has_more);
+        last.map(|last| last.ts)
+    }
 }
 
 impl Range {
@@ -129,11 +167,8 @@ impl Range {
         let mut range = Self {
             after: bound("oldest", Ts::ZERO, "invalid_ts_oldest")?,
             before: bound("latest", Ts::MAX, "invalid_ts_latest")?,
-            limit: call.args.int("limit")?.unwrap_or(LIMIT_DEFAULT),
+            limit: cursor::limit(call, (LIMIT_DEFAULT, LIMIT_MAX))?,
         };
-        if !(1..=LIMIT_MAX).contains(&range.limit) {
-            return Err(Failure::new("invalid_limit"));
-        }
         if call.args.flag("inclusive") {
             range.after = Ts(range.after.0.saturating_sub(1));
             range.before = Ts(range.before.0.saturating_add(1));
@@ -142,20 +177,17 @@ impl Range {
     }
 }
 
-/// Takes the one away that only shows that there are more.
-fn cut(messages: &mut Vec<Message>, limit: i64) -> bool {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = messages.len() > limit;
-    messages.truncate(limit);
-    has_more
-}
-
-fn page(team: &Id, messages: &[Message], next: Option<Ts>) -> Answer {
-    let views = messages
-        .iter()
-        .map(|message| Value::Object(message.view(team)));
+fn answer(call: &Call, team: &Id, page: &Page, next: Option<Ts>) -> Answer {
+    let has_metadata = call.args.flag("include_all_metadata");
+    let views = page.messages.iter().map(|message| {
+        let mut view = message.view(team);
+        if !has_metadata {
+            shorten(&mut view);
+        }
+        Value::Object(view)
+    });
     let next_cursor = next.map_or_else(String::new, |next| {
-        STANDARD.encode(format!("next_ts:{}", next.0))
+        cursor::write(CURSOR, &next.0.to_string())
     });
     Answer::ok()
         .with("messages", views.collect::<Vec<_>>())
@@ -163,14 +195,16 @@ fn page(team: &Id, messages: &[Message], next: Option<Ts>) -> Answer {
         .with("response_metadata", json!({ "next_cursor": next_cursor }))
 }
 
-/// Where the page before ended.
-fn cursor(call: &Call) -> Result<Option<Ts>, Failure> {
-    let Some(text) = call.args.text("cursor") else {
-        return Ok(None);
-    };
-    let wrong = || Failure::new("invalid_cursor");
-    let text = STANDARD.decode(text).map_err(|_| wrong())?;
-    let text = String::from_utf8(text).map_err(|_| wrong())?;
-    let ts = text.strip_prefix("next_ts:").ok_or_else(wrong)?;
-    ts.parse().map(|ts| Some(Ts(ts))).map_err(|_| wrong())
+/// Leaves of metadata what it is of, as Slack does for who does not ask for all of it.
+fn shorten(message: &mut Map<String, Value>) {
+    if let Some(Value::Object(metadata)) = message.get_mut("metadata") {
+        metadata.retain(|name, _| name == "event_type");
+    }
+}
+
+/// Where the page before has ended.
+fn cursor_of(call: &Call) -> Result<Option<Ts>, Failure> {
+    let place = cursor::read(call, CURSOR)?;
+    let ts = place.map(|place| place.parse().map(Ts));
+    ts.transpose().map_err(|_| Failure::new("invalid_cursor"))
 }

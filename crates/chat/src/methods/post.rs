@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fanfare_engine::port::{
     state::Bucket,
-    tables::{Step, Value as Sql},
+    tables::{Row, Step, Value as Sql},
 };
 use serde_json::{Map, Value};
 
@@ -15,9 +15,10 @@ use crate::{
     failure::{EXISTS, Failure},
     id::Id,
     mention::Mentions,
-    message::{MORE_BYTES_MAX, TEXT_CHARS_MAX, thread_fields},
+    message::{MORE_BYTES_MAX, TEXT_CHARS_MAX, repliers_of, select_repliers, thread_fields},
     method::{Answer, Call, Method, method},
     ts::Ts,
+    unread::FORGET_READ,
 };
 
 pub(crate) const METHODS: &[Method] = &[method!("chat.postMessage", User, Own, post_message)];
@@ -29,28 +30,25 @@ const STRUCTURES: [&str; 3] = ["blocks", "attachments", "metadata"];
 /// Most attachments, and most blocks.
 const STRUCTURE_ITEMS_MAX: usize = 100;
 
-const IS_MEMBER: &str = "SELECT 1 FROM chat_members WHERE conversation = $1 AND user_id = $2";
+pub(crate) const IS_MEMBER: &str =
+    "SELECT 1 FROM chat_members WHERE conversation = $1 AND user_id = $2";
 
 /// The parent of a reply counts it. Replies have none of their own.
 const COUNT_REPLY: &str = "UPDATE chat_messages SET reply_count = reply_count + 1, \
     latest_reply = (SELECT last_ts FROM chat_conversations WHERE id = $1) \
-    WHERE conversation = $1 AND ts = $2 AND thread_ts IS NULL AND (deleted = 0 OR subtype = 'tombstone') \
-    RETURNING reply_count, user_id, subtype";
+    WHERE conversation = $1 AND ts = $2 AND thread_ts IS NULL AND deleted = 0 RETURNING reply_count, user_id";
 
 const INSERT: &str = "INSERT INTO chat_messages (conversation, ts, user_id, subtype, text, more, thread_ts, shown, reply_count, \
     client_msg_id, deleted) SELECT id, last_ts, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
     CAST($6 AS BIGINT), CAST($7 AS BIGINT), 0, CAST($8 AS TEXT), 0 FROM chat_conversations WHERE id = $1";
 
-/// What the parent says of its thread afterwards.
-const SELECT_REPLIERS: &str = "SELECT user_id, COUNT(*) FROM chat_messages WHERE conversation = $1 AND thread_ts = $2 AND deleted = 0 \
-    GROUP BY user_id ORDER BY MIN(ts) LIMIT 10000";
-
 const NOTE_MESSAGE: &str = "UPDATE chat_conversations SET last_message = last_ts WHERE id = $1";
 
-/// Whoever has posted has read up to there; direct conversations come back into the lists of all who are in them.
+/// Whoever has posted has read up to there, and needs no mentions that are older.
 const NOTE_READ: &str = "UPDATE chat_members SET last_read = (SELECT last_ts FROM chat_conversations WHERE id = $1) \
     WHERE conversation = $1 AND user_id = $2";
 
+/// Direct conversations come back into the lists of all who are in them.
 const OPEN_DIRECT: &str =
     "UPDATE chat_members SET is_open = 1 WHERE conversation = $1 AND is_open = 0";
 
@@ -172,10 +170,16 @@ pub(crate) fn structures(call: &Call) -> Result<Map<String, Value>, Failure> {
             _ => return Err(Failure::new("invalid_metadata_format")),
         }
     }
-    let weight = serde_json::to_vec(&more).map_err(Failure::internal)?.len();
+    check_weight(&more)?;
+    Ok(more)
+}
+
+/// Refuses blocks and the like that are too heavy together.
+pub(crate) fn check_weight(more: &Map<String, Value>) -> Result<(), Failure> {
+    let weight = serde_json::to_vec(more).map_err(Failure::internal)?.len();
     match weight > MORE_BYTES_MAX {
         true => Err(Failure::new("msg_too_long")),
-        false => Ok(more),
+        false => Ok(()),
     }
 }
 
@@ -207,13 +211,34 @@ impl Chat {
     /// `not_in_channel`, `thread_not_found`, `is_archived`; or the database is away.
     pub(crate) async fn post(&self, conversation: &Id, post: Post) -> Result<Posted, Failure> {
         let change = self.change_of(conversation, &post)?;
+        self.post_as(conversation, &post, change).await
+    }
+
+    /// Has a message posted once a statement holds that is committed with it; otherwise `otherwise` is answered.
+    pub(crate) async fn post_if(
+        &self,
+        conversation: &Id,
+        post: Post,
+        (step, otherwise): (Step, &'static str),
+    ) -> Result<Posted, Failure> {
+        let change = self.change_of(conversation, &post)?;
+        let change = change.step(step, otherwise);
+        self.post_as(conversation, &post, change).await
+    }
+
+    async fn post_as(
+        &self,
+        conversation: &Id,
+        post: &Post,
+        change: Change,
+    ) -> Result<Posted, Failure> {
         match self.change(change).await {
             Ok(mut changed) => Ok(Posted {
                 ts: changed.ts.first().copied().unwrap_or_default(),
                 message: changed.events.pop().unwrap_or_default(),
                 is_duplicate: false,
             }),
-            Err(failure) if failure.is(EXISTS) => self.posted_before(conversation, &post).await,
+            Err(failure) if failure.is(EXISTS) => self.posted_before(conversation, post).await,
             Err(failure) => Err(failure),
         }
     }
@@ -253,28 +278,28 @@ impl Chat {
         ];
         let mut change = Change::of(conversation)
             .step(Step::some(IS_MEMBER, both()), "not_in_channel")
-            .step(Step::some(INSERT, insert), "not_in_channel")
-            .step(Step::new(NOTE_READ, both()), "not_in_channel");
+            .step(Step::some(INSERT, insert), "not_in_channel");
         if let Some(thread) = post.thread {
-            let thread: Vec<Sql> = vec![channel.clone(), thread.into()];
+            let count = vec![channel.clone(), thread.into()];
             change = change
-                .step(Step::some(COUNT_REPLY, thread.clone()), "thread_not_found")
-                .step(Step::new(SELECT_REPLIERS, thread), "thread_not_found");
+                .step(Step::some(COUNT_REPLY, count), "thread_not_found")
+                .step(
+                    select_repliers(conversation, (thread, thread)),
+                    "thread_not_found",
+                );
         }
+        let mut notes = Vec::new();
         if is_shown {
-            change = change.step(
-                Step::new(NOTE_MESSAGE, vec![channel.clone()]),
-                "not_in_channel",
-            );
+            notes.push(Step::new(NOTE_MESSAGE, vec![channel.clone()]));
+            notes.push(Step::new(NOTE_READ, both()));
+            notes.push(Step::new(FORGET_READ, both()));
         }
         if conversation.as_str().starts_with(['D', 'G']) {
-            change = change.step(
-                Step::new(OPEN_DIRECT, vec![channel.clone()]),
-                "not_in_channel",
-            );
+            notes.push(Step::new(OPEN_DIRECT, vec![channel.clone()]));
         }
-        for (sql, params) in Mentions::of(&post.text).steps(conversation) {
-            change = change.step(Step::new(sql, params), "not_in_channel");
+        notes.extend(Mentions::of(&post.text).steps(conversation, None));
+        for note in notes {
+            change = change.step(note, "not_in_channel");
         }
         let post = post.clone();
         Ok(change.event(move |rows, ts| Ok(event_of(&post, rows, ts))))
@@ -282,10 +307,10 @@ impl Chat {
 }
 
 /// Where the parent's row stands among what the steps returned.
-const PARENT_STEP: usize = 3;
+const PARENT_STEP: usize = 2;
 
 /// A message, as everybody is told it.
-fn event_of(post: &Post, rows: &[Vec<fanfare_engine::port::tables::Row>], ts: Ts) -> Event {
+fn event_of(post: &Post, rows: &[Vec<Row>], ts: Ts) -> Event {
     let mut event = post.more.clone();
     let mut set = |name: &str, value: Value| {
         event.insert(name.to_owned(), value);
@@ -305,12 +330,9 @@ fn event_of(post: &Post, rows: &[Vec<fanfare_engine::port::tables::Row>], ts: Ts
         set("thread_ts", thread.into());
         set("parent_user_id", parent.and_then(|row| row.text(1)).into());
         let count = parent.and_then(|row| row.int(0)).unwrap_or_default();
-        let users = rows
-            .get(PARENT_STEP + 1)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let names = users.iter().filter_map(|row| row.text(0));
-        let mut fields = thread_fields(count, names, users.len(), Some(ts));
+        let users = rows.get(PARENT_STEP + 1).map(Vec::as_slice);
+        let users = repliers_of(users.unwrap_or_default()).remove(&thread);
+        let mut fields = thread_fields(count, &users.unwrap_or_default(), Some(ts));
         fields.insert("ts".to_owned(), thread.into());
         set("parent", Value::Object(fields));
     }
