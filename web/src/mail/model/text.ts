@@ -87,7 +87,7 @@ export function agoText(at: number, now: number): string {
 }
 
 /** Calendar days, where the reader is. */
-function daysBetween(at: number, now: number): number {
+export function daysBetween(at: number, now: number): number {
   const midnight = (time: number): number => new Date(time).setHours(0, 0, 0, 0);
   return Math.round((midnight(now) - midnight(at)) / 86_400_000);
 }
