@@ -19,6 +19,7 @@ export default defineConfig({
         index: 'index.html',
         watch: 'watch/index.html',
         mail: 'mail/index.html',
+        chat: 'chat/index.html',
         'mail-worker': 'src/mail/worker.ts',
       },
       output: {
@@ -39,6 +40,8 @@ export default defineConfig({
       '/metrics': SERVER,
       '^/mail/(login|callback|me|messages|events|token|sync|logout|disconnect|dev)': SERVER,
       '/watch/rooms': SERVER,
+      '/v1': SERVER,
+      '^/chat/(dev|oidc)': SERVER,
       '/socket.io': { target: SERVER, ws: true },
       '/connection': { target: SERVER, ws: true },
     },

@@ -138,7 +138,7 @@ function load(held: Held, server: Server, random: (below: number) => number, pas
     case 2: {
       const before = server.history(4, { latest: place }, behind);
       const after = server.history(4, { oldest: before.messages.at(-1)?.ts ?? '', forward: true }, behind);
-      return held.load(() => later(after), around(before, after));
+      return held.load(() => later({ before, after, position: before.position }), around);
     }
     default:
       return held.load(() => later(server.history(10, {}, behind)), latest);

@@ -63,8 +63,6 @@ export class Conversation {
   readonly typing = new Typing();
   /** The newest message that is known of. */
   latest: Ts = NEVER;
-  /** Up to where events are applied. */
-  position: Position | null = null;
 
   constructor(public info: Info) {}
 

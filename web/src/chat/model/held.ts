@@ -24,13 +24,22 @@ export interface Range {
   readonly to: Ts | null;
 }
 
+export interface Read {
+  /** Where the log stood before anything of this was read. */
+  readonly position: Position;
+}
+
 /** A part of the history as the server gives it, oldest first. */
-export interface Part {
+export interface Part extends Read {
   readonly messages: Messages;
   /** There is more beyond the end towards which was asked. */
   readonly more: boolean;
-  /** Where the log stood before the messages were read. */
-  readonly position: Position;
+}
+
+/** What is before a place, read first, and what is from there on. */
+export interface Both extends Read {
+  readonly before: Part;
+  readonly after: Part;
 }
 
 export interface Arrival {
@@ -76,18 +85,18 @@ export class Held {
     this.#generation += 1;
   }
 
-  /** Asks for a part and takes it in. False: it came too late, and nothing is different. */
-  async load(ask: () => Promise<Part>, take: (range: Range | null, part: Part) => Range): Promise<boolean> {
+  /** Asks for something and takes it in. False: it came too late, and nothing is different. */
+  async load<T extends Read>(ask: () => Promise<T>, take: (range: Range | null, answer: T) => Range): Promise<boolean> {
     const load: Load = { arrivals: [] };
     const generation = this.#generation;
     this.#loads.add(load);
     try {
-      const part = await ask();
+      const answer = await ask();
       if (generation !== this.#generation || load.arrivals.length > ARRIVALS_MAX) {
         return false;
       }
-      const missed = load.arrivals.filter(({ offset }) => offset > part.position.offset);
-      this.#range = missed.reduce((range, { event }) => applied(range, event, this.#belongs), take(this.#range, part));
+      const missed = load.arrivals.filter(({ offset }) => offset > answer.position.offset);
+      this.#range = missed.reduce((range, { event }) => applied(range, event, this.#belongs), take(this.#range, answer));
       return true;
     } finally {
       this.#loads.delete(load);
@@ -122,9 +131,9 @@ export function withNewer(range: Range | null, { messages, more }: Part): Range 
   return { messages: merge(range?.messages ?? [], messages), from: range?.from ?? NEVER, to };
 }
 
-/** Something in the middle: what is before a place, and what is from there on. */
-export function around(before: Part, after: Part): (range: Range | null) => Range {
-  return () => withNewer(latest(null, before), after);
+/** Something in the middle. */
+export function around(_range: Range | null, { before, after }: Both): Range {
+  return withNewer(latest(null, before), after);
 }
 
 /** How many of the range are newer than this. */

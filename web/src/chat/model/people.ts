@@ -25,6 +25,8 @@ export function personOf(value: unknown): Person | null {
 }
 
 export class People {
+  /** Counts changes of what somebody is called. */
+  version = 0;
   readonly #people = new Map<string, Person>();
   /** Connections by user: who has one is here. */
   readonly #clients = new Map<string, Set<string>>();
@@ -43,6 +45,8 @@ export class People {
   put(user: unknown): void {
     const person = personOf(user);
     if (person !== null) {
+      const before = this.#people.get(person.id);
+      this.version += before?.name === person.name && before.handle === person.handle ? 0 : 1;
       this.#people.set(person.id, person);
     }
   }
@@ -76,6 +80,10 @@ export class People {
 
   setAway(id: string, away: boolean): void {
     away ? this.#away.add(id) : this.#away.delete(id);
+  }
+
+  isSetAway(id: string): boolean {
+    return this.#away.has(id);
   }
 
   /** Who is connected, as the server says: by user, its connections. */
