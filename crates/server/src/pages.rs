@@ -1,4 +1,4 @@
-//! The pages that are built into the binary: `/`, the watch party at `/watch`, and live mail at `/mail`. No script, style or picture comes from
+//! The pages that are built into the binary: `/`, the watch party at `/watch`, live mail at `/mail`, and the chat at `/chat`. No script, style or picture comes from
 //! anywhere else; a video comes from wherever the room says.
 
 use axum::{
@@ -30,6 +30,10 @@ const MAIL_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style
      font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
+/// The chat speaks with its own server only, shows no picture of anybody else, and sends no form: whatever a message may hold, it goes nowhere.
+const CHAT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
 const WATCH_PAGE: &str = "watch/index.html";
 
 const MAIL_PAGE: &str = "mail/index.html";
@@ -37,6 +41,8 @@ const MAIL_PAGE: &str = "mail/index.html";
 const MAIL_WORKER: &str = "mail/worker.js";
 /// The part of the server that it is for: the page has no slash at its end.
 const MAIL_WORKER_SCOPE: &str = "/mail";
+
+const CHAT_PAGE: &str = "chat/index.html";
 
 /// The clip that every room can play, with no other server to ask.
 const WATCH_SAMPLE: &str = "watch/sample.webm";
@@ -56,6 +62,8 @@ pub(crate) fn router() -> Router {
         .route("/mail", get(|| async { file(MAIL_PAGE) }))
         .route("/mail/", get(|| async { file(MAIL_PAGE) }))
         .route("/mail/worker.js", get(|| async { file(MAIL_WORKER) }))
+        .route("/chat", get(|| async { file(CHAT_PAGE) }))
+        .route("/chat/", get(|| async { file(CHAT_PAGE) }))
         .route(
             "/watch/sample.webm",
             get(|headers: HeaderMap| async move { part_of_file(WATCH_SAMPLE, &headers) }),
@@ -96,6 +104,7 @@ fn policy_of(name: &str) -> &'static str {
     match name {
         WATCH_PAGE => WATCH_SECURITY_POLICY,
         MAIL_PAGE | MAIL_WORKER => MAIL_SECURITY_POLICY,
+        CHAT_PAGE => CHAT_SECURITY_POLICY,
         _ => CONTENT_SECURITY_POLICY,
     }
 }
@@ -216,6 +225,14 @@ mod tests {
         assert!(policy.contains("img-src 'self' data:;"));
         assert_eq!(policy_of(MAIL_WORKER), policy);
         assert_ne!(policy_of("index.html"), policy);
+    }
+
+    #[test]
+    fn the_chat_page_speaks_with_its_own_server_only_and_makes_no_markup_of_text() {
+        assert_eq!(file(CHAT_PAGE).status(), StatusCode::OK);
+        let policy = policy_of(CHAT_PAGE);
+        assert!(policy.contains("connect-src 'self';") && policy.contains("script-src 'self';"));
+        assert!(policy.contains("img-src 'self';") && policy.contains("trusted-types 'none'"));
     }
 
     #[test]

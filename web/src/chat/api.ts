@@ -33,13 +33,14 @@ export class Api {
   /** A token to show instead of the browser's cookie. */
   token = '';
 
-  async call(method: string, args: Readonly<Record<string, unknown>> = {}): Promise<Fields> {
+  /** `keepalive`: the request outlives the page. */
+  async call(method: string, args: Readonly<Record<string, unknown>> = {}, keepalive = false): Promise<Fields> {
     const headers: Record<string, string> = { 'Content-Type': 'application/json; charset=utf-8' };
     if (this.token !== '') {
       headers['Authorization'] = `Bearer ${this.token}`;
     }
     const body = JSON.stringify(args);
-    return await answerOf(`/v1/${method}`, { method: 'POST', headers, body });
+    return await answerOf(`/v1/${method}`, { method: 'POST', headers, body, keepalive });
   }
 }
 

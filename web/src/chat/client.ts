@@ -20,7 +20,7 @@ import { askHistory } from './requests.js';
 import { Sender } from './sender.js';
 import { Kept } from './storage.js';
 
-/** What is read is told after this much quiet. */
+/** What is read is told so often. */
 const MARK_AFTER_MS = 400;
 const TYPING_EVERY_MS = 3_000;
 /** Users who are asked for one by one, as the first answer did not name them. */
@@ -60,7 +60,9 @@ export class ChatClient {
   lostAt: number | null = Date.now();
   readonly #link: Link;
   readonly #watcher: Watcher;
-  readonly #marks = new Map<string, number>();
+  /** What is read and not told yet. */
+  readonly #marks = new Map<Conversation, number>();
+  readonly #asks = new Map<string, number>();
   readonly #met = new Set<string>();
   /** The newest event of each conversation: what was answered before it is no news. */
   readonly #heard = new Map<string, Ts>();
@@ -97,7 +99,9 @@ export class ChatClient {
   close(): void {
     this.#link.close();
     this.sender.stop();
-    this.#marks.forEach((timer) => clearTimeout(timer));
+    for (const timer of [...this.#marks.values(), ...this.#asks.values()]) {
+      clearTimeout(timer);
+    }
   }
 
   retry(): void {
@@ -145,17 +149,15 @@ export class ChatClient {
     if (!conversation.unread.mark(ts)) {
       return;
     }
-    const { id } = conversation;
-    clearTimeout(this.#marks.get(id));
-    this.#marks.set(
-      id,
-      window.setTimeout(() => {
-        this.#marks.delete(id);
-        // What is not told now is told with the next mark.
-        this.api.call('conversations.mark', { channel: id, ts: conversation.unread.lastRead }).catch(() => undefined);
-      }, MARK_AFTER_MS),
-    );
+    if (!this.#marks.has(conversation)) {
+      this.#marks.set(conversation, window.setTimeout(() => this.#tellMark(conversation), MARK_AFTER_MS));
+    }
     this.#watcher.changed();
+  }
+
+  /** The page goes: what was read is told now. */
+  leaving(): void {
+    [...this.#marks.keys()].forEach((conversation) => this.#tellMark(conversation));
   }
 
   typing(channel: string): void {
@@ -186,6 +188,14 @@ export class ChatClient {
       );
     }
     return this.people.nameOf(user);
+  }
+
+  #tellMark(conversation: Conversation): void {
+    clearTimeout(this.#marks.get(conversation));
+    this.#marks.delete(conversation);
+    const { id, unread } = conversation;
+    // What cannot be told now is told with the next mark.
+    this.api.call('conversations.mark', { channel: id, ts: unread.lastRead }, true).catch(() => undefined);
   }
 
   // === What comes ===
@@ -415,7 +425,7 @@ export class ChatClient {
 
   /** Asks again what a conversation is: its name, topic or members are others. */
   #later(id: string): void {
-    clearTimeout(this.#marks.get(`info ${id}`));
+    clearTimeout(this.#asks.get(id));
     const ask = async (): Promise<void> => {
       const { channel } = await this.api.call('conversations.info', { channel: id, include_num_members: true });
       const [info, conversation] = [infoOf(channel), this.conversations.get(id)];
@@ -425,7 +435,7 @@ export class ChatClient {
         this.#watcher.changed();
       }
     };
-    this.#marks.set(`info ${id}`, window.setTimeout(() => void ask().catch(() => undefined), MARK_AFTER_MS));
+    this.#asks.set(id, window.setTimeout(() => void ask().catch(() => undefined), MARK_AFTER_MS));
   }
 
   #renamed(id: string, name: string, archived: boolean | null): void {

@@ -35,6 +35,8 @@ import { namingOf } from './view/talk.js';
 const LOST_MS = 2_500;
 /** What nobody sees is drawn as rarely as this. */
 const HIDDEN_EVERY_MS = 250;
+/** Where frames are rare, it is drawn without one. */
+const FRAME_MS_MAX = 100;
 const FOUND_MAX = 30;
 
 const api = new Api();
@@ -145,10 +147,14 @@ class Page {
     }
     this.#due = true;
     const run = (): void => {
-      this.#due = false;
-      this.#draw();
+      if (this.#due) {
+        this.#due = false;
+        this.#draw();
+      }
     };
-    document.hidden ? setTimeout(run, HIDDEN_EVERY_MS) : requestAnimationFrame(run);
+    // A window that is covered has hardly any frames, and one that is hidden has none.
+    setTimeout(run, document.hidden ? HIDDEN_EVERY_MS : FRAME_MS_MAX);
+    requestAnimationFrame(run);
   }
 
   #draw(): void {
@@ -319,6 +325,7 @@ class Page {
     click('#open-details', () => this.#openDetails());
     click('#banner-retry', () => this.#client.retry());
     window.addEventListener('hashchange', () => this.#route());
+    window.addEventListener('pagehide', () => this.#client.leaving());
     window.addEventListener('online', () => this.#client.retry());
     document.addEventListener('keydown', (event) => this.#key(event));
     for (const dialog of document.querySelectorAll('dialog')) {

@@ -148,7 +148,7 @@ export class Composer {
     });
     this.field.addEventListener('input', () => this.#typed());
     this.field.addEventListener('keydown', (event) => this.#key(event));
-    this.field.addEventListener('blur', () => setTimeout(() => this.#close(), 150));
+    this.field.addEventListener('blur', () => this.#close());
     this.field.addEventListener('click', () => this.#offer());
   }
 

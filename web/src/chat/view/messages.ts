@@ -54,6 +54,9 @@ export class MessageList {
   readonly #actions: ListActions;
   #drawn = new Map<string, Drawn>();
   #name = '';
+  /** The next drawing shows the end, wherever one is. */
+  #endNext = true;
+  /** The end was seen when one last scrolled or it was drawn: a change of size keeps it in sight. */
   #stuck = true;
   #live = true;
   #whole = true;
@@ -86,12 +89,12 @@ export class MessageList {
   /** Shows this message once it is drawn. */
   goTo(ts: Ts, flash = true): void {
     this.#goal = { ts, flash };
-    this.#stuck = false;
+    this.#endNext = false;
   }
 
   toEnd(): void {
     this.#goal = null;
-    this.#stuck = true;
+    this.#endNext = true;
     this.#box.scrollTop = this.#box.scrollHeight;
   }
 
@@ -122,10 +125,12 @@ export class MessageList {
       this.#name = drawing.name;
       this.#drawn.clear();
       this.#rows.replaceChildren();
-      this.#stuck = this.#goal === null;
+      this.#endNext = this.#goal === null;
       this.#held = null;
     }
-    const stuck = this.#stuck && this.#goal === null;
+    // Measured now: that one has scrolled may not have been told yet.
+    const stuck = this.#goal === null && (this.#endNext || this.#distance() <= END_PX);
+    this.#endNext = false;
     const anchor = stuck ? null : this.#anchor();
     [this.#live, this.#whole] = [drawing.live, drawing.whole];
     this.#drawTop(drawing);
