@@ -32,13 +32,14 @@ describe('unread', () => {
       posted(8, 'U2', 'hi <@U1>'),
       posted(9, 'U2', '', { subtype: 'channel_join' }),
       posted(10, 'U2', 'x', { thread_ts: ts(6) }),
+      posted(10, 'U2', 'a reply to <@U1>', { thread_ts: ts(6) }),
       posted(11, 'U2', '<!here>', { thread_ts: ts(6), subtype: 'thread_broadcast' }),
     ]) {
       unread.apply(event, 'U1', false);
     }
-    assert.deepEqual([unread.count, unread.mentions], [5, 3]);
+    assert.deepEqual([unread.count, unread.mentions], [5, 4]);
     unread.apply(deleted(12, 8), 'U1', false);
-    assert.deepEqual([unread.count, unread.mentions], [4, 2]);
+    assert.deepEqual([unread.count, unread.mentions], [4, 3]);
   });
 
   it('moves its mark forward only', () => {

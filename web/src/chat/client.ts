@@ -55,7 +55,6 @@ export class ChatClient {
   readonly reader: Reader;
   ephemeral: { channel: string; message: Message }[] = [];
   thread: Thread | null = null;
-  away = false;
   /** Since when there is no connection, in milliseconds since 1970; null while there is one. */
   lostAt: number | null = Date.now();
   readonly #link: Link;
@@ -82,6 +81,7 @@ export class ChatClient {
     this.outbox = new Outbox(this.kept.outbox);
     this.people.load(boot['users']);
     this.people.put(self);
+    this.people.setAway(this.self.id, self['manual_away'] === true);
     this.sender = new Sender(api, this.outbox, {
       changed: () => watcher.changed(),
       taken: (pending, message) => this.#taken(pending, message),
@@ -107,6 +107,11 @@ export class ChatClient {
   retry(): void {
     this.#link.retry();
     this.sender.all();
+  }
+
+  /** The user wants to count as away. */
+  get away(): boolean {
+    return this.people.isSetAway(this.self.id);
   }
 
   /** Something that is kept here was changed from outside. */
@@ -170,7 +175,6 @@ export class ChatClient {
 
   async setAway(away: boolean): Promise<void> {
     await this.api.call('users.setPresence', { presence: away ? 'away' : 'auto' });
-    this.away = away;
     this.people.setAway(this.self.id, away);
     this.#watcher.changed();
   }
@@ -310,7 +314,6 @@ export class ChatClient {
         break;
       case 'presence':
         event.users.forEach((user) => this.people.setAway(user, !event.active));
-        this.away = this.people.isSetAway(this.self.id);
         break;
       case 'ephemeral':
         this.ephemeral = [...this.ephemeral, { channel: event.channel, message: event.message }].slice(-EPHEMERAL_MAX);

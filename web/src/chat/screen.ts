@@ -11,7 +11,7 @@ import type { Message } from './model/message.js';
 import { find as findMessage, merge } from './model/reduce.js';
 import type { Route } from './model/route.js';
 import { hashOf } from './model/route.js';
-import { NEVER, type Ts } from './model/ts.js';
+import { laterOf, NEVER, type Ts } from './model/ts.js';
 import { typingText } from './model/typing.js';
 import { Composer } from './view/composer.js';
 import { done } from './view/details.js';
@@ -250,9 +250,8 @@ export class Screen {
       return;
     }
     const { held, unread } = conversation;
-    const last = held.range?.messages.at(-1);
-    if (last !== undefined && unread.count > 0 && this.#reads(conversation)) {
-      this.#client.mark(conversation, last.ts);
+    if (held.range !== null && unread.count + unread.mentions > 0 && this.#reads(conversation)) {
+      this.#client.mark(conversation, [unread.newest, ...held.range.messages.map(newestOf)].reduce(laterOf));
     }
     if (held.range?.to === null && this.list.atEnd) {
       this.#client.reader.shorten(conversation);
@@ -310,6 +309,11 @@ export class Screen {
       location.hash = hash;
     }
   }
+}
+
+/** When it, or the last reply to it, was said. */
+function newestOf({ ts, latestReply }: Message): Ts {
+  return laterOf(ts, latestReply ?? NEVER);
 }
 
 function covers({ from, to }: Range, ts: Ts): boolean {

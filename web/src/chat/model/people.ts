@@ -20,7 +20,8 @@ export function personOf(value: unknown): Person | null {
     return null;
   }
   const handle = textOf(from['name']) || id;
-  const name = textOf(profile['display_name']) || textOf(from['real_name']) || textOf(profile['real_name']) || handle;
+  const shown = textOf(profile['display_name']);
+  const name = (shown === handle ? '' : shown) || textOf(from['real_name']) || textOf(profile['real_name']) || handle;
   return { id, handle, name, bot: from['is_bot'] === true, deleted: from['deleted'] === true, admin: from['is_admin'] === true };
 }
 
@@ -36,8 +37,9 @@ export class People {
   load(users: unknown): void {
     for (const user of listOf(users)) {
       this.put(user);
-      if (fieldsOf(user)['presence'] === 'away' && fieldsOf(user)['manual_presence'] === 'away') {
-        this.#away.add(textOf(fieldsOf(user)['id']));
+      const { id, manual_away: away } = fieldsOf(user);
+      if (typeof away === 'boolean') {
+        this.setAway(textOf(id), away);
       }
     }
   }

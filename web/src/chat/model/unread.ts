@@ -12,6 +12,8 @@ const KNOWN_MAX = 1_000;
 
 interface Known {
   readonly ts: Ts;
+  /** A reply in a thread is not: it counts only where it calls the user. */
+  readonly counts: boolean;
   readonly called: boolean;
 }
 
@@ -29,11 +31,16 @@ export class Unread {
   }
 
   get count(): number {
-    return this.#count + this.#known.length;
+    return this.#count + this.#known.filter(({ counts }) => counts).length;
   }
 
   get mentions(): number {
     return this.#mentions + this.#known.filter(({ called }) => called).length;
+  }
+
+  /** The newest of those that are not read; replies that call the user among them. */
+  get newest(): Ts {
+    return this.#known.at(-1)?.ts ?? NEVER;
   }
 
   /** What the server says now, of everything up to `latest`. */
@@ -73,8 +80,8 @@ export class Unread {
   marked(ts: Ts, count: number, mentions: number): void {
     this.mark(ts);
     if (ts === this.#read && ts < this.#countedTo) {
-      const called = this.#known.filter((known) => known.called).length;
-      this.#count = Math.min(this.#count, Math.max(0, count - this.#known.length));
+      const [counts, called] = [this.count - this.#count, this.mentions - this.#mentions];
+      this.#count = Math.min(this.#count, Math.max(0, count - counts));
       this.#mentions = Math.min(this.#mentions, Math.max(0, mentions - called));
     }
   }
@@ -82,13 +89,15 @@ export class Unread {
   #posted(message: Message, self: string, direct: boolean): void {
     const { ts, user, text } = message;
     const last = this.#known.at(-1)?.ts ?? NEVER;
-    if (ts <= this.#countedTo || ts <= this.#read || ts <= last || user === self || isReply(message) || !isSaid(message)) {
+    const known = { ts, counts: !isReply(message), called: direct ? !isReply(message) : calls(text, self) };
+    const told = ts <= this.#countedTo || ts <= this.#read || ts <= last;
+    if (told || user === self || !isSaid(message) || !(known.counts || known.called)) {
       return;
     }
-    this.#known.push({ ts, called: direct || calls(text, self) });
+    this.#known.push(known);
     const oldest = this.#known.length > KNOWN_MAX ? this.#known.shift() : undefined;
     if (oldest !== undefined) {
-      this.#count += 1;
+      this.#count += oldest.counts ? 1 : 0;
       this.#mentions += oldest.called ? 1 : 0;
       this.#countedTo = oldest.ts;
     }

@@ -90,7 +90,7 @@ export class SideView {
     const link = line.querySelector<HTMLAnchorElement>('a') ?? make('a', 'side-entry');
     link.href = `#/${id}`;
     link.dataset['channel'] = id;
-    link.classList.toggle('unread', count > 0);
+    link.classList.toggle('unread', count + calls > 0);
     id === openId ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current');
     const said = calls > 0 ? `, ${plural(calls, direct ? 'unread message' : 'mention')}` : count > 0 ? ', unread' : '';
     link.setAttribute('aria-label', `${name}${info.kind === 'group' ? ', private' : ''}${here ? ', here' : ''}${said}${unsent ? ', something not sent' : ''}`);
