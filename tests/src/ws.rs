@@ -333,6 +333,11 @@ impl Client {
         let _ = self.socket.send(message);
     }
 
+    /// Says good-bye: a frame that closes the connection, without a code, as browsers send it.
+    pub fn close(&mut self) {
+        self.send(Message::Close(None));
+    }
+
     /// Takes in what has come, without waiting for more.
     pub fn glance(&mut self) {
         self.read_until(Instant::now() + GLANCE);

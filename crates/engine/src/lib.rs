@@ -48,6 +48,8 @@ pub mod transact;
 
 pub use engine::{Engine, EngineConfig, HISTORY_LIMIT_MAX, Readiness};
 pub use metrics::Metrics;
-pub use presence::{Attendance, Attendee, Counted, Members, PRESENCE_LIST_MAX, Presence};
+pub use presence::{
+    Announced, Attendance, Attendee, Counted, Members, PRESENCE_LIST_MAX, Presence,
+};
 pub use publish::{PublishError, Published};
 pub use transact::Done;

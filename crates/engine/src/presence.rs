@@ -1,11 +1,13 @@
 //! Presence: who is in a channel, on all nodes.
 //!
 //! A subscription in a channel with presence holds an [`Attendance`]. As long as it lives, this node holds a lease for it in
-//! the shared state, and the state tells the channel when a member comes with its first lease and leaves with its last. One
-//! task brings the leases in line with the attendances, many in one call, so that a herd of clients is not a herd of calls.
+//! the shared state, and the state tells the channel when it begins and ends: of each connection, or of each user once, with its
+//! first lease and its last, as the channel wants it ([`Announced`]). One task brings the leases in line with the attendances, many
+//! in one call, so that a herd of clients is not a herd of calls.
 //!
 //! A connection that drops leaves [`PRESENCE_LINGER`] later: a user who is back by then, on whatever node, was never away. One
-//! that is nobody's leaves at once, as nobody could come back as the same member.
+//! that is nobody's leaves at once, as nobody could come back as the same member; and so does one that its client has closed,
+//! where each connection is told.
 //! While the state cannot be reached the answers are what this node knows itself, and say so.
 
 mod book;
@@ -34,7 +36,7 @@ use crate::{
     metrics::Metrics,
     port::{
         State,
-        state::{Count, Holder, NODE_LEASE, StateError, StateHealth},
+        state::{Count, Holder, NODE_LEASE, Per, StateError, StateHealth},
     },
     task,
 };
@@ -72,6 +74,17 @@ pub struct Attendee {
     pub user: Box<str>,
     /// What others may know: a JSON object with `user`, `client` and more.
     pub info: Json,
+}
+
+/// What a channel is told of those who are in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing.
+    Never,
+    /// That a connection joins, and that it leaves: of each.
+    PerClient,
+    /// That a user joins with its first connection, and leaves with its last.
+    PerUser,
 }
 
 /// Who is in a channel.
@@ -115,6 +128,7 @@ pub struct Attendance {
     presence: Arc<Presence>,
     channel: ChannelName,
     client: Uuid,
+    announced: Announced,
     lingers: bool,
 }
 
@@ -136,21 +150,22 @@ impl Presence {
         presence
     }
 
-    /// A connection is in a channel from now on. With `announce` the channel is told when its member comes and leaves.
+    /// A connection is in a channel from now on, which is told of it what `announced` says.
     #[must_use]
     pub fn enter(
         self: &Arc<Self>,
         channel: &ChannelName,
         who: &Arc<Attendee>,
-        announce: bool,
+        announced: Announced,
     ) -> Attendance {
-        self.book().enter(channel, who, announce);
+        self.book().enter(channel, who, announced);
         self.metrics.attendances.add(1);
         self.bell.notify_one();
         Attendance {
             presence: Arc::clone(self),
             channel: channel.clone(),
             client: who.client,
+            announced,
             lingers: !who.user.is_empty(),
         }
     }
@@ -316,6 +331,22 @@ impl Attendance {
     /// Leaves at once.
     pub fn leave(mut self) {
         self.lingers = false;
+    }
+
+    /// Its client has closed the connection. It leaves at once, unless what is told is told of users: a page that is loaded
+    /// again closes its connection too.
+    pub fn close(mut self) {
+        self.lingers &= self.announced == Announced::PerUser;
+    }
+}
+
+impl Announced {
+    fn per(self) -> Option<Per> {
+        match self {
+            Self::Never => None,
+            Self::PerClient => Some(Per::Lease),
+            Self::PerUser => Some(Per::Member),
+        }
     }
 }
 

@@ -40,6 +40,16 @@ pub enum Kind {
     Ephemeral,
 }
 
+/// Of what joins and leaves are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum JoinLeavePer {
+    /// Each connection.
+    #[default]
+    Client,
+    /// Each user: its first connection, and its last.
+    User,
+}
+
 /// The options of a namespace's channels. The default grants nothing, and keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
@@ -55,6 +65,8 @@ pub struct ChannelOptions {
     pub presence: Option<Access>,
     /// Subscribers who may ask who is there, and want to, are told who joins and leaves. Only with `presence`.
     pub join_leave: bool,
+    /// Of what joins and leaves are told. Says nothing without `join_leave`.
+    pub join_leave_per: JoinLeavePer,
     /// All subscribers are told who joins and leaves, whether they want to or not, and whether they may ask or not. Only with
     /// `join_leave`.
     pub force_push_join_leave: bool,
@@ -212,6 +224,7 @@ impl Default for ChannelOptions {
             history: Access::NOBODY,
             presence: None,
             join_leave: false,
+            join_leave_per: JoinLeavePer::Client,
             force_push_join_leave: false,
             recovery: true,
             rules: Vec::new(),

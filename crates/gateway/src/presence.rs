@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use fanfare_engine::{Attendance, Attendee};
+use fanfare_engine::{Announced, Attendance, Attendee};
 use fanfare_wire::{ChannelName, Json, centrifuge::PresenceResult};
 use uuid::Uuid;
 
 use crate::{
     Gateway,
-    access::{Overrides, Right, Terms},
+    access::{JoinLeavePer, Overrides, Right, Terms},
     rights::Asker,
     token::ConnectionClaims,
 };
@@ -28,7 +28,11 @@ impl Gateway {
         if !overrides.counts() {
             return None;
         }
-        let announced = options.join_leave && overrides.is_announced();
+        let announced = match options.join_leave_per {
+            _ if !options.join_leave || !overrides.is_announced() => Announced::Never,
+            JoinLeavePer::Client => Announced::PerClient,
+            JoinLeavePer::User => Announced::PerUser,
+        };
         let presence = self.engine.presence();
         Some(presence.enter(channel, &who(), announced))
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_engine::port::state::{Announce, Entered, Held, Lease, StateKey};
+use fanfare_engine::port::state::{Announce, Entered, Held, Lease, Per, StateKey};
 use fanfare_wire::Json;
 use serde_json::json;
 use tokio::time::sleep;
@@ -35,6 +35,7 @@ impl Watch {
         let joined = json!({ "participant": room.participant(present) });
         let left = json!({ "oderId": present.oder_id });
         let announce = Announce {
+            per: Per::Member,
             joined: match is_new {
                 true => Some(message("room:participant:joined", &joined)?),
                 false => None,

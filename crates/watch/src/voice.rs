@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_engine::port::state::{Announce, Entered, Held, Holder, Lease, StateKey};
+use fanfare_engine::port::state::{Announce, Entered, Held, Holder, Lease, Per, StateKey};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::debug;
@@ -43,6 +43,7 @@ impl Watch {
             ttl: Some(LEASE),
             capacity: Some(PEERS_MAX),
             announce: Some(Announce {
+                per: Per::Member,
                 joined: Some(message("voice:peer:joined", &told)?),
                 left: message("voice:peer:left", &told)?,
             }),

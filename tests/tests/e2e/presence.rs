@@ -27,6 +27,13 @@ name = "room"
 subscribe = "authenticated"
 presence = "subscriber"
 join_leave = true
+join_leave_per = "user"
+
+[[namespaces]]
+name = "desk"
+subscribe = "authenticated"
+presence = "subscriber"
+join_leave = true
 
 [[namespaces]]
 name = "quiet"
@@ -294,6 +301,36 @@ fn coming_and_going(at: &[SocketAddr; 2]) {
     drop(gone);
     assert_eq!(watcher.push("room:1", "leave")["info"]["user"], "gone");
     until_stats(&mut api, "room:1", (1, 1));
+    assert_eq!(told(&mut watcher), [""; 0]);
+}
+
+#[test]
+fn each_connection_of_a_user_joins_and_leaves_where_nothing_else_is_said() {
+    let (nodes, _redis) = two_nodes();
+    let mut api = Api::with_key(nodes[0].address(), KEY);
+    let (mut watcher, watching) = connect(nodes[0].address(), "ann");
+    watch(&mut watcher, "desk:1");
+    let joined = |watcher: &mut Client| watcher.push("desk:1", "join")["info"]["client"].clone();
+    let left = |watcher: &mut Client| watcher.push("desk:1", "leave")["info"]["client"].clone();
+    assert_eq!(joined(&mut watcher), watching);
+    let (mut first, first_id) = connect(nodes[1].address(), "ann");
+    first.subscribe("desk:1");
+    assert_eq!(joined(&mut watcher), first_id);
+    let (mut second, second_id) = connect(nodes[0].address(), "ann");
+    second.subscribe("desk:1");
+    assert_eq!(joined(&mut watcher), second_id);
+    let (mut lost, lost_id) = connect(nodes[1].address(), "ann");
+    lost.subscribe("desk:1");
+    assert_eq!(joined(&mut watcher), lost_id);
+    until_stats(&mut api, "desk:1", (4, 1));
+    second.command("unsubscribe", json!({ "channel": "desk:1" }));
+    assert_eq!(left(&mut watcher), second_id);
+    // Who is lost might come back; who says good-bye does not.
+    drop(lost);
+    first.close();
+    assert_eq!(left(&mut watcher), first_id);
+    assert_eq!(left(&mut watcher), lost_id);
+    until_stats(&mut api, "desk:1", (1, 1));
     assert_eq!(told(&mut watcher), [""; 0]);
 }
 

@@ -8,7 +8,7 @@ use std::{
 use fanfare_engine::port::{
     State,
     state::{
-        Announce, Bucket, Change, Expected, Held, Lease, StateError, StateEvents, StateHealth,
+        Announce, Bucket, Change, Expected, Held, Lease, Per, StateError, StateEvents, StateHealth,
         StateKey, Tell,
     },
 };
@@ -86,6 +86,7 @@ async fn use_all(state: &RedisState) -> Result<Duration, StateError> {
         ttl: Some(TTL),
         capacity: Some(1),
         announce: Some(Announce {
+            per: Per::Member,
             joined: None,
             left: NewsBody::Leave { info: null },
         }),

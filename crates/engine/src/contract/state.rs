@@ -26,8 +26,8 @@ use uuid::Uuid;
 use crate::port::{
     BoxFuture, State,
     state::{
-        Announce, Change, Changed, Entered, Expected, Held, Lease, Object, StateError, StateEvents,
-        StateHealth, StateKey, Tell,
+        Announce, Change, Changed, Entered, Expected, Held, Lease, Object, Per, StateError,
+        StateEvents, StateHealth, StateKey, Tell,
     },
 };
 
@@ -99,6 +99,7 @@ pub async fn check_connected(network: &dyn StateNetwork) {
         objects::change_and_news_are_one_step,
         objects::what_is_put_back_never_hides_what_is_newer,
         leases::connections_of_one_member_are_one_member,
+        leases::each_lease_is_told_where_that_is_wanted,
         leases::a_holder_keeps_its_place,
         leases::capacity_is_never_exceeded,
         leases::what_is_given_back_is_gone_once,
@@ -294,10 +295,25 @@ pub fn lease(scope: &StateKey, member: &str) -> Lease {
         ttl: None,
         capacity: None,
         announce: Some(Announce {
+            per: Per::Member,
             joined: Some(NewsBody::Join { info: info.clone() }),
             left: NewsBody::Leave { info },
         }),
     }
+}
+
+/// The same, told for itself and not for its member.
+pub fn lease_of_its_own(scope: &StateKey, member: &str) -> Lease {
+    let mut lease = lease(scope, member);
+    let announce = lease.announce.iter_mut();
+    announce.for_each(|announce| announce.per = Per::Lease);
+    let info = json(&format!(r#"{{"client":"{}"}}"#, lease.held.holder));
+    lease.info = info.clone();
+    if let Some(announce) = &mut lease.announce {
+        announce.joined = Some(NewsBody::Join { info: info.clone() });
+        announce.left = NewsBody::Leave { info };
+    }
+    lease
 }
 
 /// What is told when the member of a lease comes.

@@ -209,7 +209,7 @@ pub struct Lease {
     pub ttl: Option<Duration>,
     /// Most members of the scope, this one included; `None`: any number.
     pub capacity: Option<u32>,
-    /// Told when the member comes with this lease, and when it leaves, however that comes about.
+    /// Told when who holds it comes and leaves, however that comes about.
     pub announce: Option<Announce>,
 }
 
@@ -222,13 +222,24 @@ pub struct Held {
     pub holder: Uuid,
 }
 
-/// What the [channel](StateKey::channel) of the scope is told of a member.
+/// What the [channel](StateKey::channel) of the scope is told of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announce {
-    /// When the member's first lease begins. `None`: nothing (it was told before).
+    /// Of what this is told.
+    pub per: Per,
+    /// When it begins. `None`: nothing (it was told before).
     pub joined: Option<NewsBody>,
-    /// When the member's last lease ends.
+    /// When it ends.
     pub left: NewsBody,
+}
+
+/// Whose beginning and end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    /// The lease's own.
+    Lease,
+    /// The member's: of its first lease, and of its last.
+    Member,
 }
 
 /// What became of a lease that was asked for.

@@ -11,8 +11,8 @@ use fanfare_wire::{ChannelName, NewsBody};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Attendee;
-use crate::port::state::{Announce, Count, Held, Holder, Lease, StateKey};
+use super::{Announced, Attendee};
+use crate::port::state::{Announce, Count, Held, Holder, Lease, Per, StateKey};
 
 /// The kind of the scopes of presence.
 pub(super) const KIND: &str = "presence";
@@ -54,21 +54,21 @@ pub(super) struct Batch {
 pub(super) struct Entering {
     pub(super) key: Key,
     who: Arc<Attendee>,
-    announce: Option<Joining>,
+    announce: Option<(Per, Joining)>,
 }
 
 /// What a channel is told of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Joining {
-    /// That its member has come, if it has; and that it leaves.
+    /// That it has begun, or its member has come with it; and that it ends.
     Told,
-    /// That it leaves: its coming was told before.
+    /// That it ends: its beginning was told before.
     Known,
 }
 
 struct Entry {
     who: Arc<Attendee>,
-    announce: bool,
+    announced: Announced,
     /// Attendances that live.
     holds: u32,
     /// It is still there until then, though no attendance lives.
@@ -91,11 +91,16 @@ enum LeaseState {
 
 impl Book {
     /// A connection came to a channel.
-    pub(super) fn enter(&mut self, channel: &ChannelName, who: &Arc<Attendee>, announce: bool) {
+    pub(super) fn enter(
+        &mut self,
+        channel: &ChannelName,
+        who: &Arc<Attendee>,
+        announced: Announced,
+    ) {
         let clients = self.channels.entry(channel.clone()).or_default();
         let entry = clients.entry(who.client).or_insert_with(|| Entry {
             who: Arc::clone(who),
-            announce,
+            announced,
             holds: 0,
             until: None,
             lease: LeaseState::Absent,
@@ -176,7 +181,7 @@ impl Book {
                     };
                     batch.enters.push(Entering {
                         who: Arc::clone(&entry.who),
-                        announce: entry.announce.then_some(joining),
+                        announce: entry.announced.per().map(|per| (per, joining)),
                         key,
                     });
                 }
@@ -353,7 +358,8 @@ impl Entering {
     /// The lease.
     pub(super) fn lease(&self) -> Lease {
         let Attendee { info, .. } = &*self.who;
-        let announce = self.announce.map(|joining| Announce {
+        let announce = self.announce.map(|(per, joining)| Announce {
+            per,
             joined: (joining == Joining::Told).then(|| NewsBody::Join { info: info.clone() }),
             left: NewsBody::Leave { info: info.clone() },
         });
@@ -403,7 +409,7 @@ mod tests {
     fn who_comes_is_entered_once_and_who_unsubscribes_leaves() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         let ann = attendee("ann");
-        book.enter(&room, &ann, true);
+        book.enter(&room, &ann, Announced::PerUser);
         let batch = book.take(now, 10);
         assert_eq!(clients(&batch), (vec![ann.client], vec![]));
         let lease = batch.enters[0].lease();
@@ -423,7 +429,7 @@ mod tests {
     fn who_comes_and_goes_before_it_was_told_leaves_no_trace() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         let ann = attendee("ann");
-        book.enter(&room, &ann, true);
+        book.enter(&room, &ann, Announced::PerUser);
         book.end(&room, ann.client, None);
         assert!(book.take(now, 10).is_empty());
         assert!(book.channels.is_empty());
@@ -433,7 +439,7 @@ mod tests {
     fn a_drop_shows_nothing_until_its_time_has_come() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         let (old, new) = (attendee("ann"), attendee("ann"));
-        book.enter(&room, &old, true);
+        book.enter(&room, &old, Announced::PerUser);
         let batch = book.take(now, 10);
         book.entered(&batch.enters, batch.assertion);
         let until = now + Duration::from_secs(3);
@@ -441,7 +447,7 @@ mod tests {
         assert_eq!(book.next_departure(), Some(until));
         assert!(book.take(now, 10).is_empty());
         assert_eq!(book.count(&room).holders, 1, "still there");
-        book.enter(&room, &new, true);
+        book.enter(&room, &new, Announced::PerUser);
         let batch = book.take(now, 10);
         assert_eq!(clients(&batch), (vec![new.client], vec![]));
         book.entered(&batch.enters, batch.assertion);
@@ -460,14 +466,14 @@ mod tests {
     fn what_changes_during_a_call_is_put_right_after_it() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         let ann = attendee("ann");
-        book.enter(&room, &ann, false);
+        book.enter(&room, &ann, Announced::Never);
         let entering = book.take(now, 10);
         assert!(entering.enters[0].lease().announce.is_none());
         book.end(&room, ann.client, None);
         book.entered(&entering.enters, entering.assertion);
         let leaving = book.take(now, 10);
         assert_eq!(clients(&leaving), (vec![], vec![ann.client]));
-        book.enter(&room, &ann, false);
+        book.enter(&room, &ann, Announced::Never);
         book.left(&leaving.leaves);
         let again = book.take(now, 10);
         assert_eq!(clients(&again), (vec![ann.client], vec![]));
@@ -479,7 +485,7 @@ mod tests {
     fn a_failed_call_is_tried_again_and_its_outcome_not_guessed() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         let ann = attendee("ann");
-        book.enter(&room, &ann, true);
+        book.enter(&room, &ann, Announced::PerUser);
         let asked = book.ticket();
         let batch = book.take(now, 10);
         book.not_entered(&batch.enters);
@@ -499,7 +505,7 @@ mod tests {
     fn what_is_asserted_again_is_introduced_again_only_if_it_was_missed() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         let ann = attendee("ann");
-        book.enter(&room, &ann, true);
+        book.enter(&room, &ann, Announced::PerUser);
         let batch = book.take(now, 10);
         book.entered(&batch.enters, batch.assertion);
         for missed in [false, true] {
@@ -521,7 +527,7 @@ mod tests {
     fn a_batch_is_no_larger_than_asked_and_says_how_far_it_reaches() {
         let (mut book, now, room) = (Book::default(), Instant::now(), channel("room"));
         for _ in 0..5 {
-            book.enter(&room, &attendee(""), true);
+            book.enter(&room, &attendee(""), Announced::PerUser);
         }
         let first = book.take(now, 3);
         assert_eq!((first.enters.len(), first.ticket), (3, 3));

@@ -114,7 +114,7 @@ async fn ten_thousand_clients_are_twenty_calls() {
     let room = channel("room");
     // One thread: the task begins when all are there.
     let herd: Vec<_> = (0..10_000)
-        .map(|number| presence.enter(&room, &attendee(number), true))
+        .map(|number| presence.enter(&room, &attendee(number), Announced::PerUser))
         .collect();
     let counted = presence.count(&room).await;
     assert_eq!((counted.count.members, counted.degraded), (10_000, false));
@@ -137,7 +137,7 @@ async fn a_room_full_of_questions_is_a_read_or_two() {
     let state = Counting::new();
     let presence = state.presence(true);
     let room = channel("room");
-    let _here = presence.enter(&room, &attendee(1), true);
+    let _here = presence.enter(&room, &attendee(1), Announced::PerUser);
     let asking: Vec<_> = (0..1000)
         .map(|_| {
             let (presence, room) = (Arc::clone(&presence), room.clone());
@@ -163,7 +163,7 @@ async fn a_room_full_of_questions_is_a_read_or_two() {
 async fn a_state_that_is_not_shared_with_others_is_said_to_be_partial() {
     let presence = Counting::new().presence(false);
     let room = channel("room");
-    let _here = presence.enter(&room, &attendee(1), true);
+    let _here = presence.enter(&room, &attendee(1), Announced::PerUser);
     assert!(presence.count(&room).await.degraded);
     let members = presence.members(&room).await;
     assert_eq!((members.holders.len(), members.degraded), (1, true));
@@ -174,7 +174,7 @@ async fn who_drops_and_does_not_come_back_leaves_when_its_time_has_come() {
     let state = Counting::new();
     let presence = state.presence(true);
     let room = channel("room");
-    let here = presence.enter(&room, &attendee(1), true);
+    let here = presence.enter(&room, &attendee(1), Announced::PerUser);
     assert_eq!(presence.count(&room).await.count.holders, 1);
     drop(here);
     sleep(PRESENCE_LINGER - Duration::from_millis(1)).await;
@@ -191,8 +191,28 @@ async fn a_connection_that_is_nobodys_leaves_when_it_drops() {
         user: "".into(),
         ..Attendee::clone(&attendee(1))
     };
-    let here = presence.enter(&room, &Arc::new(anonymous), true);
+    let here = presence.enter(&room, &Arc::new(anonymous), Announced::PerUser);
     assert_eq!(presence.count(&room).await.count.holders, 1);
     drop(here);
     assert_eq!(presence.count(&room).await.count.holders, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_leaves_at_once_where_connections_are_told() {
+    let state = Counting::new();
+    let presence = state.presence(true);
+    let room = channel("room");
+    for (announced, left) in [
+        (Announced::PerClient, true),
+        (Announced::Never, true),
+        (Announced::PerUser, false),
+    ] {
+        let here = presence.enter(&room, &attendee(1), announced);
+        assert_eq!(presence.count(&room).await.count.holders, 1);
+        here.close();
+        let gone = presence.count(&room).await.count.holders == 0;
+        assert_eq!(gone, left, "{announced:?}");
+        sleep(PRESENCE_LINGER + Duration::from_millis(1)).await;
+        assert_eq!(presence.count(&room).await.count.holders, 0);
+    }
 }

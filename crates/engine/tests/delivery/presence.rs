@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanfare_engine::{Attendance, Attendee, port::state::NODE_LEASE};
+use fanfare_engine::{Announced, Attendance, Attendee, port::state::NODE_LEASE};
 use fanfare_wire::{ChannelName, Json, Seq};
 use uuid::Uuid;
 
@@ -12,6 +12,10 @@ use crate::{
 };
 
 fn enter(cluster: &Cluster, node: usize, user: &str) -> Attendance {
+    enter_as(cluster, node, user, Announced::PerUser)
+}
+
+fn enter_as(cluster: &Cluster, node: usize, user: &str, announced: Announced) -> Attendance {
     let client = Uuid::new_v4();
     let who = Arc::new(Attendee {
         client,
@@ -19,7 +23,7 @@ fn enter(cluster: &Cluster, node: usize, user: &str) -> Attendance {
         info: Json::parse(format!("{{\"user\":\"{user}\"}}").as_bytes()).unwrap(),
     });
     let presence = cluster.engine(node).presence();
-    presence.enter(&room(), &who, true)
+    presence.enter(&room(), &who, announced)
 }
 
 fn room() -> ChannelName {
@@ -81,6 +85,29 @@ fn a_member_joins_and_leaves_once_on_all_nodes() {
         assert_eq!(watcher.expect_news(2), [leave("ann"), leave("bob")]);
     }
     assert_eq!(count(&cluster, 0), (0, 0, false));
+}
+
+#[test]
+fn each_connection_joins_and_leaves_where_that_is_told() {
+    let cluster = Cluster::start(2);
+    let mut watchers = [watcher(&cluster, 0), watcher(&cluster, 1)];
+    let enter = |node| enter_as(&cluster, node, "ann", Announced::PerClient);
+    let first = enter(0);
+    assert_eq!(count(&cluster, 0), (1, 1, false));
+    let second = enter(1);
+    assert_eq!(count(&cluster, 1), (2, 1, false));
+    for watcher in &mut watchers {
+        assert_eq!(watcher.expect_news(2), [join("ann"), join("ann")]);
+    }
+    first.leave();
+    for watcher in &mut watchers {
+        assert_eq!(watcher.expect_news(1), [leave("ann")]);
+    }
+    assert_eq!(count(&cluster, 0), (1, 1, false));
+    cluster.state(1).kill();
+    assert_eq!(watchers[0].expect_news(1), [leave("ann")]);
+    wait_for(|| count(&cluster, 0) == (0, 0, false));
+    drop(second);
 }
 
 #[test]

@@ -48,7 +48,10 @@ impl ClientSession {
                             ws::pong_frame(payload, cx.out);
                             Ok(())
                         }
-                        Incoming::Close(code) => Err((code.unwrap_or(1000), "")),
+                        Incoming::Close(code) => {
+                            self.hang_up();
+                            Err((code.unwrap_or(1000), ""))
+                        }
                         Incoming::Pong => {
                             self.on_pong_frame(cx);
                             Ok(())

@@ -1,7 +1,7 @@
 //! Who is in a channel: the commands, and a client's own part in it.
 
 use fanfare_engine::{
-    Counted, Members,
+    Attendance, Counted, Members,
     hub::{Context, Request, session::Call},
 };
 use fanfare_wire::{
@@ -84,6 +84,12 @@ impl ClientSession {
         sub.attendance = self
             .gateway
             .attend(channel, terms, || client.attendee(terms));
+    }
+
+    /// The client has closed its connection: it has gone, and is not just lost.
+    pub(super) fn hang_up(&mut self) {
+        let attendances = self.subs.drain(..).filter_map(|sub| sub.attendance);
+        attendances.for_each(Attendance::close);
     }
 }
 

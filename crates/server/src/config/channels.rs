@@ -10,12 +10,12 @@ use std::{
 };
 
 use fanfare_gateway::access::{
-    Access, ChannelOptions, ChannelRules, HISTORY_LIMIT_MAX, Kind, NameRule, Pattern, Proxied,
-    RESERVED_NAMESPACE, Rate,
+    Access, ChannelOptions, ChannelRules, HISTORY_LIMIT_MAX, JoinLeavePer, Kind, NameRule, Pattern,
+    Proxied, RESERVED_NAMESPACE, Rate,
 };
 use fanfare_wire::ChannelName;
 
-use self::file::{DeltaType, FileKind, FileRule};
+use self::file::{DeltaType, FileKind, FilePer, FileRule};
 pub(super) use self::file::{FileChannels, FileNamespace};
 use super::{
     ConfigError,
@@ -196,6 +196,10 @@ fn options(
         let problem = "needs presence: say with `presence` who may ask who is there";
         return Err(place.wrong("join_leave", problem));
     }
+    if file.join_leave_per.is_some() && !join_leave {
+        let problem = "needs join_leave = true: otherwise nobody is told of";
+        return Err(place.wrong("join_leave_per", problem));
+    }
     let force_push_join_leave = file.force_push_join_leave == Some(true);
     if force_push_join_leave && !join_leave {
         let problem = "needs join_leave = true: otherwise nobody is told of";
@@ -218,6 +222,10 @@ fn options(
         history: file.history.unwrap_or(kept),
         presence,
         join_leave,
+        join_leave_per: match file.join_leave_per {
+            None | Some(FilePer::Client) => JoinLeavePer::Client,
+            Some(FilePer::User) => JoinLeavePer::User,
+        },
         force_push_join_leave,
         recovery: file.recovery.unwrap_or(true),
         rules: rules(&place, kind, presence, file.rules)?,

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use fanfare_engine::port::state::{Announce, Entered, Held, Holder, Lease, StateError, StateKey};
+use fanfare_engine::port::state::{
+    Announce, Entered, Held, Holder, Lease, Per, StateError, StateKey,
+};
 use fanfare_wire::{ChannelName, Json, News, NewsBody};
 use redis::Value;
 use uuid::Uuid;
@@ -24,6 +26,9 @@ const CALL_BYTES_MAX: usize = 256 << 10;
 
 /// Most calls in one write: their answers must come within the time for one.
 const CALLS_PER_WRITE: usize = 4;
+
+/// Stands in the length of a lease's info if its own end is told, not its member's.
+const EACH: u32 = 1 << 31;
 
 /// What a script answers when the node has no lease of its own.
 const DEAD: &[u8] = b"dead";
@@ -315,10 +320,11 @@ fn encode(node: Uuid, lease: &Lease, left: &[u8]) -> Vec<u8> {
     let (member, info) = (lease.member.as_bytes(), lease.info.as_bytes());
     let mut value = Vec::with_capacity(24 + member.len() + info.len() + left.len());
     value.extend_from_slice(node.as_bytes());
-    for text in [member, info] {
+    let each = lease.announce.as_ref().map(|it| it.per) == Some(Per::Lease);
+    for (text, mark) in [(member, 0), (info, if each { EACH } else { 0 })] {
         // Gateways let nothing in that is nearly as long.
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        value.extend_from_slice(&length.to_le_bytes());
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX) & !EACH;
+        value.extend_from_slice(&(length | mark).to_le_bytes());
         value.extend_from_slice(text);
     }
     value.extend_from_slice(left);
@@ -337,7 +343,8 @@ fn decode(holder: &[u8], value: &[u8]) -> Option<Holder> {
 
 fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+    let length = u32::from_le_bytes(*length) & !EACH;
+    rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 #[cfg(test)]
@@ -396,13 +403,26 @@ mod tests {
             capacity: None,
             announce: None,
         };
-        let value = encode(Uuid::new_v4(), &lease, b"frame");
-        let read = decode(holder.as_bytes(), &value).unwrap();
-        assert_eq!(
-            (read.holder, read.member, read.info),
-            (holder, lease.member, lease.info)
-        );
-        assert!(decode(holder.as_bytes(), &value[..20]).is_none());
-        assert!(decode(&[1], &value).is_none());
+        let told = |per| Announce {
+            per,
+            joined: None,
+            left: NewsBody::Leave {
+                info: lease.info.clone(),
+            },
+        };
+        for announce in [None, Some(told(Per::Member)), Some(told(Per::Lease))] {
+            let lease = Lease {
+                announce,
+                ..lease.clone()
+            };
+            let value = encode(Uuid::new_v4(), &lease, b"frame");
+            let read = decode(holder.as_bytes(), &value).unwrap();
+            assert_eq!(
+                (read.holder, read.member, read.info),
+                (holder, lease.member, lease.info)
+            );
+            assert!(decode(holder.as_bytes(), &value[..20]).is_none());
+            assert!(decode(&[1], &value).is_none());
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{LONG, Node, SHORT, StateNetwork, Told, joined, json, lease, left, new_key, until};
+use super::{
+    LONG, Node, SHORT, StateNetwork, Told, joined, json, lease, lease_of_its_own, left, new_key,
+    until,
+};
 use crate::port::state::{Entered, Lease};
 
 const FIRST: Entered = Entered::Held { first: true };
@@ -35,6 +38,29 @@ pub async fn connections_of_one_member_are_one_member(network: &dyn StateNetwork
     news.expect(&left(&b)).await;
     assert_eq!(first.enter(&a).await, FIRST, "who left comes anew");
     news.expect(&joined(&a)).await;
+}
+
+/// Leases that are told for themselves begin and end with a word each, however many their member has, and once however they end.
+pub async fn each_lease_is_told_where_that_is_wanted(network: &dyn StateNetwork) {
+    let (node, victim) = (Node::join(network).await, Node::join(network).await);
+    let (scope, channel) = new_key("presence");
+    let mut news = Told::of(network, &channel).await;
+    let [a, b, c] = [(); 3].map(|()| lease_of_its_own(&scope, "ann"));
+    assert_eq!(node.enter(&a).await, FIRST);
+    news.expect(&joined(&a)).await;
+    assert_eq!(victim.enter(&b).await, AGAIN);
+    news.expect(&joined(&b)).await;
+    assert_eq!(node.enter(&c).await, AGAIN);
+    news.expect(&joined(&c)).await;
+    assert_eq!(node.enter(&c).await, AGAIN, "it was there");
+    assert_eq!(node.count(&scope).await, (3, 1));
+    assert!(!node.leave(&a.held).await, "its member has two more");
+    news.expect(&left(&a)).await;
+    network.kill(&victim.state).await;
+    news.expect(&left(&b)).await;
+    assert!(node.leave(&c.held).await, "its member's last");
+    news.expect(&left(&c)).await;
+    news.expect_nothing(&node, &scope).await;
 }
 
 /// Who is there already keeps its place, and what is known of it is replaced.

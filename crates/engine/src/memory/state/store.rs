@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     port::state::{
-        Bucket, Change, Changed, Count, Entered, Expected, Held, Holder, Lease, NODE_LEASE, Object,
-        StateError, StateKey, Taken,
+        Announce, Bucket, Change, Changed, Count, Entered, Expected, Held, Holder, Lease,
+        NODE_LEASE, Object, Per, StateError, StateKey, Taken,
     },
     state::fill::Fill,
 };
@@ -93,7 +93,7 @@ struct Entry {
     info: Json,
     /// The time to live of its own, and when it ends.
     ttl: Option<(Duration, Micros)>,
-    left: Option<NewsBody>,
+    left: Option<(Per, NewsBody)>,
 }
 
 #[derive(Debug)]
@@ -250,7 +250,7 @@ impl Store {
             left: lease
                 .announce
                 .as_ref()
-                .map(|announce| announce.left.clone()),
+                .map(|announce| (announce.per, announce.left.clone())),
         };
         let scope = self.scopes.entry(key.clone()).or_default();
         scope.holders.insert(*holder, entry);
@@ -258,11 +258,9 @@ impl Store {
             return Entered::Held { first: false };
         }
         *scope.members.entry(lease.member.clone()).or_default() += 1;
-        if !is_there {
-            let joined = lease.announce.as_ref();
-            let joined = joined.and_then(|announce| announce.joined.clone());
-            self.tell(key, joined);
-        }
+        let told = |announce: &&Announce| !is_there || announce.per == Per::Lease;
+        let joined = lease.announce.as_ref().filter(told);
+        self.tell(key, joined.and_then(|announce| announce.joined.clone()));
         Entered::Held { first: !is_there }
     }
 
@@ -289,18 +287,24 @@ impl Store {
         let Some(entry) = scope.holders.remove(&held.holder) else {
             return false;
         };
-        if let Some(connections) = scope.members.get_mut(&entry.member)
-            && *connections > 1
-        {
-            *connections -= 1;
-            return false;
-        }
-        scope.members.remove(&entry.member);
+        let connections = scope.members.get_mut(&entry.member);
+        let is_last = match connections {
+            Some(connections) if *connections > 1 => {
+                *connections -= 1;
+                false
+            }
+            _ => {
+                scope.members.remove(&entry.member);
+                true
+            }
+        };
         if scope.holders.is_empty() {
             self.scopes.remove(&held.scope);
         }
-        self.tell(&held.scope, entry.left);
-        true
+        let told = |(per, _): &(Per, NewsBody)| is_last || *per == Per::Lease;
+        let left = entry.left.filter(told).map(|(_, left)| left);
+        self.tell(&held.scope, left);
+        is_last
     }
 
     pub(crate) fn leases(&self, scope: &StateKey, limit: usize) -> Vec<Holder> {

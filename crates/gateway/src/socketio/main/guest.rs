@@ -52,7 +52,7 @@ pub(super) struct Sub {
     /// What it is granted beside, if anything.
     terms: Option<Box<Terms>>,
     /// It counts as there for as long as this lives.
-    _attendance: Option<Attendance>,
+    attendance: Option<Attendance>,
 }
 
 /// Why a client is not recovered, in one channel.
@@ -160,14 +160,16 @@ impl Guest {
             channel,
             expires,
             terms,
-            _attendance: attendance,
+            attendance,
         });
     }
 
     /// A subscription ends.
     pub(super) fn unsubscribe(&mut self, channel: &ChannelName) {
         if let Some(at) = self.subs.iter().position(|sub| sub.channel == *channel) {
-            self.subs.swap_remove(at);
+            if let Some(attendance) = self.subs.swap_remove(at).attendance {
+                attendance.leave();
+            }
             self.client.leave(channel.clone());
         }
     }

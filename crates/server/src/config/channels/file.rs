@@ -43,6 +43,7 @@ options! {
     history: Access,
     presence: Access,
     join_leave: bool,
+    join_leave_per: FilePer,
     force_push_join_leave: bool,
     recovery: bool,
     history_max_count: u64,
@@ -67,6 +68,14 @@ options! {
 pub(in crate::config) enum FileKind {
     Durable,
     Ephemeral,
+}
+
+/// Of what joins and leaves are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum FilePer {
+    Client,
+    User,
 }
 
 /// A kind of delta in which subscribers may have publications.

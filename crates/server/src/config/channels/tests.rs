@@ -86,6 +86,7 @@ fn what_is_said_is_what_holds() {
         history = "subscriber"
         presence = "anonymous"
         join_leave = true
+        join_leave_per = "user"
         force_push_join_leave = true
         recovery = false
         history_limit_max = 20
@@ -102,6 +103,7 @@ fn what_is_said_is_what_holds() {
         history: Access::SUBSCRIBER,
         presence: Some(Access::ANONYMOUS),
         join_leave: true,
+        join_leave_per: JoinLeavePer::User,
         force_push_join_leave: true,
         recovery: false,
         history_limit_max: 20,
@@ -242,6 +244,11 @@ fn impossible_options_are_named() {
         (
             "presence = \"anyone\"\nforce_push_join_leave = true",
             "force_push_join_leave",
+            "needs join_leave",
+        ),
+        (
+            "presence = \"anyone\"\njoin_leave_per = \"user\"",
+            "join_leave_per",
             "needs join_leave",
         ),
         (

@@ -1,7 +1,7 @@
 -- Takes leases.
 -- KEYS: nodes, scopes of the node, due, then the keys of each scope. ARGV: node, ttl of keys in ms, then for each scope its
 -- name, its topic and how many leases, and for each lease: holder, value, capacity or -1, ttl in ms or -1, frame of the news
--- that the member has come.
+-- that the member has come, or the lease has begun if its value says that each is told.
 -- Answers one digit for each lease: 0 full, 1 held, 2 held and the member's first. 'dead': the node has no lease itself.
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 'dead'
@@ -33,11 +33,11 @@ local function enter(scope, holder, value, capacity, ttl, joined)
     redis.call('ZREM', scope.ends, holder)
     redis.call('HDEL', scope.ttls, holder)
   end
-  if first then
+  local _, each = farewell_of(value)
+  if first or each and not held then
     publish(scope.topic, joined)
-    return '2'
   end
-  return '1'
+  return first and '2' or '1'
 end
 
 while at <= #ARGV do

@@ -1,7 +1,8 @@
 -- What all scripts of the state share; stands before each of them.
 --
 -- A scope of leases has four keys, all of one hash tag:
---   leases   holder -> node (16 bytes) | length u32 | member | length u32 | info | frame of news for when the member leaves
+--   leases   holder -> node (16 bytes) | length u32 | member | length u32 | info | frame of news for when the member leaves;
+--            for when the lease ends, if the highest bit of the second length is set
 --   members  member -> how many leases it has
 --   ends     holder by the moment in which its lease ends, of those that have a time to live of their own
 --   ttls     holder -> that time to live, in ms
@@ -40,9 +41,11 @@ local function member_of(value)
   return string.sub(value, 21, 20 + length_at(value, 17))
 end
 
+-- What is told when a lease ends, and whether it is told of each one, not of the member's last.
 local function farewell_of(value)
   local info = 21 + length_at(value, 17)
-  return string.sub(value, info + 4 + length_at(value, info))
+  local length = length_at(value, info)
+  return string.sub(value, info + 4 + length % 2147483648), length >= 2147483648
 end
 
 -- The scope whose keys begin at KEYS[key].
@@ -53,18 +56,21 @@ local function scope_at(key, name, topic)
   }
 end
 
--- Ends a lease; says whether its member has left with it, after telling so.
+-- Ends a lease; says whether its member has left with it, after telling what is to be told.
 local function end_lease(scope, holder, value)
   redis.call('HDEL', scope.leases, holder)
   redis.call('HDEL', scope.ttls, holder)
   redis.call('ZREM', scope.ends, holder)
   local member = member_of(value)
-  if redis.call('HINCRBY', scope.members, member, -1) > 0 then
-    return false
+  local last = redis.call('HINCRBY', scope.members, member, -1) <= 0
+  if last then
+    redis.call('HDEL', scope.members, member)
   end
-  redis.call('HDEL', scope.members, member)
-  publish(scope.topic, farewell_of(value))
-  return true
+  local farewell, each = farewell_of(value)
+  if last or each then
+    publish(scope.topic, farewell)
+  end
+  return last
 end
 
 -- Ends the leases whose own time is over, at most 1000 at once; says how many.
