@@ -36,6 +36,8 @@ pub enum Kind {
     /// It is committed, numbered and kept before anyone sees it.
     #[default]
     Durable,
+    /// The same, but the newest publication is all that it is worth: whoever subscribes is given it, and it alone is kept.
+    State,
     /// It is told to those who are there, now or never: no number, no history, no positions.
     Ephemeral,
 }
@@ -70,7 +72,8 @@ pub struct ChannelOptions {
     /// All subscribers are told who joins and leaves, whether they want to or not, and whether they may ask or not. Only with
     /// `join_leave`.
     pub force_push_join_leave: bool,
-    /// Who may read history may subscribe with a position. Without it subscriptions begin with what comes next.
+    /// Who may read history may subscribe with a position. Without it subscriptions begin with what comes next. Says nothing in
+    /// channels of [`Kind::State`].
     pub recovery: bool,
     /// What is said of channels by their names. The first rule that is for a channel and its client is the only one that counts.
     pub rules: Vec<NameRule>,
@@ -280,7 +283,13 @@ impl ChannelOptions {
     /// Whether what is published is kept.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        self.kind == Kind::Durable
+        self.kind != Kind::Ephemeral
+    }
+
+    /// Whether subscribers are given the newest publication, and nothing before it.
+    #[must_use]
+    pub fn is_state(&self) -> bool {
+        self.kind == Kind::State
     }
 }
 

@@ -143,6 +143,10 @@ impl Gateway {
         let Ok(options) = self.options(channel) else {
             return false;
         };
+        if options.is_state() {
+            // The position says which one it has: there is nothing to look back to.
+            return true;
+        }
         match terms.and_then(|terms| terms.overrides.recovers()) {
             Some(recovers) => recovers && options.is_durable(),
             None => {

@@ -264,9 +264,11 @@ async fn begin_in(
     let heads = heads.map_err(|_| gateway.door.turn_away_without_log())?;
     let rules = &gateway.config.rules;
     let is_durable = |name: &ChannelName| rules.of(name).is_none_or(ChannelOptions::is_durable);
+    let is_state = |name: &ChannelName| rules.of(name).is_some_and(ChannelOptions::is_state);
     let mut notices = Vec::new();
     for ((name, seq), head) in readers.iter().zip(heads) {
         let position = match seq {
+            _ if is_state(name) => before_newest(*seq, head),
             Some(seq) => resume(name, *seq, head, &mut notices),
             None => {
                 // What is told now or never has no position that could be lost.
@@ -279,6 +281,14 @@ async fn begin_in(
         positions.set(name, position);
     }
     Ok(Beginning { positions, notices })
+}
+
+/// Where a reader goes on that is given the newest publication, unless it has it.
+fn before_newest(seq: Option<Seq>, head: Head) -> Seq {
+    match seq {
+        Some(seq) if seq == head.seq => seq,
+        _ => Seq(head.seq.0.saturating_sub(1)).max(head.trimmed),
+    }
 }
 
 /// Where a reader at `seq` goes on.
@@ -362,12 +372,16 @@ impl StreamSession {
         cx.out.append(&mut self.notices);
         put_ready(&self.positions, cx.out);
         for (tag, (channel, seq)) in (0..).zip(self.positions.channels()) {
-            let epoch: Option<Epoch> = Some(self.positions.epoch().clone());
-            let start = Start::Resume(Resume {
-                epoch,
+            let resume = Resume {
+                epoch: Some(self.positions.epoch().clone()),
                 seq: *seq,
                 oldest_if_truncated: true,
-            });
+            };
+            let options = self.gateway.config.rules.of(channel);
+            let start = match options.is_some_and(ChannelOptions::is_state) {
+                true => Start::Newest(Some(resume)),
+                false => Start::Resume(resume),
+            };
             cx.request(Request::Subscribe {
                 tag,
                 channel: channel.clone(),

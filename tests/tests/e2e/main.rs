@@ -43,6 +43,7 @@ mod socketio;
 mod sql;
 mod stall;
 mod start;
+mod state;
 mod tokens;
 mod transports;
 mod user_channels;

@@ -29,6 +29,18 @@ pub(crate) struct Diet {
     pub(crate) whole: bool,
     /// Which publications; all if absent.
     pub(crate) filter: Option<Arc<TagsFilter>>,
+    /// The newest is worth more than all before it, which are left out when there are several.
+    pub(crate) newest: bool,
+}
+
+impl Diet {
+    /// Behind which number those go on that stand at `seq`, the last one that there is being `last`.
+    pub(crate) fn after(&self, seq: Seq, last: Seq) -> Seq {
+        match self.newest {
+            true => seq.max(Seq(last.0.saturating_sub(1))),
+            false => seq,
+        }
+    }
 }
 
 /// Cursors that are given the same.
@@ -136,6 +148,7 @@ mod tests {
             form: FormId(1),
             whole: false,
             filter,
+            newest: false,
         }
     }
 

@@ -328,6 +328,7 @@ impl Shard {
             form: joining.form,
             whole: form.takes_deltas(),
             filter: joining.filter.clone(),
+            newest: matches!(joining.start, Start::Newest(_)),
         };
         let slot = found.cursors.add(
             &diet,
@@ -393,7 +394,7 @@ impl Shard {
     fn truncate_behind(&mut self, channel: u32, trimmed: Seq) {
         let found = &mut self.channels[channel as usize];
         let mut overtaken = Vec::new();
-        for List { cursors, .. } in found.cursors.lists_mut() {
+        for List { diet, cursors } in found.cursors.lists_mut() {
             for cursor in cursors.iter_mut().filter(|cursor| cursor.seq < trimmed) {
                 // Those that read the ring are not affected; only those that wait for the log are.
                 let conn = &mut self.conns[cursor.conn as usize];
@@ -404,13 +405,16 @@ impl Shard {
                 if let Some(sub) = sub {
                     sub.waiting = false;
                     cursor.seq = trimmed;
-                    overtaken.push(cursor.conn);
+                    overtaken.push((cursor.conn, diet.newest));
                 }
             }
         }
         let name = found.name.clone();
-        for index in overtaken {
-            self.tell_truncated(index, &name, trimmed.next());
+        for (index, newest) in overtaken {
+            // Who wants the newest alone has not lost what is older.
+            if !newest {
+                self.tell_truncated(index, &name, trimmed.next());
+            }
             self.queue_resume(index);
         }
     }
@@ -460,6 +464,7 @@ fn place(found: &ShardChannel, start: &Start, fresh: Option<Head>, epoch: &Epoch
         Start::Live => return live(Recovery::NotAsked),
         Start::Resume(resume) => (resume, u64::MAX),
         Start::ResumeWithin(resume, missed_max) => (resume, *missed_max),
+        Start::Newest(seen) => return place_before_newest(found, seen.as_ref(), fresh, epoch),
     };
     let Resume {
         epoch: asked,
@@ -497,6 +502,36 @@ fn place(found: &ShardChannel, start: &Start, fresh: Option<Head>, epoch: &Epoch
         });
     }
     live(recovery)
+}
+
+/// Decides where a cursor begins that is given the newest publication: before it, if there is one that its client has not seen.
+fn place_before_newest(
+    found: &ShardChannel,
+    seen: Option<&Resume>,
+    fresh: Option<Head>,
+    epoch: &Epoch,
+) -> Option<Place> {
+    let attachment = found.attachment.as_ref()?;
+    let head = fresh.map_or(found.head, |fresh| fresh.seq.max(found.head));
+    let is_of_log = |resume: &&Resume| resume.epoch.as_ref().is_none_or(|asked| asked == epoch);
+    let at = seen.filter(is_of_log).map(|resume| resume.seq);
+    let before = Seq(head.0.saturating_sub(1));
+    let position = match fresh {
+        _ if at == Some(head) => head,
+        Some(fresh) => before.max(fresh.trimmed),
+        // It may come from a node that has heard more.
+        None if at > Some(head) || !attachment.reaches(before) => return None,
+        None => before,
+    };
+    let recovery = match at {
+        _ if position < head || seen.is_none() => Recovery::Recovered,
+        Some(at) if at == head => Recovery::Recovered,
+        Some(at) if at < head => Recovery::Truncated {
+            oldest: head.next(),
+        },
+        Some(_) | None => Recovery::Reset,
+    };
+    Some(Place { position, recovery })
 }
 
 impl Shard {

@@ -105,15 +105,19 @@ impl Shard {
         for List { diet, cursors } in found.cursors.lists_mut() {
             let id = diet.form;
             let form = &*self.common.forms[usize::from(id.0)];
-            if !follows || form.is_personal() || diet.whole {
+            if (!follows && !diet.newest) || form.is_personal() || diet.whole {
                 let behind = cursors.iter().filter(|cursor| cursor.seq < head);
                 stragglers.extend(behind.map(|cursor| cursor.conn));
                 continue;
             }
+            let (runs, after) = match diet.newest {
+                true => (&runs[runs.len() - 1..], diet.after(base, head)),
+                false => (&runs[..], base),
+            };
             let scratch = &mut self.scratch;
             let mut frames = match &diet.filter {
-                None => Frames::gather(&runs, base, id, form, scratch),
-                Some(it) => Frames::select(&runs, base, id, form, it, scratch, usize::MAX),
+                None => Frames::gather(runs, after, id, form, scratch),
+                Some(it) => Frames::select(runs, after, id, form, it, scratch, usize::MAX),
             };
             if frames.is_empty() {
                 pass_over(cursors, base, head, &mut stragglers);
@@ -122,7 +126,7 @@ impl Shard {
             for cursor in cursors.iter_mut() {
                 let conn = &mut self.conns[cursor.conn as usize];
                 let takes = conn.is_clear() && conn.sink.takes(frames.bytes().len());
-                if cursor.seq == base && takes {
+                if diet.after(cursor.seq, head) == after && cursor.seq < head && takes {
                     match give(conn, cursor, &mut frames, self.tick, &mut tally) {
                         Step::Written => {}
                         Step::Blocked => {
@@ -200,13 +204,14 @@ impl Shard {
         let Some(channel) = self.attachment(sub.channel) else {
             return Advance::Live;
         };
-        let Some(cursor) = self.channels[sub.channel as usize]
-            .cursors
-            .get_mut(sub.slot)
-            .copied()
-        else {
+        let cursors = &mut self.channels[sub.channel as usize].cursors;
+        let Some((diet, cursor)) = cursors.entry(sub.slot) else {
             return Advance::Live;
         };
+        if let Some(head) = channel.head().filter(|_| diet.newest) {
+            cursor.seq = diet.after(cursor.seq, head.seq).max(head.trimmed);
+        }
+        let cursor = *cursor;
         let bytes_max = self.conns[index as usize].sink.bytes_max();
         let runs = match channel.recent(cursor.seq, bytes_max) {
             Recent::Nothing => return Advance::Live,
@@ -237,6 +242,13 @@ impl Shard {
         };
         let id = diet.form;
         let form = &*self.common.forms[usize::from(id.0)];
+        let runs = match runs.last().filter(|_| diet.newest) {
+            Some(newest) => {
+                cursor.seq = diet.after(cursor.seq, newest.last());
+                std::slice::from_ref(newest)
+            }
+            None => runs,
+        };
         if form.is_personal() {
             return give_personal(conn, cursor, runs, id, form, &found.name, self.tick, tally);
         }
@@ -308,10 +320,16 @@ impl Shard {
         let slot = conn.subs[at].slot;
         let index = waiter.index;
         let found = &mut self.channels[channel as usize];
-        let Some(cursor) = found.cursors.get_mut(slot) else {
+        let Some((diet, cursor)) = found.cursors.entry(slot) else {
             return;
         };
+        let newest = diet.newest;
         if page_after(cursor.seq) != page {
+            if newest {
+                // It was given what has come meanwhile, and waits no longer.
+                self.conns[index as usize].subs[at].waiting = false;
+                self.queue_resume(index);
+            }
             // It left and came back elsewhere, and waits for another page.
             return;
         }
@@ -327,7 +345,7 @@ impl Shard {
                     cursor.seq = Seq(run.first().0 - 1);
                 }
                 self.conns[index as usize].subs[at].waiting = false;
-                if overtaken {
+                if overtaken && !newest {
                     let name = run.channel().clone();
                     self.tell_truncated(index, &name, run.first());
                 } else if self.conns[index as usize].is_clear() {

@@ -200,6 +200,9 @@ pub enum Start {
     Resume(Resume),
     /// The same if no more publications than these follow it; otherwise as if retention had removed what lies before them.
     ResumeWithin(Resume, u64),
+    /// With the newest publication, unless the position that the client names is behind it. From then on whoever lags is given the
+    /// newest alone as well: what lies before it is left out.
+    Newest(Option<Resume>),
 }
 
 /// A position that a client names.

@@ -296,6 +296,7 @@ mod tests {
         form: FormId(0),
         whole: false,
         filter: None,
+        newest: false,
     };
 
     fn message(text: &str) -> Arc<Told> {

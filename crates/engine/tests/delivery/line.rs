@@ -131,6 +131,14 @@ fn start(word: &str) -> Start {
             None => Start::Resume(resume),
         }
     };
+    if let Some(seen) = word.strip_prefix("newest") {
+        let seen = seen.strip_prefix('@').map(|seq| resume(None, seq));
+        let seen = seen.map(|start| match start {
+            Start::Resume(resume) => resume,
+            other => panic!("{other:?}"),
+        });
+        return Start::Newest(seen);
+    }
     match word.split_once(':') {
         None if word == "live" => Start::Live,
         None => resume(None, word),
@@ -145,6 +153,8 @@ pub(crate) enum From {
     /// After a number, if no more than so many follow it.
     Within(Seq, u64),
     OtherEpoch(Seq),
+    /// With the newest, unless it is this one.
+    Newest(Option<Seq>),
     In(&'static str, Seq),
 }
 
@@ -154,6 +164,8 @@ impl fmt::Display for From {
             Self::Live => f.write_str("live"),
             Self::After(seq) => write!(f, "{seq}"),
             Self::Within(seq, missed_max) => write!(f, "{seq}<{missed_max}"),
+            Self::Newest(None) => f.write_str("newest"),
+            Self::Newest(Some(seq)) => write!(f, "newest@{seq}"),
             Self::OtherEpoch(seq) => write!(f, "other:{seq}"),
             Self::In(epoch, seq) => write!(f, "{epoch}:{seq}"),
         }
@@ -275,6 +287,15 @@ impl Client {
             assert_eq!(self.read_line(), None);
         }
         assert_eq!(self.read.remove(channel).unwrap(), wanted);
+    }
+
+    /// Reads until a number has come: all that have.
+    #[track_caller]
+    pub(crate) fn read_up_to(&mut self, channel: &str, last: u64) -> Vec<u64> {
+        while self.numbers(channel).last() != Some(&last) {
+            assert_eq!(self.read_line(), None);
+        }
+        self.read.remove(channel).unwrap_or_default()
     }
 
     /// Reads everything of two channels from the beginning.

@@ -6,6 +6,7 @@ mod follower;
 mod gate;
 mod herd;
 mod line;
+mod newest;
 mod news;
 mod nodes;
 mod owner;

@@ -24,7 +24,9 @@ use super::{
     session::ClientSession,
     subscribe::{Sub, SubState, outcome_of, since_of},
 };
-use crate::{commands::Told, rights::Leave, token::SubOptions, unix_seconds};
+use crate::{
+    access::ChannelOptions, commands::Told, rights::Leave, token::SubOptions, unix_seconds,
+};
 
 /// The tag of what no command of the client has asked for; commands have numbers from 1 on.
 pub(super) const UNASKED: u32 = 0;
@@ -72,6 +74,7 @@ struct Placed {
     position: Seq,
     epoch: Epoch,
     recoverable: bool,
+    recovering: bool,
     recovered: Option<bool>,
     oldest: Option<Seq>,
     form: FormId,
@@ -277,6 +280,7 @@ impl ClientSession {
                     position,
                     epoch: epoch.clone(),
                     recoverable,
+                    recovering,
                     recovered,
                     oldest,
                     form,
@@ -338,6 +342,7 @@ impl ClientSession {
                 offset: placed.position,
                 positioned: self.has_positions(&placed.channel),
                 recoverable: placed.recoverable,
+                was_recovering: placed.recovering,
                 recovered: placed.recovered,
                 oldest: placed.oldest,
                 ttl: *ttl,
@@ -360,11 +365,16 @@ impl ClientSession {
             self.attend(&last.channel);
         }
         for placed in placed {
-            let start = Start::Resume(Resume {
+            let resume = Resume {
                 epoch: Some(placed.epoch),
                 seq: placed.position,
                 oldest_if_truncated: false,
-            });
+            };
+            let options = self.gateway.config.rules.of(&placed.channel);
+            let start = match options.is_some_and(ChannelOptions::is_state) {
+                true => Start::Newest(Some(resume)),
+                false => Start::Resume(resume),
+            };
             cx.request(Request::Subscribe {
                 tag: UNASKED,
                 channel: placed.channel,

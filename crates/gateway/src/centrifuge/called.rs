@@ -219,6 +219,7 @@ impl ClientSession {
             offset: position,
             positioned,
             recoverable: called.recoverable,
+            was_recovering: called.since.is_some(),
             recovered,
             oldest,
             ttl: ttl(sub.expires),

@@ -248,16 +248,24 @@ impl ClientSession {
         terms: Option<&Terms>,
     ) -> (bool, Start) {
         let recoverable = self.gateway.may_look_back(self.claims(), channel, terms);
+        let options = self.gateway.config.rules.of(channel);
+        let is_state = options.is_some_and(ChannelOptions::is_state);
         let Some((epoch, seq)) = since.filter(|_| recoverable) else {
-            return (recoverable, Start::Live);
+            let start = if is_state {
+                Start::Newest(None)
+            } else {
+                Start::Live
+            };
+            return (recoverable, start);
         };
         let resume = Resume {
             epoch,
             seq,
             oldest_if_truncated: false,
         };
-        let options = self.gateway.config.rules.of(channel);
-        let start = match options.and_then(|options| options.recovery_max_count) {
+        let missed_max = options.and_then(|options| options.recovery_max_count);
+        let start = match missed_max {
+            _ if is_state => Start::Newest(Some(resume)),
             Some(missed_max) => Start::ResumeWithin(resume, missed_max),
             None => Start::Resume(resume),
         };
@@ -320,6 +328,7 @@ impl ClientSession {
             offset: position,
             positioned: self.has_positions(channel),
             recoverable,
+            was_recovering: recovering,
             recovered,
             oldest,
             ttl,
@@ -390,9 +399,11 @@ pub(super) fn since_of(request: &SubscribeRequest<'_>) -> Option<(Option<Epoch>,
     request.recover.then_some(since)
 }
 
-/// Whether a position was recovered, if that was asked for; if not because of retention, the oldest number that is left.
+/// Whether a position was recovered, if that was asked for, or what is given without a position is as good; if not because of
+/// retention, the oldest number that is left.
 pub(super) fn outcome_of(recovering: bool, recovery: Recovery) -> (Option<bool>, Option<Seq>) {
-    let recovered = recovering.then_some(recovery == Recovery::Recovered);
+    let is_recovered = recovery == Recovery::Recovered;
+    let recovered = (recovering || is_recovered).then_some(is_recovered);
     let oldest = match recovery {
         Recovery::Truncated { oldest } => Some(oldest),
         Recovery::NotAsked | Recovery::Recovered | Recovery::Reset => None,

@@ -239,20 +239,22 @@ impl Client {
     /// # Errors
     /// [`Gone`]. Also if the log cannot be asked: the client is sent away then, to come back.
     pub async fn resume(&self, channels: &[ChannelName]) -> Result<Resumed, Gone> {
-        self.resume_and_see(channels, &[]).await
+        self.resume_and_see(channels, &[], &[]).await
     }
 
-    /// The same; it is told again who joins and leaves in those of its channels that are named in `see`.
+    /// The same; it is told again who joins and leaves in those of its channels that are named in `see`, and of
+    /// what it has missed given the newest alone in those in `newest`.
     pub(super) async fn resume_and_see(
         &self,
         channels: &[ChannelName],
         see: &[ChannelName],
+        newest: &[ChannelName],
     ) -> Result<Resumed, Gone> {
         let Some(seen) = &self.0.handshake.resumed else {
             self.accept().await?;
             return Ok(Resumed::Anew(Vec::new()));
         };
-        let lost = match self.lost(seen, channels).await {
+        let lost = match self.lost(seen, channels, newest).await {
             Ok(lost) => lost,
             Err(LogError(_)) => {
                 self.reconnect();
@@ -267,6 +269,7 @@ impl Client {
             channel: name.clone(),
             seq: seq.unwrap_or_default(),
             joins: see.contains(name),
+            newest: newest.contains(name),
         });
         if let Some(joined) = self.enter(true, returns.collect()).await? {
             return Ok(Resumed::Recovered(joined));
@@ -391,6 +394,7 @@ impl Client {
         &self,
         seen: &Seen,
         allowed: &[ChannelName],
+        newest: &[ChannelName],
     ) -> Result<Vec<(ChannelName, Lost)>, LogError> {
         let engine = &self.0.engine;
         let epoch = engine.epoch();
@@ -413,6 +417,8 @@ impl Client {
             let seq = seq.unwrap_or_default();
             if seq > head.seq {
                 lost.push((name, Lost::Reset));
+            } else if newest.contains(&name) && head.trimmed < head.seq {
+                // What it is given is there.
             } else if seq < head.trimmed {
                 let oldest = head.trimmed.next();
                 lost.push((name, Lost::Truncated { oldest }));

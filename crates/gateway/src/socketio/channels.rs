@@ -65,6 +65,8 @@ pub(super) struct Return {
     pub(super) channel: ChannelName,
     pub(super) seq: Seq,
     pub(super) joins: bool,
+    /// It is given the newest alone of what it has missed.
+    pub(super) newest: bool,
 }
 
 enum State {
@@ -95,14 +97,19 @@ impl Return {
             channel,
             seq,
             joins,
+            newest,
         } = self;
+        let resume = Resume {
+            epoch: Some(epoch),
+            seq,
+            oldest_if_truncated: false,
+        };
         Wish {
             channel,
-            start: Start::Resume(Resume {
-                epoch: Some(epoch),
-                seq,
-                oldest_if_truncated: false,
-            }),
+            start: match newest {
+                true => Start::Newest(Some(resume)),
+                false => Start::Resume(resume),
+            },
             keep: Keep::Position,
             joins,
             waiting: Waiting::Resume,
@@ -147,7 +154,9 @@ impl Channels {
         } = wish;
         let keep = if self.recovery { keep } else { Keep::Nothing };
         let was = match (&reply, &start) {
-            (Waiting::Resume, Start::Resume(resume)) => Some(resume.seq),
+            (Waiting::Resume, Start::Resume(resume) | Start::Newest(Some(resume))) => {
+                Some(resume.seq)
+            }
             _ => None,
         };
         self.members.push(Member {
@@ -437,6 +446,7 @@ mod tests {
                 channel: name(channel),
                 seq: Seq(seq),
                 joins: false,
+                newest: false,
             };
             let wish = back.into_wish(epoch());
             channels.join(tag, wish);

@@ -74,7 +74,7 @@ pub(super) fn resolve(
             false => everywhere,
         };
         let options = options(&format!("namespace \"{name}\""), channels, everywhere)?;
-        if is_of_app(&name) && !options.is_durable() {
+        if is_of_app(&name) && options.kind != Kind::Durable {
             let problem = "must be \"durable\": the channels are an app's, which has to find again what it has said";
             return Err(ConfigError::setting(
                 format!("namespace \"{name}\", kind"),
@@ -179,6 +179,10 @@ fn options(
     let place = Place(place);
     let kind = match file.kind {
         None | Some(FileKind::Durable) => Kind::Durable,
+        Some(FileKind::State) => {
+            check_keeps_the_newest(&place, &file)?;
+            Kind::State
+        }
         Some(FileKind::Ephemeral) => {
             check_keeps_nothing(&place, &file)?;
             Kind::Ephemeral
@@ -187,7 +191,7 @@ fn options(
     let dev = everywhere.dev;
     let unsaid = if dev { Access::ANYONE } else { Access::NOBODY };
     let kept = match kind {
-        Kind::Durable => unsaid,
+        Kind::Durable | Kind::State => unsaid,
         Kind::Ephemeral => Access::NOBODY,
     };
     let presence = file.presence.or(dev.then_some(Access::ANYONE));
@@ -229,7 +233,10 @@ fn options(
         force_push_join_leave,
         recovery: file.recovery.unwrap_or(true),
         rules: rules(&place, kind, presence, file.rules)?,
-        history_max_count: file.history_max_count,
+        history_max_count: match kind {
+            Kind::State => Some(1),
+            Kind::Durable | Kind::Ephemeral => file.history_max_count,
+        },
         history_max_age: age(&place, file.history_max_age)?,
         recovery_max_count: file.recovery_max_count,
         history_limit_max: history_limit_max(&place, file.history_limit_max)?,
@@ -237,9 +244,9 @@ fn options(
         publish_rate: rate(&place, file.publishes_per_second, file.publishes_burst)?,
         fossil_deltas: match &file.allowed_delta_types {
             Some(types) => types.contains(&DeltaType::Fossil),
-            None => dev,
+            None => dev && kind != Kind::State,
         },
-        allow_tags_filter: file.allow_tags_filter.unwrap_or(dev),
+        allow_tags_filter: file.allow_tags_filter.unwrap_or(dev && kind != Kind::State),
         proxied: Proxied {
             subscribe: file.subscribe_proxy_enabled == Some(true),
             sub_refresh: file.sub_refresh_proxy_enabled == Some(true),
@@ -261,24 +268,45 @@ fn check_keeps_nothing(place: &Place<'_>, file: &FileChannels) -> Result<(), Con
         ("history_max_age", file.history_max_age.is_some()),
         ("recovery_max_count", file.recovery_max_count.is_some()),
         ("history_limit_max", file.history_limit_max.is_some()),
-        (
-            "allowed_delta_types",
-            file.allowed_delta_types
-                .as_ref()
-                .is_some_and(|types| !types.is_empty()),
-        ),
+        ("allowed_delta_types", names_deltas(file)),
         (
             "rules, history",
             file.rules.iter().any(|rule| open(rule.history)),
         ),
     ];
+    refuse_said(
+        place,
+        &said,
+        "is for channels that keep something; leave it out, or let kind be \"durable\"",
+    )
+}
+
+/// Refuses what is said of publications before the newest, and of some of them, where there is one.
+fn check_keeps_the_newest(place: &Place<'_>, file: &FileChannels) -> Result<(), ConfigError> {
+    let said = [
+        ("recovery", file.recovery.is_some()),
+        ("history_max_count", file.history_max_count.is_some()),
+        ("recovery_max_count", file.recovery_max_count.is_some()),
+        ("history_limit_max", file.history_limit_max.is_some()),
+        ("allowed_delta_types", names_deltas(file)),
+        ("allow_tags_filter", file.allow_tags_filter == Some(true)),
+    ];
+    refuse_said(
+        place,
+        &said,
+        "is for channels with more than the newest publication; leave it out, or let kind be \"durable\"",
+    )
+}
+
+fn names_deltas(file: &FileChannels) -> bool {
+    let types = file.allowed_delta_types.as_ref();
+    types.is_some_and(|types| !types.is_empty())
+}
+
+fn refuse_said(place: &Place<'_>, said: &[(&str, bool)], problem: &str) -> Result<(), ConfigError> {
     match said.iter().find(|(_, said)| *said) {
         None => Ok(()),
-        Some((option, _)) => {
-            let problem =
-                "is for channels that keep something; leave it out, or let kind be \"durable\"";
-            Err(place.wrong(option, problem))
-        }
+        Some((option, _)) => Err(place.wrong(option, problem)),
     }
 }
 
@@ -325,7 +353,7 @@ fn rules(
             pattern,
             subscribe,
             publish,
-            history: history.filter(|_| kind == Kind::Durable),
+            history: history.filter(|_| kind != Kind::Ephemeral),
             presence: may_ask,
         })
     };

@@ -121,7 +121,9 @@ pub struct SubscribeResult<'a> {
     pub positioned: bool,
     /// The client may come back with a position.
     pub recoverable: bool,
-    /// The client asked to recover, and it was possible (`Some(true)`), or it was not (`Some(false)`).
+    /// The client asked to recover.
+    pub was_recovering: bool,
+    /// It was possible, or what it is given without asking is as good (`Some(true)`); or it was not (`Some(false)`).
     pub recovered: Option<bool>,
     /// Why it was not, if retention removed what follows the position: the oldest number that is left.
     pub oldest: Option<Seq>,

@@ -276,10 +276,11 @@ mod tests {
         let channel = ChannelName::parse("a").unwrap();
         let epoch = Epoch::parse("ep").unwrap();
         let said = Json::parse(b"[1]").unwrap();
-        let result = |recovered, oldest| SubscribeResult {
+        let result = |recovered: Option<bool>, oldest| SubscribeResult {
             epoch: &epoch,
             offset: Seq(7),
             recoverable: true,
+            was_recovering: recovered.is_some(),
             recovered,
             oldest,
             ttl: None,

@@ -221,6 +221,7 @@ pub(super) fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
         offset,
         positioned,
         recoverable,
+        was_recovering,
         recovered,
         oldest,
         ttl,
@@ -241,7 +242,7 @@ pub(super) fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     if *recovered == Some(true) {
         out.extend_from_slice(b",\"recovered\":true");
     }
-    if recovered.is_some() {
+    if *was_recovering {
         out.extend_from_slice(b",\"was_recovering\":true");
     }
     if let Some(oldest) = oldest {
@@ -403,12 +404,13 @@ mod tests {
     #[test]
     fn replies_are_what_the_protocol_has() {
         let epoch = Epoch::parse("ep").unwrap();
-        let subscribed = |offset, recovered, oldest| {
+        let subscribed = |offset, recovered: Option<bool>, oldest| {
             let result = SubscribeResult {
                 epoch: &epoch,
                 offset: Seq(offset),
                 positioned: true,
                 recoverable: true,
+                was_recovering: recovered.is_some(),
                 recovered,
                 oldest,
                 ttl: None,
@@ -435,6 +437,7 @@ mod tests {
                 offset: Seq(7),
                 positioned: false,
                 recoverable: false,
+                was_recovering: false,
                 recovered: None,
                 oldest: None,
                 ttl,

@@ -209,12 +209,13 @@ fn replies_are_what_the_official_client_would_write() {
         subs: &[],
     };
     check("reply-connect", 1, Answer::Connect(connected));
-    let subscribed = |offset, recoverable, recovered, ttl| {
+    let subscribed = |offset, recoverable, recovered: Option<bool>, ttl| {
         Answer::Subscribe(SubscribeResult {
             epoch,
             offset: Seq(offset),
             positioned: true,
             recoverable,
+            was_recovering: recovered.is_some(),
             recovered,
             oldest: None,
             ttl,
@@ -325,6 +326,7 @@ fn what_the_protocol_has_no_field_for_has_one_that_clients_pass_over() {
             offset: Seq(9),
             positioned: true,
             recoverable: true,
+            was_recovering: true,
             recovered: Some(false),
             oldest,
             ttl: None,

@@ -104,7 +104,11 @@ impl Guest {
             let terms = leaves.get(channel).and_then(|leave| leave.terms.as_deref());
             self.gateway.may_see_joins(claims, channel, terms, true)
         });
-        match self.client.resume_and_see(&allowed, &see).await? {
+        let rules = &self.gateway.config.rules;
+        let is_state = |name: &&ChannelName| rules.of(name).is_some_and(ChannelOptions::is_state);
+        let newest: Vec<_> = allowed.iter().filter(is_state).cloned().collect();
+        let resumed = self.client.resume_and_see(&allowed, &see, &newest);
+        match resumed.await? {
             Resumed::Recovered(joined) => {
                 for Joined { channel, .. } in joined {
                     let leave = leaves.remove(&channel).unwrap_or_default();

@@ -127,7 +127,8 @@ impl Guest {
             return Err(errors::ALREADY_SUBSCRIBED.into());
         }
         let gateway = Arc::clone(&self.gateway);
-        let durable = gateway.options(&channel)?.is_durable();
+        let rules = gateway.options(&channel)?;
+        let (durable, is_state) = (rules.is_durable(), rules.is_state());
         let recovering = options.since.is_some();
         if recovering && !durable {
             return Err(errors::NOT_AVAILABLE.into());
@@ -136,12 +137,14 @@ impl Guest {
         let leave = gateway.may_subscribe(claims, &channel, &options.token)?;
         let terms = leave.terms.as_deref();
         let recoverable = self.may_look_back(&channel, terms);
-        let start = match options.since.filter(|_| recoverable) {
-            Some(since) => Start::Resume(Resume {
-                epoch: Epoch::named(&since.epoch),
-                seq: Seq(since.offset),
-                oldest_if_truncated: false,
-            }),
+        let resume = options.since.filter(|_| recoverable).map(|since| Resume {
+            epoch: Epoch::named(&since.epoch),
+            seq: Seq(since.offset),
+            oldest_if_truncated: false,
+        });
+        let start = match resume {
+            resume if is_state => Start::Newest(resume),
+            Some(resume) => Start::Resume(resume),
             None => Start::Live,
         };
         let keep = match recoverable {
@@ -153,6 +156,7 @@ impl Guest {
             .client
             .join_and_see(channel.clone(), start, keep, joins);
         let joined = joining.await.map_err(refused_join)?;
+        let is_recovered = joined.recovery == Recovery::Recovered;
         let expires = leave.expires;
         self.subscribed(channel, leave);
         to_json(&Subscribed {
@@ -160,7 +164,7 @@ impl Guest {
             epoch: durable.then(|| joined.epoch.as_str()),
             offset: durable.then_some(joined.position.0),
             recoverable,
-            recovered: recovering.then_some(joined.recovery == Recovery::Recovered),
+            recovered: (recovering || is_recovered).then_some(is_recovered),
             oldest: match joined.recovery {
                 Recovery::Truncated { oldest } => Some(oldest.0),
                 Recovery::NotAsked | Recovery::Recovered | Recovery::Reset => None,

@@ -67,6 +67,7 @@ options! {
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum FileKind {
     Durable,
+    State,
     Ephemeral,
 }
 

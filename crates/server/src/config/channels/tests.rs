@@ -376,3 +376,38 @@ fn how_much_may_be_missed_is_said_or_all_that_is_kept() {
     assert_eq!(said("recovery_max_count = 0"), Some(0));
     assert_eq!(said(""), None);
 }
+
+#[test]
+fn a_state_keeps_one_and_gives_it_whole() {
+    let options = said("kind = \"state\"\nhistory_max_age = \"1h\"").unwrap();
+    assert!(options.is_durable() && options.is_state());
+    assert_eq!(options.history_max_count, Some(1));
+    for said_too in [
+        "recovery = true",
+        "recovery = false",
+        "history_max_count = 1",
+        "recovery_max_count = 1",
+        "history_limit_max = 1",
+        "allowed_delta_types = [\"fossil\"]",
+        "allow_tags_filter = true",
+    ] {
+        let error = said(&format!("kind = \"state\"\n{said_too}")).unwrap_err();
+        let option = said_too.split(' ').next().unwrap();
+        let text = error.to_string();
+        assert!(text.contains(option) && text.contains("newest"), "{text}");
+    }
+    let namespace = FileNamespace {
+        name: "score".to_owned(),
+        kind: Some(FileKind::State),
+        ..FileNamespace::default()
+    };
+    let rules = resolve(FileChannels::default(), vec![namespace], DEV).unwrap();
+    let score = &rules.namespaces["score"];
+    assert!(!score.fossil_deltas && !score.allow_tags_filter);
+    assert_eq!(score.history, Access::ANYONE);
+    let mail = "[[namespaces]]\nname = \"mail\"\nkind = \"state\"";
+    let mail = toml::from_str::<toml::Table>(mail).unwrap();
+    let mail: Vec<FileNamespace> = mail["namespaces"].clone().try_into().unwrap();
+    let error = resolve(FileChannels::default(), mail, CLOSED).unwrap_err();
+    assert!(error.to_string().contains("must be \"durable\""), "{error}");
+}

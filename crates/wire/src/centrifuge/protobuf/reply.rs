@@ -214,6 +214,7 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
         offset,
         positioned,
         recoverable,
+        was_recovering,
         recovered,
         ttl,
         data,
@@ -231,7 +232,7 @@ fn put_subscribe(result: &SubscribeResult<'_>, out: &mut Vec<u8>) {
     }
     put_flag(10, *positioned, out);
     put_data(11, *data, out);
-    put_flag(12, recovered.is_some(), out);
+    put_flag(12, *was_recovering, out);
     put_flag(13, *delta, out);
     put_unrecovered(result, out);
 }
