@@ -48,6 +48,9 @@ pub(crate) struct Caller {
     pub(crate) digest: String,
 }
 
+/// Characters of a digest that name a session.
+const SESSION_CHARS: usize = 22;
+
 const SELECT_TOKEN: &str = "SELECT t.kind, t.team, t.user_id, t.app, u.name, u.is_admin, u.deleted, u.bot, t.expires \
     FROM chat_tokens t JOIN chat_users u ON u.id = t.user_id WHERE t.digest = $1";
 
@@ -90,6 +93,19 @@ impl Credential {
         let random = URL_SAFE_NO_PAD.encode(random_bytes::<24>()?);
         Ok(format!("{}{random}", self.prefix()))
     }
+}
+
+impl Caller {
+    /// What the connections are called that were begun with this token.
+    pub(crate) fn session(&self) -> String {
+        session_of(&self.digest)
+    }
+}
+
+/// What the connections are called that were begun with the token of a digest.
+pub(crate) fn session_of(digest: &str) -> String {
+    let part = digest.get(..SESSION_CHARS).unwrap_or(digest);
+    format!("chat.{part}")
 }
 
 /// What is kept of a token, or of another secret that is long and random.

@@ -30,8 +30,8 @@ const TAKE_TS: &str = "UPDATE chat_conversations SET last_ts = CASE WHEN last_ts
 const SELECT_APPS: &str = "SELECT a.id, a.bot_user FROM chat_members m JOIN chat_apps a ON a.bot_user = m.user_id \
     WHERE m.conversation = $1 ORDER BY a.id LIMIT $2";
 
-/// How many steps stand before those of the change.
-const OWN_STEPS: usize = 2;
+/// How many steps the sequencer takes: those of the change stand behind them.
+const SEQUENCER_STEPS: usize = 2;
 
 /// An event of Slack's, without what all have: `channel`, `team`, `event_ts` (and `channel_type` of messages) are added.
 pub(crate) type Event = Map<String, Value>;
@@ -39,15 +39,22 @@ pub(crate) type Event = Map<String, Value>;
 /// Makes the event of one `ts` out of what the steps returned: `rows[i]` is of the change's own step i. May run more than once.
 pub(crate) type MakeEvent = Arc<dyn Fn(&[Vec<Row>], Ts) -> Result<Event, Failure> + Send + Sync>;
 
+/// Makes publications of other channels out of the same, and of the `ts` of the last event. May run more than once.
+pub(crate) type MakeNotices =
+    Arc<dyn Fn(&[Vec<Row>], Ts) -> Result<Vec<Draft>, Failure> + Send + Sync>;
+
 /// What is to happen in a conversation.
 pub(crate) struct Change {
     conversation: Id,
+    /// Statements before the sequencer's: what makes the conversation's row.
+    before: Vec<(Step, &'static str)>,
     /// Statements, each with what is answered if its guard does not hold. In them `last_ts` of the conversation's row is the `ts` of the last
     /// event, `last_ts - 1` that of the one before.
     steps: Vec<(Step, &'static str)>,
     events: Vec<MakeEvent>,
     /// Publications in other channels.
     also: Vec<Draft>,
+    notices: Vec<MakeNotices>,
     /// It may happen in an archived conversation.
     in_archive: bool,
 }
@@ -70,11 +77,20 @@ impl Change {
     pub(crate) fn of(conversation: &Id) -> Self {
         Self {
             conversation: conversation.clone(),
+            before: Vec::new(),
             steps: Vec::new(),
             events: Vec::new(),
             also: Vec::new(),
+            notices: Vec::new(),
             in_archive: false,
         }
+    }
+
+    /// With a statement that runs before the conversation is looked at, and what is answered if its guard does not hold: it may make the
+    /// conversation. What it returns nobody is told.
+    pub(crate) fn before(mut self, step: Step, otherwise: &'static str) -> Self {
+        self.before.push((step, otherwise));
+        self
     }
 
     /// With a statement, and what is answered if its guard does not hold.
@@ -98,6 +114,15 @@ impl Change {
         self
     }
 
+    /// With publications in other channels that are made of what the steps returned, as events are.
+    pub(crate) fn notice(
+        mut self,
+        make: impl Fn(&[Vec<Row>], Ts) -> Result<Vec<Draft>, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.notices.push(Arc::new(make));
+        self
+    }
+
     /// It may happen in an archived conversation.
     pub(crate) fn in_archive(mut self) -> Self {
         self.in_archive = true;
@@ -108,7 +133,10 @@ impl Change {
 /// What all events of a change have in common.
 struct Common {
     conversation: Id,
+    /// Where the sequencer's steps stand.
+    first: usize,
     make: Vec<MakeEvent>,
+    notices: Vec<MakeNotices>,
 }
 
 impl Chat {
@@ -120,9 +148,11 @@ impl Chat {
     pub(crate) async fn change(&self, change: Change) -> Result<Changed, Failure> {
         let Change {
             conversation,
+            before,
             steps,
             events,
             also,
+            notices,
             in_archive,
         } = change;
         let mut drafts = Vec::with_capacity(events.len() + also.len());
@@ -131,12 +161,16 @@ impl Chat {
             drafts.push(Draft::new(channel, Uuid::now_v7(), json_of(&json!({}))?));
         }
         drafts.extend(also);
-        let (own, otherwise): (Vec<Step>, Vec<&'static str>) = steps.into_iter().unzip();
-        let mut steps = self.first_steps(&conversation, events.len(), in_archive);
-        steps.extend(own);
+        let first = before.len();
+        let sequencer = first_steps(&conversation, events.len(), in_archive);
+        let sequencer = sequencer.into_iter().map(|step| (step, "is_archived"));
+        let all = before.into_iter().chain(sequencer).chain(steps);
+        let (steps, otherwise): (Vec<Step>, Vec<&'static str>) = all.unzip();
         let common = Arc::new(Common {
             conversation,
+            first,
             make: events,
+            notices,
         });
         let finishing = Arc::clone(&common);
         let finish = Finish::new(move |rows, drafts| {
@@ -150,9 +184,8 @@ impl Chat {
         let done = match self.engine.transact(transaction).await {
             Ok(done) => done,
             Err(TransactError::Refused { step }) => {
-                let own = step.checked_sub(OWN_STEPS);
-                let code = own.and_then(|own| otherwise.get(own)).copied();
-                return Err(Failure::new(code.unwrap_or("is_archived")));
+                let code = otherwise.get(step).copied();
+                return Err(Failure::new(code.unwrap_or("internal_error")));
             }
             Err(error) => return Err(error.into()),
         };
@@ -163,30 +196,36 @@ impl Chat {
         let ts = common.ts(&rows)?;
         Ok(Changed {
             ts,
-            rows: rows.split_off(OWN_STEPS.min(rows.len())),
+            rows: rows.split_off((common.first + SEQUENCER_STEPS).min(rows.len())),
             events,
             published,
         })
     }
+}
 
-    fn first_steps(&self, conversation: &Id, events: usize, in_archive: bool) -> Vec<Step> {
-        let more = i64::try_from(events).unwrap_or(1).saturating_sub(1);
-        let take = vec![
-            conversation.into(),
-            Ts::now().into(),
-            more.into(),
-            Sql::from(in_archive),
-        ];
-        vec![
-            Step::some(TAKE_TS, take),
-            Step::new(SELECT_APPS, vec![conversation.into(), APPS_MAX.into()]),
-        ]
-    }
+/// What gives a change its place, and finds whom else to tell.
+fn first_steps(conversation: &Id, events: usize, in_archive: bool) -> [Step; SEQUENCER_STEPS] {
+    let more = i64::try_from(events).unwrap_or(1).saturating_sub(1);
+    let take = vec![
+        conversation.into(),
+        Ts::now().into(),
+        more.into(),
+        Sql::from(in_archive),
+    ];
+    [
+        Step::some(TAKE_TS, take),
+        Step::new(SELECT_APPS, vec![conversation.into(), APPS_MAX.into()]),
+    ]
 }
 
 impl Common {
+    /// What the change's own steps returned.
+    fn own<'a>(&self, rows: &'a [Vec<Row>]) -> &'a [Vec<Row>] {
+        rows.get(self.first + SEQUENCER_STEPS..).unwrap_or_default()
+    }
+
     fn ts(&self, rows: &[Vec<Row>]) -> Result<Vec<Ts>, Failure> {
-        let last = rows.first().and_then(|rows| rows.first()?.int(0));
+        let last = rows.get(self.first).and_then(|rows| rows.first()?.int(0));
         let last =
             last.ok_or_else(|| Failure::internal("the sequencer's step returned nothing"))?;
         let count = i64::try_from(self.make.len()).unwrap_or(i64::MAX);
@@ -196,13 +235,11 @@ impl Common {
     /// The events, complete.
     fn events(&self, rows: &[Vec<Row>]) -> Result<Vec<Event>, Failure> {
         let broken = || Failure::internal("a row of a conversation cannot be read");
-        let row = rows
-            .first()
-            .and_then(|rows| rows.first())
-            .ok_or_else(broken)?;
+        let row = rows.get(self.first).and_then(|rows| rows.first());
+        let row = row.ok_or_else(broken)?;
         let shape = row.text(1).and_then(Shape::named).ok_or_else(broken)?;
         let team = row.text(2).ok_or_else(broken)?;
-        let own = rows.get(OWN_STEPS..).unwrap_or_default();
+        let own = self.own(rows);
         let ts = self.ts(rows)?;
         let make = self.make.iter().zip(ts);
         make.map(|(make, ts)| {
@@ -219,10 +256,11 @@ impl Common {
     }
 }
 
-/// Completes the drafts: the events are the first of them, and those for apps are added.
+/// Completes the drafts: the events are the first of them, and those for apps and the notices are added.
 fn finish(common: &Common, rows: &[Vec<Row>], drafts: &mut Vec<Draft>) -> Result<(), Failure> {
     let events = common.events(rows)?;
-    let apps = rows.get(1).map(Vec::as_slice).unwrap_or_default();
+    let apps = rows.get(common.first + 1);
+    let apps = apps.map(Vec::as_slice).unwrap_or_default();
     let ids = apps
         .iter()
         .filter_map(|row| Some((row.text(0)?, row.text(1)?)));
@@ -231,13 +269,21 @@ fn finish(common: &Common, rows: &[Vec<Row>], drafts: &mut Vec<Draft>) -> Result
         draft.data = json_of(event)?;
     }
     for event in events {
-        let event = Value::Object(event);
         for (app, bot) in &ids {
-            let data = json_of(&json!({ "bot_user": bot, "event": event }))?;
-            drafts.push(Draft::new(app.channel(crate::APPS)?, Uuid::now_v7(), data));
+            drafts.push(to_app(app, bot, &event)?);
         }
     }
+    let last = common.ts(rows)?.last().copied().unwrap_or_default();
+    for make in &common.notices {
+        drafts.extend(make(common.own(rows), last)?);
+    }
     Ok(())
+}
+
+/// Tells an app what its bot is to hear.
+pub(crate) fn to_app(app: &Id, bot: &str, event: &Event) -> Result<Draft, Failure> {
+    let data = json_of(&json!({ "bot_user": bot, "event": event }))?;
+    Ok(Draft::new(app.channel(crate::APPS)?, Uuid::now_v7(), data))
 }
 
 /// A value as the log keeps it.

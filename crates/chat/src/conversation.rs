@@ -33,8 +33,12 @@ pub(crate) struct Conversation {
     pub(crate) creator: Id,
     pub(crate) created: i64,
     pub(crate) is_archived: bool,
+    /// The channel in which everybody is.
+    pub(crate) is_general: bool,
     pub(crate) members: i64,
     pub(crate) last_ts: Ts,
+    /// The newest message that stands in it, not in a thread alone.
+    pub(crate) last_message: Ts,
     /// The user's membership, if there is one.
     pub(crate) membership: Option<Membership>,
 }
@@ -59,7 +63,7 @@ pub(crate) struct Membership {
 macro_rules! conversation_columns {
     () => {
         "c.id, c.team, c.kind, c.name, c.direct_key, c.topic, c.topic_by, c.topic_at, c.purpose, c.purpose_by, c.purpose_at, \
-         c.creator, c.created, c.archived, c.members, c.last_ts, m.last_read, m.is_open"
+         c.creator, c.created, c.archived, c.members, c.last_ts, m.last_read, m.is_open, c.is_general, c.last_message"
     };
 }
 pub(crate) use conversation_columns;
@@ -143,10 +147,27 @@ impl Conversation {
             creator: Id::known(row.text(11)?),
             created: row.int(12)?,
             is_archived: row.int(13)? != 0,
+            is_general: row.int(18)? != 0,
             members: row.int(14)?,
             last_ts: Ts(row.int(15)?),
+            last_message: Ts(row.int(19)?),
             membership,
         })
+    }
+
+    pub(crate) fn is_public(&self) -> bool {
+        self.shape == Shape::Public
+    }
+
+    /// Refuses what makes sense in channels only.
+    ///
+    /// # Errors
+    /// `method_not_supported_for_channel_type`.
+    pub(crate) fn need_channel(&self) -> Result<(), Failure> {
+        match self.shape.is_channel() {
+            true => Ok(()),
+            false => Err(Failure::new("method_not_supported_for_channel_type")),
+        }
     }
 
     pub(crate) fn is_member(&self) -> bool {
@@ -178,7 +199,7 @@ impl Conversation {
             "is_im": self.shape == Shape::Direct,
             "is_mpim": self.shape == Shape::Group,
             "is_private": self.shape != Shape::Public,
-            "is_general": false,
+            "is_general": self.is_general,
             "is_shared": false,
             "is_ext_shared": false,
             "is_org_shared": false,
@@ -207,7 +228,8 @@ impl Conversation {
                     "name".to_owned(),
                     format!("mpdm-{}", users.join("--")).into(),
                 );
-                fields.insert("users".to_owned(), users.into());
+                fields.insert("users".to_owned(), users.clone().into());
+                fields.insert("members".to_owned(), users.into());
                 let is_open = self.membership.is_some_and(|it| it.is_open);
                 fields.insert("is_open".to_owned(), is_open.into());
             }

@@ -30,7 +30,8 @@ impl Demo {
     pub(crate) const GENERAL: &str = "C0GENERAL00";
 }
 
-const INSERT_TEAM: &str = "INSERT INTO chat_teams (id, domain, name, open_sign_up, created) VALUES ($1, 'demo', 'Demo', 1, $2)";
+const INSERT_TEAM: &str =
+    "INSERT INTO chat_teams (id, domain, name, created) VALUES ($1, 'demo', 'Demo', $2)";
 
 const INSERT_USER: &str = "INSERT INTO chat_users (id, team, name, real_name, app, bot, is_admin, deleted, away, created, updated) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $8)";
@@ -39,8 +40,8 @@ const INSERT_APP: &str =
     "INSERT INTO chat_apps (id, team, name, bot_user, created) VALUES ($1, $2, 'Demo bot', $3, $4)";
 
 const INSERT_CHANNEL: &str = "INSERT INTO chat_conversations (id, team, kind, name, topic, topic_by, topic_at, purpose, purpose_by, \
-    purpose_at, creator, created, archived, members, last_ts, last_message) \
-    VALUES ($1, $2, 'public', 'general', '', '', 0, 'For everybody in the workspace', '', 0, $3, $4, 0, 3, 0, 0)";
+    purpose_at, creator, created, archived, is_general, members, last_ts, last_message) \
+    VALUES ($1, $2, 'public', 'general', '', '', 0, 'For everybody in the workspace', '', 0, $3, $4, 0, 1, 3, 0, 0)";
 
 const INSERT_MEMBER: &str = "INSERT INTO chat_members (conversation, user_id, joined, last_read, is_open) VALUES ($1, $2, $3, 0, 1)";
 

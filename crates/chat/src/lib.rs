@@ -10,14 +10,17 @@
 //! | `http`, `method`, `caller` | a request becomes a call: who, what, how often |
 //! | `methods` | what can be called, a family of methods each |
 //! | `change` | the one way in which a conversation changes |
-//! | `conversation`, `message`, `mention`, `unread` | rows, rules and views |
 //! | `hidden` | the events that say what has become of a message |
 //! | `schedule` | what is posted later |
+//! | `judge` | who may follow which channel of the log |
+//! | `membership`, `system`, `notice` | who comes and goes, what the chat says of it itself, and whom else it tells |
+//! | `conversation`, `channel_name`, `user`, `message`, `mention`, `unread`, `page` | rows, rules and views |
 //! | `schema`, `demo` | the tables; the workspace of a first try |
 
 mod args;
 mod caller;
 mod change;
+mod channel_name;
 mod conversation;
 mod cursor;
 mod demo;
@@ -25,16 +28,24 @@ mod failure;
 mod hidden;
 mod http;
 mod id;
+mod judge;
+mod membership;
 mod mention;
 mod message;
 mod method;
 mod methods;
+mod notice;
+mod page;
+#[cfg(test)]
+mod people_tests;
 mod schedule;
 mod schema;
+mod system;
 #[cfg(test)]
 mod tests;
 mod ts;
 mod unread;
+mod user;
 
 use std::{
     collections::HashMap,

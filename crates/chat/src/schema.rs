@@ -23,7 +23,6 @@ CREATE TABLE chat_teams (
     id TEXT PRIMARY KEY,
     domain TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
-    open_sign_up BIGINT NOT NULL,
     created BIGINT NOT NULL
 );
 CREATE TABLE chat_users (
@@ -86,11 +85,13 @@ CREATE TABLE chat_conversations (
     creator TEXT NOT NULL,
     created BIGINT NOT NULL,
     archived BIGINT NOT NULL,
+    is_general BIGINT NOT NULL DEFAULT 0,
     members BIGINT NOT NULL,
     last_ts BIGINT NOT NULL,
     last_message BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX chat_conversations_name ON chat_conversations (team, name);
+CREATE INDEX chat_conversations_team ON chat_conversations (team, id);
 CREATE UNIQUE INDEX chat_conversations_direct ON chat_conversations (team, direct_key);
 CREATE TABLE chat_members (
     conversation TEXT NOT NULL,

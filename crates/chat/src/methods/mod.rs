@@ -1,26 +1,40 @@
 //! The methods, by their families. Each family lists its own; [`ALL`] is what is served.
 
 mod auth;
+mod channels;
+mod client;
+mod conversations;
 mod delete;
+mod direct;
 mod edit;
 mod history;
 mod mark;
+mod members;
 pub(crate) mod post;
 mod reactions;
 mod say;
 mod schedule;
+mod team;
+mod users;
 
 use crate::method::Method;
 
 /// Every method.
 pub(crate) const ALL: &[&[Method]] = &[
     auth::METHODS,
+    channels::METHODS,
+    client::METHODS,
+    conversations::METHODS,
     delete::METHODS,
+    direct::METHODS,
     edit::METHODS,
     history::METHODS,
     mark::METHODS,
+    members::METHODS,
     post::METHODS,
     reactions::METHODS,
     say::METHODS,
     schedule::METHODS,
+    team::METHODS,
+    users::METHODS,
 ];

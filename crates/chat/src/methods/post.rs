@@ -38,11 +38,12 @@ const COUNT_REPLY: &str = "UPDATE chat_messages SET reply_count = reply_count + 
     latest_reply = (SELECT last_ts FROM chat_conversations WHERE id = $1) \
     WHERE conversation = $1 AND ts = $2 AND thread_ts IS NULL AND deleted = 0 RETURNING reply_count, user_id";
 
-const INSERT: &str = "INSERT INTO chat_messages (conversation, ts, user_id, subtype, text, more, thread_ts, shown, reply_count, \
+pub(crate) const INSERT: &str = "INSERT INTO chat_messages (conversation, ts, user_id, subtype, text, more, thread_ts, shown, reply_count, \
     client_msg_id, deleted) SELECT id, last_ts, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
     CAST($6 AS BIGINT), CAST($7 AS BIGINT), 0, CAST($8 AS TEXT), 0 FROM chat_conversations WHERE id = $1";
 
-const NOTE_MESSAGE: &str = "UPDATE chat_conversations SET last_message = last_ts WHERE id = $1";
+pub(crate) const NOTE_MESSAGE: &str =
+    "UPDATE chat_conversations SET last_message = last_ts WHERE id = $1";
 
 /// Whoever has posted has read up to there, and needs no mentions that are older.
 const NOTE_READ: &str = "UPDATE chat_members SET last_read = (SELECT last_ts FROM chat_conversations WHERE id = $1) \
