@@ -1,6 +1,6 @@
 //! Judges: apps of the same binary that decide who subscribes in namespaces of theirs, from rows that change while clients are there.
 //!
-//! A call to a judge is like one to the application's backend ([`proxy`](crate::proxy)): the client waits and what it says meanwhile is
+//! A call to a judge is like one to the application's backend ([`proxy`]): the client waits and what it says meanwhile is
 //! kept, the call is bounded in time and a judge in calls at once, and what is not answered grants nothing. Clients of the Centrifuge
 //! protocol that give commands are asked about; over all others a judged namespace has no subscribers.
 
