@@ -10,18 +10,20 @@ use fanfare_tests::repository;
 const LINES_MAX: usize = 600;
 
 /// Which crates of this workspace each may name: floors below its own only.
-const FLOORS: [(&str, &[&str]); 14] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("crates/wire", &[]),
     ("crates/engine", &["wire"]),
     ("crates/backend", &["wire", "engine"]),
     ("crates/gateway", &["wire", "engine"]),
     ("crates/watch", &["wire", "engine", "gateway"]),
+    ("crates/chat", &["wire", "engine", "gateway"]),
     ("crates/ingress", &["wire", "engine", "gateway"]),
     ("crates/mail", &["wire", "engine", "gateway", "ingress"]),
     (
         "crates/server",
         &[
-            "wire", "engine", "backend", "gateway", "watch", "ingress", "mail", "bench", "stand-in",
+            "wire", "engine", "backend", "gateway", "chat", "watch", "ingress", "mail", "bench",
+            "stand-in",
         ],
     ),
     ("instructions", &["wire", "engine"]),
@@ -37,7 +39,12 @@ const FLOORS: [(&str, &[&str]); 14] = [
 const FOR_TESTS: [&str; 2] = ["bench", "stand-in"];
 
 /// Apps, which for tests need a real database too.
-const APPS: [&str; 3] = ["crates/watch", "crates/ingress", "crates/mail"];
+const APPS: [&str; 4] = [
+    "crates/watch",
+    "crates/ingress",
+    "crates/mail",
+    "crates/chat",
+];
 
 /// Folders that are not ours.
 const FOREIGN: [&str; 5] = ["target", "node_modules", ".git", "dist", "fanfare-data"];
