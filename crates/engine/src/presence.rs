@@ -328,6 +328,12 @@ impl Presence {
 }
 
 impl Attendance {
+    /// Where it is.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
     /// Leaves at once.
     pub fn leave(mut self) {
         self.lingers = false;

@@ -25,13 +25,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{debug, error, warn};
+use uuid::Uuid;
 
 use crate::{
     judge::Judges,
     token::{Seconds, SubOptions},
 };
 
-pub(crate) use self::clients::{Clients, Registered};
+pub(crate) use self::clients::{Clients, Ear, Registered};
 pub use self::drafts::{CommandError, disconnect_draft, unsubscribe_draft};
 
 /// The channel of the commands; its namespace is nobody's but the server's.
@@ -72,6 +73,15 @@ pub(crate) struct Whose {
     pub(crate) client: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) session: String,
+}
+
+impl Whose {
+    /// Whether a connection is one of those; `sessions` are the names that its session goes by.
+    pub(crate) fn means(&self, user: &str, client: Uuid, sessions: &[Option<&str>]) -> bool {
+        let of_session = self.session.is_empty() || sessions.contains(&Some(self.session.as_str()));
+        let is_client = self.client.is_empty() || self.client == client.to_string();
+        of_session && is_client && self.user == user
+    }
 }
 
 /// What is done with a connection.
@@ -119,6 +129,11 @@ pub(crate) struct Since {
 pub(crate) struct Told {
     pub(crate) whose: Whose,
     pub(crate) act: Act,
+}
+
+/// Whether whoever is disconnected with a code is told not to come back.
+pub(crate) fn is_for_good(code: u16) -> bool {
+    code % 1000 >= 500
 }
 
 /// The commands of a node.
@@ -352,5 +367,38 @@ mod tests {
             written(&commands[1]),
             r#"{"clients":{"whose":{"user":"ann"},"act":{"unsubscribe":{"channel":"c"}}}}"#
         );
+    }
+
+    #[test]
+    fn a_connection_is_meant_by_all_that_is_said() {
+        let client = Uuid::from_u128(7);
+        let whose = |user: &str, client: &str, session: &str| Whose {
+            user: user.to_owned(),
+            client: client.to_owned(),
+            session: session.to_owned(),
+        };
+        let name = client.to_string();
+        let sessions = [Some("jti"), None];
+        for (whose, means) in [
+            (whose("ann", "", ""), true),
+            (whose("ann", &name, "jti"), true),
+            (whose("", &name, ""), false),
+            (whose("bob", "", ""), false),
+            (whose("ann", "another", ""), false),
+            (whose("ann", "", "another"), false),
+        ] {
+            assert_eq!(whose.means("ann", client, &sessions), means, "{whose:?}");
+        }
+        assert!(!whose("ann", "", "s").means("ann", client, &[None]));
+        assert!(whose("", "", "s").means("", client, &[Some("s")]));
+        for (code, for_good) in [
+            (3000, false),
+            (3499, false),
+            (3500, true),
+            (4499, false),
+            (4999, true),
+        ] {
+            assert_eq!(is_for_good(code), for_good, "{code}");
+        }
     }
 }

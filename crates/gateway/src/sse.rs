@@ -10,6 +10,7 @@
 
 pub(crate) mod answer;
 pub mod app;
+mod told;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -22,7 +23,7 @@ use axum::{
 };
 use fanfare_engine::{
     Attendance, Attendee,
-    hub::{Context, Event, Recovery, Request, Resume, Session, Sink, Start},
+    hub::{Context, Event, Recovery, Remote, Request, Resume, Session, Sink, Start},
     port::Head,
 };
 use fanfare_wire::{
@@ -36,6 +37,7 @@ use self::answer::{Refusal, Wrong, come_back, stream, wants_stream};
 use crate::{
     EVENT_STREAM, EVENT_STREAM_JOINS, EVENT_STREAM_OF_MANY, Gateway,
     access::{ChannelOptions, Right},
+    commands::{Ear, Registered, Told},
     door::Seat,
     listener::Handle,
     pipe,
@@ -116,6 +118,7 @@ async fn open(
         join_leave,
         attendee: attendee(claims.as_deref()),
         attendances: Vec::new(),
+        registered: None,
         gateway: Arc::clone(gateway),
         claims,
     };
@@ -323,6 +326,8 @@ struct StreamSession {
     attendee: Arc<Attendee>,
     /// It counts as present in these.
     attendances: Vec<Attendance>,
+    /// Its place among those whom the application's commands may be for.
+    registered: Option<Registered>,
     gateway: Arc<Gateway>,
     /// What the token said with which it was opened.
     claims: Option<Arc<ConnectionClaims>>,
@@ -408,7 +413,19 @@ impl StreamSession {
 }
 
 impl Session for StreamSession {
+    fn bind(&mut self, remote: Remote) {
+        let Attendee { client, user, .. } = &*self.attendee;
+        let clients = self.gateway.commands.clients();
+        self.registered = Some(clients.register(user, *client, Ear::Session(remote)));
+    }
+
     fn on_open(&mut self, cx: &mut Context<'_>) {
+        if !self.gateway.commands.are_heard() {
+            // A command could pass it by.
+            put_retry(cx.out);
+            cx.request(Request::Close);
+            return;
+        }
         self.begin(cx, HEARTBEAT_SECONDS, Self::form_for);
     }
 
@@ -459,10 +476,14 @@ impl Session for StreamSession {
                 cx.request(Request::Close);
             }
             Event::Stalled => cx.request(Request::Close),
+            Event::Post(posted) => {
+                if let Ok(told) = posted.downcast::<Arc<Told>>() {
+                    self.on_told(&told, cx);
+                }
+            }
             Event::Published { .. }
             | Event::History { .. }
             | Event::Reformed { .. }
-            | Event::Post(_)
             | Event::Adopted
             | Event::Presence { .. }
             | Event::PresenceStats { .. }

@@ -4,10 +4,13 @@
 use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::api::{Api, Refusal};
 use fanfare_tests::expect::run_over_ws;
+use fanfare_tests::sse::Stream;
 use fanfare_tests::wait::eventually;
 use fanfare_tests::ws::{Client, End};
 use fanfare_tests::{jwt, servers};
 use serde_json::{Value, json};
+
+use crate::browser::run_script;
 
 const KEY: &str = "an-api-key-of-the-tests";
 const SECRET: &str = "a-secret-of-the-tests-with-32-bytes";
@@ -414,4 +417,100 @@ fn commands_that_name_nobody_or_nothing_are_refused() {
         matches!(stranger, Err(Refusal::Status(401, _))),
         "{stranger:?}"
     );
+}
+
+/// An event stream of a user's session.
+#[track_caller]
+fn stream(node: &Node, token: &Value, channels: &str) -> Stream {
+    let bearer = format!("Bearer {}", jwt::sign(SECRET, token));
+    let path = format!("/events?{channels}");
+    let mut stream = Stream::open_path(node.address(), &path, &[("authorization", &bearer)]);
+    stream.expect("ready");
+    stream
+}
+
+#[test]
+fn commands_reach_event_streams_on_all_nodes() {
+    let stage = Stage::start();
+    let mut here = api(&stage.nodes[0]);
+    let there = &stage.nodes[1];
+    let open = |user: &str, session: &str| {
+        let token = json!({ "sub": user, "jti": session });
+        stream(there, &token, "channel=room:1&channel=room:2")
+    };
+    let (mut first, mut second, mut other) = (open("ann", "1"), open("ann", "2"), open("bob", "3"));
+    let mut call = |method: &str, request: Value| {
+        let result = here.call(method, &request);
+        assert_eq!(
+            result.unwrap_or_else(|refusal| panic!("{refusal:?}")),
+            json!({})
+        );
+    };
+    call(
+        "unsubscribe",
+        json!({ "user": "ann", "session": "1", "channel": "room:1" }),
+    );
+    let ended = json!({ "channel": "room:1", "code": 2000, "reason": "server unsubscribe" });
+    assert_eq!(first.expect("unsubscribe"), ended);
+    // It is nothing that a stream could be told.
+    call("subscribe", json!({ "user": "ann", "channel": "room:3" }));
+    let mut publisher = api(&stage.nodes[0]);
+    for channel in ["room:1", "room:3", "room:2"] {
+        publisher.publish(channel, json!(channel));
+    }
+    assert_eq!(first.expect("message")["data"], "room:2");
+    for stream in [&mut second, &mut other] {
+        assert_eq!(stream.expect("message")["data"], "room:1");
+        assert_eq!(stream.expect("message")["data"], "room:2");
+    }
+    // What comes back has the channel again, from where it was.
+    let has = first.last_id().expect("an id").to_owned();
+    let bearer = jwt::sign(SECRET, &json!({ "sub": "ann" }));
+    let headers = [
+        ("authorization", &*format!("Bearer {bearer}")),
+        ("last-event-id", &*has),
+    ];
+    let path = "/events?channel=room:1&channel=room:2";
+    let mut back = Stream::open_path(there.address(), path, &headers);
+    back.expect("ready");
+    assert_eq!(back.expect("message")["data"], "room:1");
+
+    let who = json!({ "code": 4500, "reason": "enough" });
+    call(
+        "disconnect",
+        json!({ "user": "ann", "session": "2", "disconnect": who }),
+    );
+    assert_eq!(second.expect("disconnect"), who);
+    second.end();
+    call(
+        "refresh",
+        json!({ "user": "ann", "session": "1", "expired": true }),
+    );
+    first.end();
+    let soon = jwt::seconds_from_now(2);
+    call("refresh", json!({ "user": "bob", "expire_at": soon }));
+    other.end();
+    publisher.publish("room:1", json!("still"));
+    assert_eq!(back.expect("message")["data"], "still");
+}
+
+#[test]
+fn commands_reach_socket_io_clients_on_all_nodes() {
+    let stage = Stage::start();
+    let token =
+        |user: &str, session: &str| jwt::sign(SECRET, &json!({ "sub": user, "jti": session }));
+    let [here, there] = [&stage.nodes[0], &stage.nodes[1]];
+    let arguments = [
+        "--url",
+        &there.url(),
+        "--other",
+        &here.url(),
+        "--api-key",
+        KEY,
+        "--token",
+        &token("ann", "1"),
+        "--other-token",
+        &token("bob", "2"),
+    ];
+    run_script("socketio-commands.mjs", &arguments, &[here, there]);
 }

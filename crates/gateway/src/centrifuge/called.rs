@@ -84,10 +84,7 @@ impl ClientSession {
         let claims = client.claims.as_ref();
         let jti = claims.and_then(|claims| claims.jti.as_deref());
         let stream = self.upstream.as_deref().map(Upstream::id);
-        let session = Some(whose.session.as_str());
-        let of_session = whose.session.is_empty() || session == jti || session == stream;
-        let is_client = whose.client.is_empty() || whose.client == client.id.to_string();
-        of_session && is_client && whose.user == client.user()
+        whose.means(client.user(), client.id, &[jti, stream])
     }
 
     fn is_one_of(&self, clients: &[String]) -> bool {

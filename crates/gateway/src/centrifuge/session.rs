@@ -32,8 +32,14 @@ use super::{
     subscribe::Sub,
 };
 use crate::{
-    Gateway, commands::Registered, door::Seat, identity::Identity, pace::Paces, proxy,
-    token::Seconds, unix_seconds,
+    Gateway,
+    commands::{Ear, Registered},
+    door::Seat,
+    identity::Identity,
+    pace::Paces,
+    proxy,
+    token::Seconds,
+    unix_seconds,
 };
 
 /// Seconds that a client may take to connect.
@@ -197,7 +203,8 @@ impl ClientSession {
     ) -> Result<(), Disconnect> {
         if let Some(remote) = self.remote.take() {
             let clients = self.gateway.commands.clients();
-            self.registered = Some(clients.register(client.user(), client.id, remote));
+            self.registered =
+                Some(clients.register(client.user(), client.id, Ear::Session(remote)));
         }
         self.client = Some(client);
         self.beginning = Some(Box::new(beginning));

@@ -1,6 +1,7 @@
 //! The namespace `/`, built in: channels for clients that have no app behind them. They subscribe, publish and look back
 //! with the same rights, tokens and error codes as clients of the Centrifuge protocol.
 
+mod called;
 mod guest;
 mod requests;
 
@@ -74,7 +75,11 @@ impl Namespace for Main {
                     return client.refuse(error.message, Some(Json::trusted(code.into())));
                 }
             };
-            let mut guest = Guest::new(gateway, client, claims);
+            let mut guest = Guest::new(Arc::clone(&gateway), client.clone(), claims);
+            if !gateway.commands.are_heard() {
+                // A command could pass it by.
+                return client.reconnect();
+            }
             if guest.enter(&auth.tokens).await.is_ok() {
                 guest.attend_to(events).await;
             }

@@ -155,6 +155,7 @@ impl Gateway {
                 join_leave: false,
                 attendee: attendee(Some(&stream.claims)),
                 attendances: Vec::new(),
+                registered: None,
                 gateway: Arc::clone(self),
                 claims: Some(stream.claims),
             },

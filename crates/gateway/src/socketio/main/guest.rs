@@ -10,12 +10,13 @@ use fanfare_wire::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::super::{Args, Client, Events, Gone, Joined, Lost, Resumed};
 use crate::{
     Gateway,
     access::{ChannelOptions, Right, Terms},
+    commands::{Ear, Registered, Told},
     identity::Identity,
     pace::Paces,
     rights::{Asker, Leave},
@@ -23,6 +24,8 @@ use crate::{
     unix_seconds,
 };
 
+/// Commands of the application that may wait for a client. Of more it is sent away, and comes back.
+const TOLD_MAX: usize = 64;
 /// Publishes of one client that may be under way.
 const PUBLISHES_MAX: usize = 64;
 /// The longest sleep until something expires.
@@ -30,7 +33,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// What a client is told that hoped to go on where it was, and cannot.
 const UNRECOVERED_EVENT: &str = "fanfare:unrecovered";
 /// What a client is told whose subscription ends.
-const UNSUBSCRIBED_EVENT: &str = "fanfare:unsubscribed";
+pub(super) const UNSUBSCRIBED_EVENT: &str = "fanfare:unsubscribed";
 
 /// One client.
 pub(super) struct Guest {
@@ -43,6 +46,10 @@ pub(super) struct Guest {
     pub(super) paces: Paces,
     /// Publishes that are being committed.
     pub(super) publishes: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Commands of the application that it may be meant by.
+    told: mpsc::Receiver<Arc<Told>>,
+    /// Its place among those whom they may be for.
+    _registered: Registered,
 }
 
 /// A subscription.
@@ -70,10 +77,23 @@ impl Guest {
         client: Client,
         claims: Option<Arc<ConnectionClaims>>,
     ) -> Self {
+        let identity = Identity::new(claims);
+        let (sender, told) = mpsc::channel(TOLD_MAX);
+        let hasty = client.clone();
+        let tell = move |told: &Arc<Told>| {
+            if sender.try_send(Arc::clone(told)).is_err() {
+                hasty.reconnect();
+            }
+        };
+        let clients = gateway.commands.clients();
+        let ear = Ear::Task(Arc::new(tell));
+        let registered = clients.register(identity.user(), identity.id, ear);
         Self {
+            _registered: registered,
+            told,
             gateway,
             client,
-            identity: Identity::new(claims),
+            identity,
             subs: Vec::new(),
             paces: Paces::default(),
             publishes: FuturesUnordered::new(),
@@ -138,6 +158,7 @@ impl Guest {
                 Some(()) = self.publishes.next() => {}
                 () = sleep(expiry.unwrap_or(SLEEP_MAX)) => self.expire(),
                 () = client.rechecked() => self.recheck(),
+                Some(told) = self.told.recv() => self.on_told(&told).await,
             }
         }
     }

@@ -22,6 +22,8 @@ use super::{
 use crate::{
     access::Right,
     api::{self, ApiResult, ErrorBody, to_json},
+    commands::Since,
+    rights::Leave,
     token::Seconds,
     unix_seconds,
 };
@@ -41,14 +43,6 @@ struct SubscribeOptions {
     token: String,
     /// Be told who joins and leaves, if that is allowed.
     join_leave: bool,
-}
-
-/// A position.
-#[derive(Deserialize)]
-struct Since {
-    offset: u64,
-    #[serde(default)]
-    epoch: String,
 }
 
 /// The third argument of `publish`.
@@ -71,11 +65,11 @@ struct HistoryOptions {
 }
 
 #[derive(Serialize)]
-struct Subscribed<'a> {
+pub(super) struct Subscribed {
     ok: bool,
     /// Where it stands, if the channel has positions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<&'a str>,
+    epoch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
     recoverable: bool,
@@ -127,17 +121,31 @@ impl Guest {
             return Err(errors::ALREADY_SUBSCRIBED.into());
         }
         let gateway = Arc::clone(&self.gateway);
-        let rules = gateway.options(&channel)?;
-        let (durable, is_state) = (rules.is_durable(), rules.is_state());
-        let recovering = options.since.is_some();
-        if recovering && !durable {
+        if options.since.is_some() && !gateway.options(&channel)?.is_durable() {
             return Err(errors::NOT_AVAILABLE.into());
         }
         let claims = self.identity.claims.as_deref();
         let leave = gateway.may_subscribe(claims, &channel, &options.token)?;
+        let since = options.since;
+        let subscribed = self.begin_in(channel, leave, since, options.join_leave);
+        to_json(&subscribed.await?)
+    }
+
+    /// Subscribes the client, which may.
+    pub(super) async fn begin_in(
+        &mut self,
+        channel: ChannelName,
+        leave: Leave,
+        since: Option<Since>,
+        join_leave: bool,
+    ) -> Result<Subscribed, ErrorBody> {
+        let gateway = Arc::clone(&self.gateway);
+        let rules = gateway.options(&channel)?;
+        let (durable, is_state) = (rules.is_durable(), rules.is_state());
+        let recovering = since.is_some();
         let terms = leave.terms.as_deref();
         let recoverable = self.may_look_back(&channel, terms);
-        let resume = options.since.filter(|_| recoverable).map(|since| Resume {
+        let resume = since.filter(|_| recoverable).map(|since| Resume {
             epoch: Epoch::named(&since.epoch),
             seq: Seq(since.offset),
             oldest_if_truncated: false,
@@ -151,7 +159,8 @@ impl Guest {
             true => Keep::Position,
             false => Keep::Name,
         };
-        let joins = gateway.may_see_joins(claims, &channel, terms, options.join_leave);
+        let claims = self.identity.claims.as_deref();
+        let joins = gateway.may_see_joins(claims, &channel, terms, join_leave);
         let joining = self
             .client
             .join_and_see(channel.clone(), start, keep, joins);
@@ -159,9 +168,9 @@ impl Guest {
         let is_recovered = joined.recovery == Recovery::Recovered;
         let expires = leave.expires;
         self.subscribed(channel, leave);
-        to_json(&Subscribed {
+        Ok(Subscribed {
             ok: true,
-            epoch: durable.then(|| joined.epoch.as_str()),
+            epoch: durable.then(|| joined.epoch.as_str().to_owned()),
             offset: durable.then_some(joined.position.0),
             recoverable,
             recovered: (recovering || is_recovered).then_some(is_recovered),
