@@ -3,6 +3,7 @@
 //! Errors of the API itself are answered with status 200 and an `error` member; only requests that cannot be understood
 //! (no key, another content type, no JSON, too long) have a status of their own.
 
+mod base64;
 mod batch;
 mod channels;
 mod clients;
@@ -28,14 +29,14 @@ use fanfare_wire::{
     centrifuge::{ErrorCode, errors},
     sse::put_publication,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::{Gateway, sessions::Revocation, token::USER_BYTES_MAX, unix_seconds};
 
-use self::methods::Method;
+use self::{base64::Base64, methods::Method};
 pub(crate) use self::{
     methods::{openapi, routes},
     presence::{count_of, members_of},
@@ -80,7 +81,10 @@ pub(crate) async fn unknown() -> Response {
 
 async fn publish(gateway: &Gateway, body: &[u8]) -> Answered {
     let request: PublishRequest<'_> = understood(body)?;
-    let draft = draft_for(gateway, request.channel.as_ref()?, &request);
+    let channel = request.channel.as_ref()?;
+    let draft = request
+        .payload()?
+        .and_then(|data| draft_for(gateway, channel, &request, &data));
     Some(match draft {
         Ok(draft) if is_told(gateway, &draft) => told(gateway, draft),
         Ok(draft) => published(gateway.engine.publish(draft).await),
@@ -95,10 +99,11 @@ async fn broadcast(gateway: &Gateway, body: &[u8]) -> Answered {
         return Some(Err(errors::BAD_REQUEST.into()));
     }
     // All channels are checked before anything is published into one.
-    let drafts = channels
-        .iter()
-        .map(|channel| draft_for(gateway, channel, &request));
-    let drafts: Vec<Draft> = match drafts.collect() {
+    let drafts = request.payload()?.and_then(|data| {
+        let draft = |channel: &String| draft_for(gateway, channel, &request, &data);
+        channels.iter().map(draft).collect()
+    });
+    let drafts: Vec<Draft> = match drafts {
         Ok(drafts) => drafts,
         Err(error) => return Some(Err(error.into())),
     };
@@ -184,10 +189,41 @@ struct RevokeRequest {
 struct PublishRequest<'a> {
     channel: Option<String>,
     channels: Option<Vec<String>>,
-    #[serde(borrow)]
-    data: &'a RawValue,
+    /// `null` is data.
+    #[serde(borrow, default, deserialize_with = "said")]
+    data: Option<&'a RawValue>,
+    /// The same in base64, which counts if it is there.
+    b64data: Option<Base64>,
     idempotency_key: Option<String>,
     tags: Option<BTreeMap<String, String>>,
+    /// What is kept is kept for all.
+    skip_history: Option<bool>,
+    /// Of what an older one would be dropped: nothing is here.
+    version: Option<u64>,
+}
+
+impl PublishRequest<'_> {
+    /// What is published, if anything is.
+    fn payload(&self) -> Option<Result<Json, ErrorCode>> {
+        match (&self.b64data, self.data) {
+            (Some(text), data) if !text.is_empty() || data.is_none() => Some(text.json()),
+            (_, data) => data.map(|data| Ok(Json::from_raw(data))),
+        }
+    }
+}
+
+/// A value that is there, `null` included.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// What `null` stands for is what is not said.
+pub(crate) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 #[derive(Deserialize)]
@@ -195,14 +231,14 @@ struct HistoryRequest {
     channel: String,
     limit: Option<i64>,
     since: Option<Since>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     reverse: bool,
 }
 
 #[derive(Deserialize)]
 struct Since {
     offset: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     epoch: String,
 }
 
@@ -336,11 +372,16 @@ fn draft_for(
     gateway: &Gateway,
     channel: &str,
     message: &PublishRequest<'_>,
+    data: &Json,
 ) -> Result<Draft, ErrorCode> {
     let channel = parse_channel(gateway, channel)?;
     let options = gateway.options(&channel)?;
-    gateway.check_length(message.data.get().len(), options)?;
-    let mut draft = Draft::new(channel, Uuid::now_v7(), Json::from_raw(message.data));
+    gateway.check_length(data.as_bytes().len(), options)?;
+    let skips_history = message.skip_history == Some(true) && options.is_durable();
+    if skips_history || message.version.is_some_and(|version| version > 0) {
+        return Err(errors::NOT_AVAILABLE);
+    }
+    let mut draft = Draft::new(channel, Uuid::now_v7(), data.clone());
     draft.tags = message.tags.as_ref().map(tags_of).transpose()?;
     if let Some(key) = message
         .idempotency_key

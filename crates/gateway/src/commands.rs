@@ -28,6 +28,7 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::{
+    api::or_default,
     judge::Judges,
     token::{Seconds, SubOptions},
 };
@@ -68,10 +69,17 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Whose {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) user: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "or_default"
+    )]
     pub(crate) client: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "or_default"
+    )]
     pub(crate) session: String,
 }
 

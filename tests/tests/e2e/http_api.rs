@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 /// Code of an API error for a request that makes no sense.
 const BAD_REQUEST: u64 = 107;
+/// Code of an API error for what this channel does not have.
+const NOT_AVAILABLE: u64 = 108;
 
 #[test]
 fn broadcast_answers_for_each_channel() {
@@ -26,6 +28,69 @@ fn broadcast_answers_for_each_channel() {
         api.history("two").publications[1].data,
         json!({ "to": "all" })
     );
+}
+
+#[test]
+fn what_the_libraries_of_centrifugo_send_is_taken_or_refused() {
+    let node = servers::start(servers::dev());
+    let mut api = Api::new(node.address());
+    let data = json!({ "a": 1 });
+    let encoded = "eyJhIjoxfQ==";
+    for request in [
+        json!({ "b64data": encoded }),
+        json!({ "data": null, "b64data": encoded }),
+        json!({ "data": data, "b64data": "", "delta": true, "skip_history": false, "version": 0, "version_epoch": "" }),
+        json!({ "data": data, "tags": null, "idempotency_key": null }),
+    ] {
+        let mut whole = request.clone();
+        whole["channel"] = json!("one");
+        let answer = api.call("publish", &whole);
+        assert!(answer.is_ok(), "{request}: {answer:?}");
+        whole["channels"] = json!(["two"]);
+        let answer = api.call("broadcast", &whole);
+        assert!(answer.is_ok(), "{request}: {answer:?}");
+    }
+    for channel in ["one", "two"] {
+        let kept = api.history(channel).publications;
+        assert_eq!(kept.len(), 4);
+        assert!(kept.iter().all(|one| one.data == data), "{kept:?}");
+    }
+    for (request, code) in [
+        (json!({ "b64data": "no base64" }), BAD_REQUEST),
+        (json!({ "b64data": "/w==" }), BAD_REQUEST),
+        (json!({ "data": 1, "skip_history": true }), NOT_AVAILABLE),
+        (json!({ "data": 1, "version": 3 }), NOT_AVAILABLE),
+    ] {
+        let mut whole = request.clone();
+        whole["channel"] = json!("one");
+        match api.call("publish", &whole) {
+            Err(Refusal::Api { code: given, .. }) => assert_eq!(given, code, "{request}"),
+            answer => panic!("{request}: {answer:?}"),
+        }
+    }
+    let nulls = [
+        (
+            "history",
+            json!({ "channel": "one", "limit": null, "since": null, "reverse": null }),
+        ),
+        ("channels", json!({ "pattern": null })),
+        (
+            "unsubscribe",
+            json!({ "user": "ann", "client": null, "session": null, "channel": "one" }),
+        ),
+        (
+            "disconnect",
+            json!({ "user": "ann", "whitelist": null, "disconnect": null }),
+        ),
+        (
+            "refresh",
+            json!({ "user": "ann", "expired": null, "expire_at": null }),
+        ),
+    ];
+    for (method, request) in nulls {
+        let answer = api.call(method, &request);
+        assert!(answer.is_ok(), "{method} {request}: {answer:?}");
+    }
 }
 
 #[test]

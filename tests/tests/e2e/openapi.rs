@@ -98,6 +98,10 @@ fn every_method_is_what_the_document_says() {
         ),
         ("publish", json!({ "channel": "nowhere:1", "data": [] })),
         (
+            "publish",
+            json!({ "channel": "room:1", "b64data": "e30=", "delta": true, "skip_history": false }),
+        ),
+        (
             "broadcast",
             json!({ "channels": ["room:1", "room:2"], "data": "to all" }),
         ),

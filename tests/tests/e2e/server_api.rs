@@ -357,7 +357,7 @@ fn commands_that_name_nobody_or_nothing_are_refused() {
         (
             "subscribe",
             json!({ "user": "a", "channel": "room:1", "b64data": "eA==" }),
-            108,
+            107,
         ),
         (
             "subscribe",

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{ErrorBody, Method, failure, understood};
+use super::{ErrorBody, Method, failure, or_default, understood};
 use crate::Gateway;
 
 /// Longest batch in bytes.
@@ -26,7 +26,7 @@ const PARALLEL_MAX: usize = 64;
 #[derive(Deserialize)]
 struct BatchRequest {
     commands: Vec<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     parallel: bool,
 }
 

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Answered, ApiResult, to_json, understood};
+use super::{Answered, ApiResult, or_default, to_json, understood};
 use crate::{Gateway, forward};
 
 /// Channels that are listed.
@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Deserialize)]
 struct ChannelsRequest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pattern: String,
 }
 

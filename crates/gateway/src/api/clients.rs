@@ -2,10 +2,10 @@
 //! the answer comes once it is committed.
 
 use fanfare_wire::centrifuge::{ErrorCode, disconnects, errors};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Answered, ApiResult, commit, parse_channel, understood};
+use super::{Answered, ApiResult, base64::Base64, commit, or_default, parse_channel, understood};
 use crate::{
     Gateway,
     commands::{Act, Command, Since, Whose},
@@ -21,9 +21,9 @@ const WHITELIST_MAX: usize = 1_000;
 struct SubscribeRequest {
     channel: String,
     recover_since: Option<Since>,
-    // The log keeps JSON.
-    b64info: Option<IgnoredAny>,
-    b64data: Option<IgnoredAny>,
+    /// `info` and `data` in base64, which count if they are there.
+    b64info: Option<Base64>,
+    b64data: Option<Base64>,
 }
 
 #[derive(Deserialize)]
@@ -35,20 +35,23 @@ struct UnsubscribeRequest {
 #[serde(default)]
 struct DisconnectRequest {
     disconnect: Option<Disconnect>,
+    #[serde(deserialize_with = "or_default")]
     whitelist: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Disconnect {
     code: u16,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     reason: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RefreshRequest {
+    #[serde(deserialize_with = "or_default")]
     expired: bool,
+    #[serde(deserialize_with = "or_default")]
     expire_at: Seconds,
 }
 
@@ -63,14 +66,20 @@ pub(super) async fn subscribe(gateway: &Gateway, body: &[u8]) -> Answered {
 fn subscription(
     gateway: &Gateway,
     request: SubscribeRequest,
-    options: SubOptions,
+    mut options: SubOptions,
 ) -> Result<Act, ErrorCode> {
     let channel = parse_channel(gateway, &request.channel)?;
     if gateway.judges.decide(&channel) {
         return Err(errors::PERMISSION_DENIED);
     }
-    if request.b64info.is_some() || request.b64data.is_some() {
-        return Err(errors::NOT_AVAILABLE);
+    let in_base64 = [
+        (request.b64info, &mut options.info),
+        (request.b64data, &mut options.data),
+    ];
+    for (text, option) in in_base64 {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            *option = Some(text.json()?);
+        }
     }
     let data_bytes = options.data.as_ref().map_or(0, |it| it.as_bytes().len());
     if data_bytes > gateway.config.message_bytes_max || !options.fit() {
