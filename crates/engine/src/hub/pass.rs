@@ -110,7 +110,8 @@ impl Shard {
                 stragglers.extend(behind.map(|cursor| cursor.conn));
                 continue;
             }
-            let (runs, after) = match diet.newest {
+            let newest = diet.newest;
+            let (runs, after) = match newest {
                 true => (&runs[runs.len() - 1..], diet.after(base, head)),
                 false => (&runs[..], base),
             };
@@ -126,7 +127,11 @@ impl Shard {
             for cursor in cursors.iter_mut() {
                 let conn = &mut self.conns[cursor.conn as usize];
                 let takes = conn.is_clear() && conn.sink.takes(frames.bytes().len());
-                if diet.after(cursor.seq, head) == after && cursor.seq < head && takes {
+                let is_next = match newest {
+                    true => cursor.seq < head,
+                    false => cursor.seq == base,
+                };
+                if is_next && takes {
                     match give(conn, cursor, &mut frames, self.tick, &mut tally) {
                         Step::Written => {}
                         Step::Blocked => {
