@@ -1,6 +1,9 @@
 //! The app on the real database, as two nodes that share it and the state.
 
+mod attempts;
 mod client;
 mod house;
+mod later;
 mod marks;
 mod oracle;
+mod talk;
