@@ -21,6 +21,14 @@ impl Demo {
         ("xoxb-dev-bot", "a bot"),
         ("xapp-dev", "the bot's app, for Socket Mode"),
     ];
+    /// The people among them: name, full name and token.
+    pub(crate) fn people() -> [(&'static str, &'static str, &'static str); 2] {
+        [
+            ("alice", "Alice", Self::TOKENS[0].0),
+            ("bob", "Bob", Self::TOKENS[1].0),
+        ]
+    }
+
     pub(crate) const TEAM: &str = "T0DEMO00000";
     pub(crate) const ALICE: &str = "U0ALICE0000";
     pub(crate) const BOB: &str = "U0BOB000000";

@@ -7,13 +7,13 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::any,
+    routing::{any, get},
 };
 use fanfare_gateway::listener;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    Chat,
+    Chat, Demo,
     args::Args,
     caller::Caller,
     failure::{Failure, Way},
@@ -30,6 +30,7 @@ pub(crate) const SESSION_COOKIE: &str = "fanfare_chat";
 pub(crate) fn router(chat: &Arc<Chat>) -> Router {
     Router::new()
         .route("/v1/{method}", any(call))
+        .route("/chat/dev", get(fixtures))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::clone(chat))
 }
@@ -43,6 +44,20 @@ async fn call(
         Ok(answer) => said(answer),
         Err(failure) => refused(&failure),
     }
+}
+
+/// `GET /chat/dev`: the users of a first try, with their tokens; there are none on any other server.
+async fn fixtures(State(chat): State<Arc<Chat>>, headers: HeaderMap) -> Response {
+    if !chat.config.open || !chat.is_own_page(&headers) {
+        return to_json(
+            StatusCode::NOT_FOUND,
+            json!({ "ok": false, "error": "not_found" }),
+        );
+    }
+    let users = Demo::people().map(
+        |(name, real_name, token)| json!({ "name": name, "real_name": real_name, "token": token }),
+    );
+    to_json(StatusCode::OK, json!({ "ok": true, "users": users }))
 }
 
 /// Runs a method for whoever sent a request.
@@ -59,7 +74,9 @@ pub(crate) async fn run(chat: Arc<Chat>, name: &str, request: Request) -> Result
     if let Some(bucket) = method.tier.bucket(chat.config.ease()) {
         chat.limit(method.name, subject, bucket).await?;
     }
-    (method.run)(chat, Call::new(caller, args, address)).await
+    let is_own_page = chat.is_own_page(&headers);
+    let call = Call::new(caller, args, address).of_own_page(is_own_page);
+    (method.run)(chat, call).await
 }
 
 /// Who calls; whoever may not call the method does not get further.

@@ -12,11 +12,13 @@
 //! | `change` | the one way in which a conversation changes |
 //! | `hidden` | the events that say what has become of a message |
 //! | `schedule` | what is posted later |
+//! | `account` | who makes an account of what |
 //! | `judge` | who may follow which channel of the log |
 //! | `membership`, `system`, `notice` | who comes and goes, what the chat says of it itself, and whom else it tells |
 //! | `conversation`, `channel_name`, `user`, `message`, `mention`, `unread`, `page` | rows, rules and views |
 //! | `schema`, `demo` | the tables; the workspace of a first try |
 
+mod account;
 mod args;
 mod caller;
 mod change;
@@ -62,7 +64,7 @@ use fanfare_engine::{
     port::state::{Bucket, StateKey, Taken},
     state::{Limiter, WhenAway},
 };
-use fanfare_gateway::token::TokenSigner;
+use fanfare_gateway::{judge::Judge, password::Passwords, token::TokenSigner};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::warn;
@@ -97,6 +99,10 @@ const MIGRATE_RETRY: Duration = Duration::from_secs(1);
 pub struct ChatConfig {
     /// For a first try: a workspace with users whose tokens are known, and easier limits.
     pub open: bool,
+    /// Who may make an account. The first one of a server, which makes its first workspace, always may be made.
+    pub sign_up: SignUp,
+    /// Whoever may make an account without an invitation may make a workspace.
+    pub create_workspaces: bool,
     /// The origin of the page (`https://chat.example.com`); without it whatever the request says, over plain HTTP.
     pub public_url: Option<String>,
     /// What limits do while the shared state is away.
@@ -105,11 +111,23 @@ pub struct ChatConfig {
     pub signer: Option<TokenSigner>,
 }
 
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignUp {
+    /// Nobody.
+    Closed,
+    /// Whoever has an invitation of somebody who manages the workspace.
+    Invite,
+    /// Whoever comes.
+    Open,
+}
+
 /// The app on one node.
 pub struct Chat {
     engine: Arc<Engine>,
     config: ChatConfig,
     limiter: Limiter,
+    passwords: Passwords,
     methods: HashMap<&'static str, &'static Method>,
     /// The tables are there.
     ready: AtomicBool,
@@ -140,6 +158,7 @@ impl Chat {
             engine,
             config,
             limiter,
+            passwords: Passwords::new(),
             methods: method::registry(),
             ready: AtomicBool::new(false),
         });
@@ -148,9 +167,14 @@ impl Chat {
         chat
     }
 
-    /// The HTTP routes: `/v1/…`.
+    /// The HTTP routes: `/v1/…` and `/chat/dev`.
     pub fn router(self: &Arc<Self>) -> Router {
         http::router(self)
+    }
+
+    /// What decides who follows the app's channels.
+    pub fn judge(self: &Arc<Self>) -> Arc<dyn Judge> {
+        Arc::new(judge::ChatJudge(Arc::clone(self)))
     }
 
     fn check_ready(&self) -> Result<(), Failure> {

@@ -2,6 +2,8 @@
 //! included.
 
 use fanfare_engine::port::tables::{Row, Step, Value as Sql};
+use fanfare_gateway::commands::unsubscribe_draft;
+use fanfare_wire::Draft;
 use serde_json::{Value, json};
 
 use crate::{
@@ -74,7 +76,11 @@ impl Chat {
     }
 }
 
-fn joining(
+/// The change that brings a user into a channel.
+///
+/// # Errors
+/// It cannot be written down.
+pub(crate) fn joining(
     conversation: &Conversation,
     user: &Id,
     inviter: Option<&Id>,
@@ -155,7 +161,14 @@ fn parting(conversation: &Conversation, user: &Id, going: Going<'_>) -> Result<C
             Ok(with_shape(&shown, event))
         })
         .also(notice::went(conversation, user)?)
+        .also(end_of_subscription(id, user)?)
         .says(id, message)
+}
+
+/// Ends what the user's pages have open, on all nodes.
+fn end_of_subscription(id: &Id, user: &Id) -> Result<Draft, Failure> {
+    let channel = id.channel(crate::CONVERSATIONS)?;
+    unsubscribe_draft(user.as_str(), &channel).map_err(Failure::internal)
 }
 
 fn members(rows: &[Vec<Row>]) -> i64 {

@@ -65,6 +65,8 @@ pub(crate) struct Call {
     pub(crate) args: Args,
     /// Where from, as limits see it.
     pub(crate) address: String,
+    /// No page of somebody else has the browser send it.
+    is_own_page: bool,
 }
 
 /// What a method answers beside `ok`.
@@ -126,6 +128,24 @@ impl Call {
             caller,
             args,
             address,
+            is_own_page: false,
+        }
+    }
+
+    /// Whether no page of somebody else can have the browser send it.
+    pub(crate) fn of_own_page(mut self, is_own_page: bool) -> Self {
+        self.is_own_page = is_own_page;
+        self
+    }
+
+    /// Refuses what another page has the browser send: nobody is signed in or out by a link.
+    ///
+    /// # Errors
+    /// `invalid_origin`.
+    pub(crate) fn need_own_page(&self) -> Result<(), Failure> {
+        match self.is_own_page {
+            true => Ok(()),
+            false => Err(Failure::new("invalid_origin")),
         }
     }
 

@@ -63,6 +63,9 @@ CREATE TABLE chat_invites (
     expires BIGINT NOT NULL,
     uses_left BIGINT NOT NULL
 );
+CREATE TABLE chat_once (
+    what TEXT PRIMARY KEY
+);
 CREATE TABLE chat_apps (
     id TEXT PRIMARY KEY,
     team TEXT NOT NULL,

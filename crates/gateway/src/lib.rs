@@ -28,6 +28,7 @@ pub mod listener;
 pub mod metrics;
 mod origin;
 mod pace;
+pub mod password;
 pub mod peers;
 mod pipe;
 mod presence;

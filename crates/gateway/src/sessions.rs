@@ -263,7 +263,7 @@ impl Revocation {
     ///
     /// # Errors
     /// If it cannot be written down.
-    pub(crate) fn draft(&self) -> Result<Draft, RevocationError> {
+    pub fn draft(&self) -> Result<Draft, RevocationError> {
         let channel = revocations()?;
         let data = Json::parse(&serde_json::to_vec(self)?)?;
         Ok(Draft::new(channel, Uuid::now_v7(), data))
@@ -272,7 +272,8 @@ impl Revocation {
 
 /// A revocation that cannot be written down.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RevocationError {
+pub enum RevocationError {
+    /// The channel of the revocations cannot be named.
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 use fanfare_chat::{Chat, ChatConfig, Demo};
 use fanfare_engine::{Engine, state::WhenAway};
-use fanfare_gateway::{sessions::Sessions, socketio::Namespace, token::TokenSigner};
+use fanfare_gateway::{judge::Judge, sessions::Sessions, socketio::Namespace, token::TokenSigner};
 use fanfare_watch::{Watch, WatchConfig, turn::IceConfig};
 use tracing::info;
 use uuid::Uuid;
@@ -61,6 +61,11 @@ impl Apps {
         watch.map(|watch| Arc::clone(watch) as _).collect()
     }
 
+    /// The apps that decide who subscribes in their namespaces.
+    pub(crate) fn judges(&self) -> Vec<Arc<dyn Judge>> {
+        self.chat.iter().map(Chat::judge).collect()
+    }
+
     /// Lets the apps judge tokens.
     pub(crate) fn trust(&self, sessions: &Arc<Sessions>) {
         if let Some(watch) = &self.watch {
@@ -96,6 +101,8 @@ fn start_chat(config: &Config, engine: &Arc<Engine>) -> Option<Arc<Chat>> {
     let secret = config.token_secret.as_ref();
     let chat = ChatConfig {
         open: config.dev,
+        sign_up: settings.sign_up,
+        create_workspaces: settings.create_workspaces,
         public_url: settings.public_url.clone(),
         limits_when_away: WhenAway::Local,
         signer: secret.map(|secret| TokenSigner::new(secret.reveal().as_bytes())),

@@ -61,6 +61,8 @@ const STALL_SECONDS: Bounds = Bounds::new(60, 1, 86_400);
 const CONNECTIONS: Bounds = Bounds::new(100_000, 1, 10_000_000);
 const CONNECTIONS_PER_SECOND_MAX: u64 = 1_000_000;
 const SUBSCRIPTIONS: Bounds = Bounds::new(128, 1, 10_000);
+/// The same where the chat is: its page follows each conversation that its user is in.
+const SUBSCRIPTIONS_WITH_CHAT: Bounds = Bounds::new(5_000, 1, 10_000);
 
 /// The settings of a server, complete and checked.
 #[derive(Debug, Clone)]
@@ -313,7 +315,10 @@ impl Config {
                         flags.subscriptions_per_connection_max,
                         file.subscriptions_per_connection_max,
                     ),
-                    SUBSCRIPTIONS,
+                    match file.chat.is_on(dev) {
+                        true => SUBSCRIPTIONS_WITH_CHAT,
+                        false => SUBSCRIPTIONS,
+                    },
                 )?,
             },
             channels,

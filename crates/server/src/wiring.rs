@@ -13,7 +13,9 @@ use fanfare_engine::{
     port::{Bus, Log, LogError, State, Tables},
 };
 use fanfare_gateway::{
-    Gateway, GatewayConfig, NodeIdentity, listener,
+    Gateway, GatewayConfig, NodeIdentity,
+    judge::Judge,
+    listener,
     metrics::Family,
     peers::PeerLinks,
     socketio::{Namespace, SocketIoConfig},
@@ -111,7 +113,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
     let gateway = gateway_config(
         config,
         node,
-        apps.all(),
+        (apps.all(), apps.judges()),
         redis.clone(),
         families(&ingress, mail.as_ref()),
     );
@@ -258,7 +260,7 @@ pub(crate) fn threads(config: &Config) -> usize {
 fn gateway_config(
     config: Config,
     node: NodeIdentity,
-    apps: Vec<Arc<dyn Namespace>>,
+    (apps, judges): (Vec<Arc<dyn Namespace>>, Vec<Arc<dyn Judge>>),
     redis: Option<Arc<OverRedis>>,
     families: Box<dyn Fn() -> Vec<Family> + Send + Sync>,
 ) -> GatewayConfig {
@@ -283,7 +285,7 @@ fn gateway_config(
             apps,
         },
         proxies: config.proxies,
-        judges: Vec::new(),
+        judges,
         counters: Box::new(move || redis.as_deref().map_or_else(Vec::new, OverRedis::numbers)),
         families,
     }

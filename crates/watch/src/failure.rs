@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use fanfare_engine::port::{TablesError, TransactError, state::StateError};
 use fanfare_engine::{PublishError, hub::session::HistoryError};
+use fanfare_gateway::password::PasswordError;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tracing::error;
@@ -199,6 +200,12 @@ impl From<PublishError> for Failure {
             PublishError::Append(AppendError::Unknown(_)) => Self::unknown(),
             _ => Self::unavailable("the database"),
         }
+    }
+}
+
+impl From<PasswordError> for Failure {
+    fn from(error: PasswordError) -> Self {
+        Self::internal(error)
     }
 }
 

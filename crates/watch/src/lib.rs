@@ -9,7 +9,7 @@
 //! | `playback` | where the picture is, and what a command makes of it: arithmetic |
 //! | `room`, `owner`, `ready::check` | what members may do, who owns a room, when a ready check is over: rules without IO |
 //! | `payload`, `failure` | what clients send, what they are told when it cannot be |
-//! | `identity`, `password`, `turn`, `limits` | who is who; what keeps strangers out |
+//! | `identity`, `turn`, `limits` | who is who; what keeps strangers out |
 //! | `schema`, `store` | the tables, and every change of a room's row |
 //! | `sync`, `chat`, `reaction`, `ready`, `voice` | one subject of the protocol each |
 //! | `members`, `registry` | who is there, on all nodes and on this one |
@@ -27,7 +27,6 @@ mod keeper;
 mod limits;
 mod members;
 mod owner;
-mod password;
 mod payload;
 pub mod playback;
 mod reaction;
@@ -51,6 +50,7 @@ use std::sync::{
 use axum::Router;
 use fanfare_engine::{Engine, port::State, state::WhenAway};
 use fanfare_gateway::{
+    password::Passwords,
     sessions::Sessions,
     socketio::{Client, Events, Namespace},
     token::TokenSigner,
@@ -63,7 +63,6 @@ use self::{
     clock::RoomClock,
     failure::Failure,
     limits::{Limiter, Limits},
-    password::Passwords,
     registry::Rooms,
 };
 

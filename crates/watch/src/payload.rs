@@ -1,12 +1,12 @@
 //! What clients send: parsed once, checked against its bounds, plain data afterwards.
 
+use fanfare_gateway::password::{PASSWORD_CHARS_MAX, Password};
 use fanfare_wire::Millis;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     failure::Failure,
     identity::{MemberId, RoomCode},
-    password::{PASSWORD_CHARS_MAX, Password},
     playback::MEDIA_TIME_MAX,
     room::{Control, Source},
 };

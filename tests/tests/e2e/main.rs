@@ -8,6 +8,7 @@ mod browser;
 mod bus_failover;
 mod busy;
 mod channel_options;
+mod chat_people;
 mod chat_talk;
 mod cluster;
 mod crash;

@@ -1,5 +1,6 @@
 //! The methods, by their families. Each family lists its own; [`ALL`] is what is served.
 
+mod accounts;
 mod auth;
 mod channels;
 mod client;
@@ -14,6 +15,8 @@ pub(crate) mod post;
 mod reactions;
 mod say;
 mod schedule;
+mod session;
+mod sign_up;
 mod team;
 mod users;
 
@@ -21,6 +24,7 @@ use crate::method::Method;
 
 /// Every method.
 pub(crate) const ALL: &[&[Method]] = &[
+    accounts::METHODS,
     auth::METHODS,
     channels::METHODS,
     client::METHODS,
@@ -35,6 +39,8 @@ pub(crate) const ALL: &[&[Method]] = &[
     reactions::METHODS,
     say::METHODS,
     schedule::METHODS,
+    session::METHODS,
+    sign_up::METHODS,
     team::METHODS,
     users::METHODS,
 ];

@@ -1,5 +1,6 @@
 //! Conversations, users and accounts on the real database, as two nodes that share it.
 
+mod accounts;
 mod conversations;
 mod users;
 
@@ -15,12 +16,12 @@ use fanfare_engine::{
     port::{Direction, Transaction, tables::Step},
     state::WhenAway,
 };
-use fanfare_wire::Seq;
+use fanfare_wire::{ChannelName, Seq};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    Chat, ChatConfig,
+    Chat, ChatConfig, SignUp,
     caller::{Credential, INSERT_TOKEN, token_values},
     http,
     id::Id,
@@ -45,13 +46,13 @@ struct House {
 }
 
 impl House {
-    /// The demo workspace, and another one with a user who manages it.
-    async fn build() -> Self {
+    /// Two nodes that have what their configuration gives them.
+    async fn empty(config: impl Fn() -> ChatConfig) -> Self {
         let dir = TempDir::new().unwrap();
         let log = Arc::new(SqliteLog::open(dir.path()).unwrap());
         let states = MemoryStates::new();
         let node = || {
-            let config = EngineConfig {
+            let engine = EngineConfig {
                 shards: 1,
                 retention: Vec::new(),
                 retention_interval: Duration::from_secs(3600),
@@ -63,8 +64,8 @@ impl House {
             let (tables, log) = (Arc::clone(&log), Arc::clone(&log));
             let forms = fanfare_gateway::forms(&[], true);
             let engine =
-                Engine::start(config, log, Arc::new(LocalBus), tables, state, forms).unwrap();
-            Chat::start(config_of_a_try(), engine)
+                Engine::start(engine, log, Arc::new(LocalBus), tables, state, forms).unwrap();
+            Chat::start(config(), engine)
         };
         let house = Self {
             nodes: [node(), node()],
@@ -75,6 +76,12 @@ impl House {
                 sleep(Duration::from_millis(5)).await;
             }
         }
+        house
+    }
+
+    /// The demo workspace, and another one with a user who manages it.
+    async fn build() -> Self {
+        let house = Self::empty(config_of_a_try).await;
         let (team, eve) = (Id::known("T0OTHER0000"), Id::known(EVE_ID));
         let token = token_values(EVE, Credential::User, (&team, &eve, None), None);
         house
@@ -126,8 +133,12 @@ impl House {
 
     /// What a channel of the log holds.
     async fn log(&self, namespace: &str, id: &str) -> Vec<Value> {
+        self.log_of(&format!("{namespace}:{id}")).await
+    }
+
+    async fn log_of(&self, channel: &str) -> Vec<Value> {
         let query = HistoryQuery {
-            channel: Id::known(id).channel(namespace).unwrap(),
+            channel: ChannelName::parse(channel).unwrap(),
             since: Some((None, Seq(0))),
             limit: 300,
             direction: Direction::Forward,
@@ -160,6 +171,8 @@ impl House {
 fn config_of_a_try() -> ChatConfig {
     ChatConfig {
         open: true,
+        sign_up: SignUp::Invite,
+        create_workspaces: false,
         public_url: None,
         limits_when_away: WhenAway::Local,
         signer: None,

@@ -95,6 +95,8 @@ pub(super) fn resolve(
                 let history = Some(of_app.history);
                 let unsaid = FileChannels {
                     history,
+                    presence: of_app.presence,
+                    join_leave: of_app.presence.map(|_| true),
                     ..FileChannels::default()
                 };
                 free.insert(options("", unsaid, closed)?)
@@ -119,6 +121,8 @@ pub(super) fn resolve(
 /// What is not said of an app's channels.
 struct OfApp {
     history: Access,
+    /// Who may ask who is there; who comes and goes is told then, too.
+    presence: Option<Access>,
     count: u64,
     days: u64,
 }
@@ -128,6 +132,7 @@ fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
     let watch = fanfare_watch::CHANNEL_NAMESPACES.map(|name| {
         let options = OfApp {
             history: Access::NOBODY,
+            presence: None,
             count: fanfare_watch::HISTORY_COUNT_DEFAULT,
             days: fanfare_watch::HISTORY_DAYS_DEFAULT,
         };
@@ -136,6 +141,8 @@ fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
     let chat = fanfare_chat::CHANNEL_NAMESPACES.map(|name| {
         let options = OfApp {
             history: Access::NOBODY,
+            // Who is in a workspace's channel is here.
+            presence: (name == fanfare_chat::TEAMS).then_some(Access::SUBSCRIBER),
             count: fanfare_chat::HISTORY_COUNT_DEFAULT,
             days: fanfare_chat::HISTORY_DAYS_DEFAULT,
         };
@@ -144,6 +151,7 @@ fn of_apps() -> impl Iterator<Item = (&'static str, OfApp)> {
     let mail = OfApp {
         // Whoever has the app's token for a mailbox goes on where the last connection ended, over any gateway.
         history: Access::SUBSCRIBER,
+        presence: None,
         count: fanfare_mail::HISTORY_COUNT_DEFAULT,
         days: fanfare_mail::HISTORY_DAYS_DEFAULT,
     };

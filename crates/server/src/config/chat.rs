@@ -1,5 +1,6 @@
 //! What the file says of the chat.
 
+use fanfare_chat::SignUp;
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -10,6 +11,24 @@ use super::ConfigError;
 pub(super) struct FileChat {
     enabled: Option<bool>,
     public_url: Option<String>,
+    sign_up: Option<FileSignUp>,
+    create_workspaces: Option<bool>,
+}
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileSignUp {
+    Closed,
+    Invite,
+    Open,
+}
+
+impl FileChat {
+    /// Whether the chat is served.
+    pub(super) fn is_on(&self, dev: bool) -> bool {
+        self.enabled.unwrap_or(dev)
+    }
 }
 
 /// The options of the chat, complete and checked.
@@ -19,11 +38,22 @@ pub(crate) struct ChatSettings {
     pub(crate) enabled: bool,
     /// The origin of its page.
     pub(crate) public_url: Option<String>,
+    /// Who may make an account.
+    pub(crate) sign_up: SignUp,
+    /// Whoever may make an account may make a workspace.
+    pub(crate) create_workspaces: bool,
 }
 
-/// Checks and completes what the file says. What it does not say is off, or on with `dev`.
+/// Checks and completes what the file says. What it does not say is off, or on and open with `dev`.
 pub(super) fn resolve(file: FileChat, dev: bool) -> Result<ChatSettings, ConfigError> {
-    let enabled = file.enabled.unwrap_or(dev);
+    let enabled = file.is_on(dev);
+    let sign_up = match file.sign_up {
+        Some(FileSignUp::Closed) => SignUp::Closed,
+        Some(FileSignUp::Open) => SignUp::Open,
+        None if dev => SignUp::Open,
+        Some(FileSignUp::Invite) | None => SignUp::Invite,
+    };
+    let create_workspaces = file.create_workspaces.unwrap_or(dev);
     let public_url = file
         .public_url
         .map(|url| url.trim_end_matches('/').to_owned());
@@ -52,6 +82,8 @@ pub(super) fn resolve(file: FileChat, dev: bool) -> Result<ChatSettings, ConfigE
         _ => Ok(ChatSettings {
             enabled,
             public_url,
+            sign_up,
+            create_workspaces,
         }),
     }
 }
@@ -63,10 +95,18 @@ mod tests {
     #[test]
     fn it_is_off_unless_wanted_and_has_an_origin() {
         assert!(!resolve(FileChat::default(), false).unwrap().enabled);
-        assert!(resolve(FileChat::default(), true).unwrap().enabled);
+        let settings = resolve(FileChat::default(), false).unwrap();
+        assert_eq!(
+            (settings.sign_up, settings.create_workspaces),
+            (SignUp::Invite, false)
+        );
+        let settings = resolve(FileChat::default(), true).unwrap();
+        assert!(settings.enabled && settings.create_workspaces);
+        assert_eq!(settings.sign_up, SignUp::Open);
         let with = |url: Option<&str>| FileChat {
             enabled: Some(true),
             public_url: url.map(str::to_owned),
+            ..FileChat::default()
         };
         let settings = resolve(with(Some("https://chat.example.com/")), false).unwrap();
         assert_eq!(

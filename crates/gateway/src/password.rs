@@ -1,16 +1,16 @@
-//! Passwords of rooms: argon2id, a few at a time and not on the threads that serve.
+//! Passwords that apps keep: argon2id, a few at a time and not on the threads that serve.
 
 use std::{fmt, sync::Arc};
 
 use argon2::Argon2;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
+use thiserror::Error;
 use tokio::{sync::Semaphore, task};
 
-use crate::{failure::Failure, identity::random_bytes};
-
-/// Longest password, in characters.
-pub(crate) const PASSWORD_CHARS_MAX: usize = 128;
+/// Longest password, in characters; whoever takes one checks it.
+pub const PASSWORD_CHARS_MAX: usize = 128;
 
 /// Passwords that are hashed at the same time on a node: each takes 19 MiB and some tens of milliseconds.
 const CONCURRENT_MAX: usize = 2;
@@ -19,15 +19,33 @@ const HASH_BYTES: usize = 32;
 /// What a hash says it is: argon2id with the library's default cost (19 MiB, 2 passes, 1 lane).
 const KIND: &str = "argon2id";
 
-/// Hashes passwords and checks them.
+/// What no password fits: looked at for whoever is not known, it takes as long as the hash of one who is.
+pub const NOBODY: &str =
+    "argon2id$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Why a password was not hashed or compared: a mistake, or a machine without memory or random bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PasswordError {
+    /// What was kept was not made by [`Passwords::hash`].
+    #[error("what is kept of a password cannot be read")]
+    Kept,
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random bytes")]
+    Random,
+    /// It could not be computed.
+    #[error("the hash of a password cannot be computed")]
+    Compute,
+}
+
+/// Hashes passwords and checks them. Cheap to clone; clones wait for each other.
 #[derive(Debug, Clone)]
-pub(crate) struct Passwords {
+pub struct Passwords {
     places: Arc<Semaphore>,
 }
 
 /// A password, never shown.
 #[derive(Clone)]
-pub(crate) struct Password(pub(crate) String);
+pub struct Password(pub String);
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,24 +53,40 @@ impl fmt::Debug for Password {
     }
 }
 
+impl Default for Passwords {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Passwords {
-    pub(crate) fn new() -> Self {
+    /// With places of its own.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             places: Arc::new(Semaphore::new(CONCURRENT_MAX)),
         }
     }
 
     /// What is kept of a password.
-    pub(crate) async fn hash(&self, password: Password) -> Result<String, Failure> {
-        let salt: [u8; SALT_BYTES] = random_bytes()?;
+    ///
+    /// # Errors
+    /// [`PasswordError`]. Must be called within a tokio runtime.
+    pub async fn hash(&self, password: Password) -> Result<String, PasswordError> {
+        let mut salt = [0; SALT_BYTES];
+        let random = SystemRandom::new().fill(&mut salt);
+        random.map_err(|_| PasswordError::Random)?;
         let hash = self.compute(password, salt).await?;
         let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
         Ok(format!("{KIND}${salt}${hash}"))
     }
 
     /// Whether this is the password of which `kept` was kept.
-    pub(crate) async fn verify(&self, password: Password, kept: &str) -> Result<bool, Failure> {
-        let corrupt = || Failure::internal("the hash of a room's password is not readable");
+    ///
+    /// # Errors
+    /// [`PasswordError`]. Must be called within a tokio runtime.
+    pub async fn verify(&self, password: Password, kept: &str) -> Result<bool, PasswordError> {
+        let corrupt = || PasswordError::Kept;
         let parts: Vec<&str> = kept.split('$').collect();
         let [KIND, salt, hash] = parts[..] else {
             return Err(corrupt());
@@ -67,7 +101,7 @@ impl Passwords {
         &self,
         Password(password): Password,
         salt: [u8; SALT_BYTES],
-    ) -> Result<[u8; HASH_BYTES], Failure> {
+    ) -> Result<[u8; HASH_BYTES], PasswordError> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let computing = task::spawn_blocking(move || {
             let mut hash = [0; HASH_BYTES];
@@ -75,8 +109,8 @@ impl Passwords {
             drop(place);
             done.map(|()| hash)
         });
-        let computed = computing.await.map_err(Failure::internal)?;
-        computed.map_err(Failure::internal)
+        let computed = computing.await.map_err(|_| PasswordError::Compute)?;
+        computed.map_err(|_| PasswordError::Compute)
     }
 }
 
@@ -104,6 +138,7 @@ mod tests {
         );
         assert!(!passwords.verify(password(""), &kept).await.unwrap());
         assert_ne!(kept, passwords.hash(password("open sesame")).await.unwrap());
+        assert!(!passwords.verify(password(""), NOBODY).await.unwrap());
         assert!(passwords.verify(password("x"), "md5$a$b").await.is_err());
         assert_eq!(format!("{:?}", password("sesame")), "Password");
     }
