@@ -15,6 +15,7 @@ use crate::{
     notice,
     system::SystemMessage,
     unix_seconds,
+    unread::FORGET_ALL,
 };
 
 /// Who comes has read what was said before.
@@ -154,8 +155,9 @@ fn parting(conversation: &Conversation, user: &Id, going: Going<'_>) -> Result<C
     };
     let (gone, shown) = (user.clone(), conversation.clone());
     Change::of(id)
-        .step(Step::some(GO, both), "not_in_channel")
+        .step(Step::some(GO, both.clone()), "not_in_channel")
         .step(Step::some(COUNT_OUT, vec![id.into()]), "last_member")
+        .step(Step::new(FORGET_ALL, both), "not_in_channel")
         .event(move |rows, _| {
             let event = moved("member_left_channel", &gone, rows);
             Ok(with_shape(&shown, event))

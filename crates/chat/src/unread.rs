@@ -63,6 +63,10 @@ const ALL_AT_ONCE: usize = 1_000;
 pub(crate) const FORGET_READ: &str = "DELETE FROM chat_mentions WHERE conversation = $1 AND user_id = $2 \
     AND ts <= (SELECT last_read FROM chat_members WHERE conversation = $1 AND user_id = $2)";
 
+/// Forgets whatever called a user who is gone.
+pub(crate) const FORGET_ALL: &str =
+    "DELETE FROM chat_mentions WHERE conversation = $1 AND user_id = $2";
+
 impl Unread {
     /// Reads the first columns of a row.
     fn read(row: &Row, shape: Shape) -> Option<Self> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::house::{ALICE, GENERAL, House};
+use super::house::{ALICE, House};
 
 /// What a client has of a conversation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,9 +28,14 @@ const OF_THREADS: [&str; 5] = [
 
 impl Client {
     /// Loads history and all threads, page by page, while anything may happen. Two answers about one message are the same if `is_quiet`.
-    pub(super) async fn load(house: &House, is_quiet: bool) -> Self {
+    pub(super) async fn load(house: &House, channel: &str, is_quiet: bool) -> Self {
         let mut client = Self::default();
-        let history = house.pages("conversations.history", json!({}), &mut client.offset);
+        let history = house.pages(
+            channel,
+            "conversations.history",
+            json!({}),
+            &mut client.offset,
+        );
         let parents = history.await;
         let mut later = 0;
         for parent in &parents {
@@ -39,7 +44,7 @@ impl Client {
         for parent in parents {
             if parent["reply_count"].as_i64() > Some(0) {
                 let thread = json!({ "ts": parent["ts"] });
-                let replies = house.pages("conversations.replies", thread, &mut later);
+                let replies = house.pages(channel, "conversations.replies", thread, &mut later);
                 for reply in replies.await {
                     client.know(&reply, is_quiet);
                 }
@@ -153,10 +158,16 @@ fn react(message: &mut Map<String, Value>, name: &str, user: &str, is_added: boo
 }
 
 impl House {
-    /// All pages of a method that lists messages of the channel of all; nothing for what is not there (any more). `offset` is set to where
+    /// All pages of a method that lists messages of a channel; nothing for what is not there (any more). `offset` is set to where
     /// the log stood before the first.
-    async fn pages(&self, method: &str, mut args: Value, offset: &mut u64) -> Vec<Value> {
-        args["channel"] = GENERAL.into();
+    async fn pages(
+        &self,
+        channel: &str,
+        method: &str,
+        mut args: Value,
+        offset: &mut u64,
+    ) -> Vec<Value> {
+        args["channel"] = channel.into();
         args["limit"] = 7.into();
         args["include_all_metadata"] = true.into();
         let mut all = Vec::new();

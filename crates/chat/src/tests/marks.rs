@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::house::{ALICE, BOB, BOT, GENERAL, House, SECRET};
+use super::house::{ALICE, BOB, BOT, GENERAL, House, OPEN, SECRET};
 use crate::{
     Demo,
     id::Id,
@@ -90,6 +90,15 @@ async fn mentions_that_are_read_are_gone() {
     house.post(ALICE, "<@U0BOB000000>").await;
     house.post(BOB, "yes").await;
     assert_eq!(count().await, 0);
+
+    // Nor does anything stay of who has left.
+    let open = json!({ "channel": OPEN, "text": "<@U0BOB000000>" });
+    house.join(OPEN, Demo::ALICE).await;
+    house.call(ALICE, "chat.postMessage", open).await;
+    assert_eq!(count().await, 1);
+    let leave = json!({ "channel": OPEN });
+    house.call(BOB, "conversations.leave", leave).await;
+    assert_eq!(count().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +140,7 @@ async fn marks_are_ones_own_and_of_what_was_said() {
     for (channel, ts, error) in [
         (SECRET, ts.as_str(), "channel_not_found"),
         ("C0NOTTHERE0", &ts, "channel_not_found"),
-        (super::house::OPEN, &ts, "not_in_channel"),
+        (OPEN, &ts, "not_in_channel"),
         (GENERAL, "1", "invalid_timestamp"),
         (GENERAL, "", "invalid_arguments"),
     ] {

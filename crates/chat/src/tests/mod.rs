@@ -6,4 +6,5 @@ mod house;
 mod later;
 mod marks;
 mod oracle;
+mod pages;
 mod talk;

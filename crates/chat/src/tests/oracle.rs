@@ -8,7 +8,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 
 use super::{
     client::Client,
-    house::{ALICE, BOB, BOT, GENERAL, House},
+    house::{ALICE, BOB, BOT, GENERAL, House, OPEN},
 };
 
 /// What somebody does. Numbers name messages that were posted, whatever has become of them.
@@ -21,6 +21,9 @@ enum Act {
     Delete(usize),
     React(usize, usize),
     Unreact(usize, usize),
+    Topic,
+    Come,
+    Go,
 }
 
 const USERS: [&str; 3] = [ALICE, BOB, BOT];
@@ -32,7 +35,8 @@ const TEXTS: [&str; 4] = [
     "plain",
 ];
 /// What is refused because of what was done before.
-const REFUSED: [&str; 6] = [
+const REFUSED: [&str; 7] = [
+    "not_in_channel",
     "message_not_found",
     "thread_not_found",
     "cant_update_message",
@@ -52,6 +56,9 @@ fn acts() -> impl Strategy<Value = Vec<(usize, Act)>> {
         4 => at().prop_map(Act::Delete),
         5 => (at(), 0..3_usize).prop_map(|(at, name)| Act::React(at, name)),
         3 => (at(), 0..3_usize).prop_map(|(at, name)| Act::Unreact(at, name)),
+        1 => Just(Act::Topic),
+        2 => Just(Act::Come),
+        1 => Just(Act::Go),
     ];
     prop::collection::vec((0..3_usize, act), 10..50)
 }
@@ -59,6 +66,7 @@ fn acts() -> impl Strategy<Value = Vec<(usize, Act)>> {
 /// Does one thing on a node; the `ts` of what was posted.
 async fn play(
     house: &House,
+    channel: &str,
     number: usize,
     (user, act): &(usize, Act),
     posted: &[String],
@@ -93,9 +101,15 @@ async fn play(
             "reactions.remove",
             json!({ "timestamp": ts(at), "name": EMOJI[*name] }),
         ),
+        Act::Topic => (
+            "conversations.setTopic",
+            json!({ "topic": format!("topic {number}") }),
+        ),
+        Act::Come => ("conversations.join", json!({})),
+        Act::Go => ("conversations.leave", json!({})),
     };
     let mut args = more;
-    args["channel"] = GENERAL.into();
+    args["channel"] = channel.into();
     match house.on(number, USERS[*user], method, &args).await {
         Ok(answer) => {
             let is_post = matches!(act, Act::Post | Act::Me | Act::Reply(..));
@@ -114,6 +128,9 @@ async fn play(
 /// Clients load at `loads` and while everything else happens.
 async fn check(acts: &[(usize, Act)], loads: &[usize]) {
     let house = Arc::new(House::build().await);
+    for user in [0, 2] {
+        play(&house, OPEN, 0, &(user, Act::Come), &[]).await;
+    }
     let clients = Arc::new(Mutex::new(vec![Client::default()]));
     let mut loading = JoinSet::new();
     let mut posted = Vec::new();
@@ -121,18 +138,18 @@ async fn check(acts: &[(usize, Act)], loads: &[usize]) {
         if loads.contains(&number) {
             let (house, clients) = (Arc::clone(&house), Arc::clone(&clients));
             loading.spawn(async move {
-                let client = Client::load(&house, false).await;
+                let client = Client::load(&house, OPEN, false).await;
                 clients.lock().unwrap().push(client);
             });
         }
-        posted.extend(play(&house, number, act, &posted).await);
+        posted.extend(play(&house, OPEN, number, act, &posted).await);
     }
     while let Some(loaded) = loading.join_next().await {
         loaded.unwrap();
     }
-    let log = house.log(crate::CONVERSATIONS, GENERAL).await;
+    let log = house.log(crate::CONVERSATIONS, OPEN).await;
     check_order(&log);
-    let fresh = Client::load(&house, true).await;
+    let fresh = Client::load(&house, OPEN, true).await;
     let counted = loads.iter().filter(|at| **at < acts.len()).count();
     let clients = std::mem::take(&mut *clients.lock().unwrap());
     assert_eq!(clients.len(), counted + 1);
@@ -221,7 +238,7 @@ async fn whatever_two_nodes_do_at_once_leaves_one_truth() {
                     2 if round % 2 == 0 => Act::Reply(0, number % 3 == 0),
                     _ => Act::Delete(0),
                 };
-                play(&house, number, &(1, act), &[ts]).await
+                play(&house, GENERAL, number, &(1, act), &[ts]).await
             });
         }
         doing.join_all().await;
@@ -230,5 +247,5 @@ async fn whatever_two_nodes_do_at_once_leaves_one_truth() {
     check_order(&log);
     let mut client = Client::default();
     client.catch_up(&log);
-    assert_eq!(client, Client::load(&house, true).await);
+    assert_eq!(client, Client::load(&house, GENERAL, true).await);
 }
