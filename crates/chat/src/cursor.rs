@@ -37,7 +37,9 @@ pub(crate) fn write(kind: &str, place: &str) -> String {
 /// # Errors
 /// `invalid_limit`, for what is no number of things.
 pub(crate) fn limit(call: &Call, (otherwise, most): (i64, i64)) -> Result<i64, Failure> {
-    let limit = call.args.int("limit")?.unwrap_or(otherwise);
+    // As in `page`: 0 is whatever is usual.
+    let limit = call.args.int("limit")?.filter(|limit| *limit != 0);
+    let limit = limit.unwrap_or(otherwise);
     match (1..=LIMIT_MAX).contains(&limit) {
         true => Ok(limit.min(most)),
         false => Err(Failure::new("invalid_limit")),

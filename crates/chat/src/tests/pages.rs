@@ -20,6 +20,7 @@ async fn history_goes_both_ways_and_gives_long_messages_few_at_a_time() {
     };
     for (args, expected, has_more) in [
         (json!({ "limit": 3 }), "m6 m5 m4", true),
+        (json!({ "limit": 0 }), "m6 m5 m4 m3 m2 m1 m0", false),
         (json!({ "limit": 3, "oldest": all[1] }), "m6 m5 m4", true),
         (
             json!({ "limit": 5, "oldest": all[1] }),
@@ -71,7 +72,7 @@ async fn history_goes_both_ways_and_gives_long_messages_few_at_a_time() {
     for (field, value, error) in [
         ("oldest", "x", "invalid_ts_oldest"),
         ("latest", "1.2.3", "invalid_ts_latest"),
-        ("limit", "0", "invalid_limit"),
+        ("limit", "-1", "invalid_limit"),
         ("limit", "1001", "invalid_limit"),
         ("limit", "many", "invalid_arguments"),
         ("cursor", "bmV4dA==", "invalid_cursor"),
