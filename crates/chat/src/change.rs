@@ -99,6 +99,11 @@ impl Change {
         self
     }
 
+    /// How many statements of its own it has so far: where the rows of the next one stand.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// With an event.
     pub(crate) fn event(
         mut self,

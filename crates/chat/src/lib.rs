@@ -38,8 +38,6 @@ mod method;
 mod methods;
 mod notice;
 mod page;
-#[cfg(test)]
-mod people_tests;
 mod schedule;
 mod schema;
 mod system;

@@ -276,8 +276,10 @@ pub enum RevocationError {
     /// The channel of the revocations cannot be named.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// It cannot be written down.
     #[error(transparent)]
     Encode(#[from] serde_json::Error),
+    /// What was written is no JSON.
     #[error(transparent)]
     Json(#[from] fanfare_wire::JsonError),
 }

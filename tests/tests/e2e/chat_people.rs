@@ -57,7 +57,10 @@ fn nobody_follows_what_is_not_for_them() {
                 ("publish", json!({ "channel": channel, "data": 1 })),
             ] {
                 let reply = client.command(command, request);
-                assert_eq!(reply["error"]["code"], DENIED, "{command} {channel}: {reply}");
+                assert_eq!(
+                    reply["error"]["code"], DENIED,
+                    "{command} {channel}: {reply}"
+                );
             }
         }
     }
@@ -75,12 +78,20 @@ fn nobody_follows_what_is_not_for_them() {
     assert!(presence.to_string().contains(BOB_ID), "{presence}");
     let answer = call(&node, ALICE, "users.getPresence", json!({ "user": BOB_ID }));
     assert_eq!(answer["presence"], "active", "{answer}");
-    let answer = call(&node, BOB, "users.getPresence", json!({ "user": "U0ALICE0000" }));
+    let answer = call(
+        &node,
+        BOB,
+        "users.getPresence",
+        json!({ "user": "U0ALICE0000" }),
+    );
     assert_eq!(answer["presence"], "away", "{answer}");
     let dev = Http::once(node.address(), "GET", "/chat/dev", &[], b"").unwrap();
     assert_eq!(dev.json()["users"][1]["token"], BOB);
     let door = call(&node, "", "chat.door", json!({}));
-    assert_eq!((&door["ok"], &door["sign_up"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&door["ok"], &door["sign_up"]),
+        (&json!(true), &json!(true))
+    );
 }
 
 fn follow_and_be_put_out(nodes: &[Node; 2]) {
@@ -101,7 +112,12 @@ fn follow_and_be_put_out(nodes: &[Node; 2]) {
     let typing = bob.publication(&channel);
     assert_eq!(typing["data"]["type"], "user_typing", "{typing}");
     // Put out on one node: the subscription on the other ends, and none begins again.
-    call(one, ALICE, "conversations.kick", json!({ "channel": id, "user": BOB_ID }));
+    call(
+        one,
+        ALICE,
+        "conversations.kick",
+        json!({ "channel": id, "user": BOB_ID }),
+    );
     bob.push(&channel, "unsubscribe");
     let again = bob.command("subscribe", json!({ "channel": channel }));
     assert_eq!(again["error"]["code"], DENIED, "{again}");

@@ -140,6 +140,10 @@ async fn info(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
     if conversation.is_member() {
         view["latest"] = json!({ "ts": conversation.last_message.to_string() });
         view["position"] = position;
+        let unread = chat.unread(&conversation, &caller.user).await?;
+        if let Some(fields) = view.as_object_mut() {
+            unread.extend(fields);
+        }
     }
     Ok(Answer::ok().with("channel", view))
 }

@@ -6,6 +6,7 @@ use fanfare_engine::port::{
     state::Bucket,
     tables::{Row, Step, Value as Sql},
 };
+use fanfare_wire::Draft;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     mention::Mentions,
     message::{MORE_BYTES_MAX, TEXT_CHARS_MAX, repliers_of, select_repliers, thread_fields},
     method::{Answer, Call, Method, method},
+    notice,
     ts::Ts,
     unread::FORGET_READ,
 };
@@ -51,7 +53,7 @@ const NOTE_READ: &str = "UPDATE chat_members SET last_read = (SELECT last_ts FRO
 
 /// Direct conversations come back into the lists of all who are in them.
 const OPEN_DIRECT: &str =
-    "UPDATE chat_members SET is_open = 1 WHERE conversation = $1 AND is_open = 0";
+    "UPDATE chat_members SET is_open = 1 WHERE conversation = $1 AND is_open = 0 RETURNING user_id";
 
 const SELECT_BY_KEY: &str =
     "SELECT ts FROM chat_messages WHERE conversation = $1 AND user_id = $2 AND client_msg_id = $3";
@@ -296,7 +298,10 @@ impl Chat {
             notes.push(Step::new(FORGET_READ, both()));
         }
         if conversation.as_str().starts_with(['D', 'G']) {
+            let at = change.steps() + notes.len();
             notes.push(Step::new(OPEN_DIRECT, vec![channel.clone()]));
+            let id = conversation.clone();
+            change = change.notice(move |rows, _| opened(&id, rows.get(at)));
         }
         notes.extend(Mentions::of(&post.text).steps(conversation, None));
         for note in notes {
@@ -305,6 +310,13 @@ impl Chat {
         let post = post.clone();
         Ok(change.event(move |rows, ts| Ok(event_of(&post, rows, ts))))
     }
+}
+
+/// Whoever had closed it is told that it is there again.
+fn opened(id: &Id, rows: Option<&Vec<Row>>) -> Result<Vec<Draft>, Failure> {
+    let users = rows.into_iter().flatten().filter_map(|row| row.text(0));
+    let notices = users.map(|user| notice::opened(id, &Id::known(user), true));
+    notices.collect()
 }
 
 /// Where the parent's row stands among what the steps returned.

@@ -62,6 +62,8 @@ impl House {
                 Engine::start(config, log, Arc::new(LocalBus), tables, state, forms).unwrap();
             let config = ChatConfig {
                 open: true,
+                sign_up: crate::SignUp::Open,
+                create_workspaces: false,
                 public_url: None,
                 limits_when_away: WhenAway::Local,
                 signer: None,

@@ -7,4 +7,5 @@ mod later;
 mod marks;
 mod oracle;
 mod pages;
+mod people;
 mod talk;

@@ -476,6 +476,22 @@ async fn direct_conversations_are_there_once() {
     );
     house.call(BOB, "conversations.open", channel()).await;
     assert_eq!(house.kinds("chat.user", Demo::BOB, 1).await, ["im_open"]);
+    // Or as soon as somebody says something in it.
+    house.call(BOB, "conversations.close", channel()).await;
+    let said = json!({ "channel": id, "text": "hello?" });
+    house.call(ALICE, "chat.postMessage", said).await;
+    assert_eq!(
+        house.kinds("chat.user", Demo::BOB, 2).await,
+        ["im_close", "im_open"]
+    );
+    let info = house.call(BOB, "conversations.info", channel()).await;
+    assert_eq!(
+        (
+            &info["channel"]["is_open"],
+            &info["channel"]["unread_count_display"]
+        ),
+        (&json!(true), &json!(1))
+    );
     // Nobody else knows of it, and nobody else gets in.
     for (token, method, args, error) in [
         (BOT, "conversations.info", channel(), "channel_not_found"),
