@@ -32,17 +32,17 @@ fn channel(name: &str) -> ChannelName {
 
 #[test]
 fn what_is_not_said_is_refused() {
-    let rules = resolve(FileChannels::default(), vec![namespace("chat")], CLOSED).unwrap();
-    let chat = rules.of(&channel("chat:1:2")).unwrap();
+    let rules = resolve(FileChannels::default(), vec![namespace("talk")], CLOSED).unwrap();
+    let talk = rules.of(&channel("talk:1:2")).unwrap();
     assert_eq!(
-        (chat.subscribe, chat.publish),
+        (talk.subscribe, talk.publish),
         (Access::NOBODY, Access::SUBSCRIBER)
     );
     assert_eq!(
         rules.of(&channel("plain")),
         Some(&ChannelOptions::default())
     );
-    assert_eq!((chat.presence, chat.join_leave), (None, false));
+    assert_eq!((talk.presence, talk.join_leave), (None, false));
     assert_eq!(rules.of(&channel("other:1")), None);
     assert_eq!(rules.of(&channel(":1")), None);
 }
@@ -54,11 +54,11 @@ fn for_a_first_try_everything_is_open_but_what_is_said() {
         kind: Some(FileKind::Ephemeral),
         ..FileNamespace::default()
     };
-    let namespaces = vec![namespace("chat"), ephemeral];
+    let namespaces = vec![namespace("talk"), ephemeral];
     let rules = resolve(FileChannels::default(), namespaces, DEV).unwrap();
-    let chat = rules.of(&channel("chat:1")).unwrap();
+    let talk = rules.of(&channel("talk:1")).unwrap();
     assert_eq!(
-        (chat.subscribe, chat.publish),
+        (talk.subscribe, talk.publish),
         (Access::ANYONE, Access::SUBSCRIBER)
     );
     for open in ["plain", "other:1", ":1"] {
@@ -163,7 +163,7 @@ fn only_limits_are_told_to_the_log() {
     let mut endless = namespace("endless");
     endless.history_max_count = None;
     endless.history_max_age = None;
-    let rules = resolve(limited, vec![namespace("chat"), endless], CLOSED).unwrap();
+    let rules = resolve(limited, vec![namespace("talk"), endless], CLOSED).unwrap();
     let expected = [
         Retention {
             namespace: String::new(),
@@ -171,7 +171,7 @@ fn only_limits_are_told_to_the_log() {
             count_max: Some(5),
         },
         Retention {
-            namespace: "chat".to_owned(),
+            namespace: "talk".to_owned(),
             age_max: Some(Duration::from_secs(3600)),
             count_max: Some(10),
         },
@@ -356,7 +356,7 @@ fn impossible_options_are_named() {
 #[test]
 fn impossible_words_are_named() {
     for (toml, word) in [
-        ("kind = \"state\"", "state"),
+        ("kind = \"stateful\"", "stateful"),
         ("publish = \"everyone\"", "everyone"),
         ("publish = [\"nobody\", \"anyone\"]", "stands alone"),
         ("publish = []", "empty list"),
