@@ -349,9 +349,7 @@ export class ChatClient {
       this.#heard.delete(conversation.id);
       conversation.held.forget();
       if (this.thread?.channel === conversation.id) {
-        const { root, held } = this.thread;
-        held.forget();
-        this.reader.thread(conversation.id, root, held).catch(() => undefined);
+        this.thread.held.forget();
       }
     }
     void this.#refresh();

@@ -2,6 +2,7 @@
 
 import { find, make, setText } from '../dom.js';
 import { plural } from '../mail/model/text.js';
+import { Again } from './again.js';
 import type { ChatClient } from './client.js';
 import { titleOf, type Conversation, type Info } from './model/conversation.js';
 import { encode } from './model/compose.js';
@@ -9,8 +10,7 @@ import { countAfter, type Range } from './model/held.js';
 import { itemsOf } from './model/items.js';
 import type { Message } from './model/message.js';
 import { find as findMessage, merge } from './model/reduce.js';
-import type { Route } from './model/route.js';
-import { hashOf } from './model/route.js';
+import { hashOf, type Route } from './model/route.js';
 import { laterOf, NEVER, type Ts } from './model/ts.js';
 import { typingText } from './model/typing.js';
 import { Composer } from './view/composer.js';
@@ -43,6 +43,9 @@ export class Screen {
   #typingTimer: number | undefined;
   /** Where one was on the way to; whoever goes elsewhere is not taken there. */
   #way = 0;
+  /** It is being opened: what is shown first is not decided yet. */
+  #opening = false;
+  readonly #again = new Again(() => this.#client.changed());
 
   constructor(client: ChatClient, picker: Picker, openThread: (root: Ts) => void) {
     this.#client = client;
@@ -79,8 +82,20 @@ export class Screen {
   }
 
   /** Shows a conversation, and a message of it if one is named. */
-  async show({ channel, ts }: Route): Promise<void> {
+  async show(route: Route): Promise<void> {
     const way = (this.#way += 1);
+    this.#opening = true;
+    try {
+      await this.#open(route, way);
+    } finally {
+      if (way === this.#way) {
+        this.#opening = false;
+        this.#client.changed();
+      }
+    }
+  }
+
+  async #open({ channel, ts }: Route, way: number): Promise<void> {
     const other = channel !== this.openId;
     this.openId = channel;
     if (other) {
@@ -100,9 +115,6 @@ export class Screen {
       await this.#begin(conversation);
     } else {
       await this.toLive();
-    }
-    if (way === this.#way) {
-      this.#client.changed();
     }
   }
 
@@ -165,6 +177,13 @@ export class Screen {
       return;
     }
     const { held, unread } = conversation;
+    if (held.range === null && !this.#opening) {
+      // It could not be had, or what was held is not to be trusted any more.
+      this.#again.soon(
+        () => this.#client.reader.newest(conversation),
+        () => undefined,
+      );
+    }
     if (unread.count > 0 && !this.#reads(conversation) && this.#line !== unread.lastRead && held.range !== null) {
       this.#line = unread.lastRead;
     }

@@ -1,6 +1,7 @@
 /** The thread beside the conversation. */
 
 import { find, setText } from '../dom.js';
+import { Again } from './again.js';
 import type { ChatClient } from './client.js';
 import { titleOf } from './model/conversation.js';
 import { encode } from './model/compose.js';
@@ -18,6 +19,7 @@ export class ThreadScreen {
   readonly #client: ChatClient;
   readonly #talk: Talk;
   readonly #where = find(document, '#thread-where', HTMLElement);
+  readonly #again = new Again(() => this.#client.changed());
   #shown = '';
 
   constructor(client: ChatClient, picker: Picker) {
@@ -57,6 +59,12 @@ export class ThreadScreen {
       return;
     }
     const { channel, root, held } = thread;
+    if (held.range === null) {
+      this.#again.soon(
+        () => this.#client.reader.thread(channel, root, held),
+        () => this.#client.closeThread(),
+      );
+    }
     const info = this.#client.conversations.get(channel)?.info;
     const direct = info?.kind === 'im' || info?.kind === 'mpim';
     const name = info === undefined ? '' : titleOf(info, { nameOf: (user) => this.#client.nameOf(user) }, this.#client.self.id);
