@@ -304,7 +304,7 @@ export class ChatClient {
         this.conversations.get(event.channel)?.unread.marked(event.lastRead, event.unread, event.mentions);
         break;
       case 'conversation':
-        event.joined ? void this.get(event.channel) : this.#drop(event.channel);
+        event.joined ? void this.#come(event.channel) : this.#drop(event.channel);
         break;
       case 'channel':
         this.#renamed(event.channel, event.name, event.archived);
@@ -437,6 +437,15 @@ export class ChatClient {
       }
     };
     this.#asks.set(id, window.setTimeout(() => void ask().catch(() => undefined), MARK_AFTER_MS));
+  }
+
+  async #come(id: string): Promise<void> {
+    const known = this.conversations.get(id);
+    if (known !== undefined) {
+      known.info = { ...known.info, open: true };
+    } else {
+      await this.#learn(id).catch(() => this.#refresh());
+    }
   }
 
   #renamed(id: string, name: string, archived: boolean | null): void {

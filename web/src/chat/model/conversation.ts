@@ -25,6 +25,8 @@ export interface Info {
   readonly isMember: boolean;
   readonly memberCount: number;
   readonly creator: string;
+  /** A direct message that was closed is not shown until somebody writes in it. */
+  readonly open: boolean;
 }
 
 export function infoOf(value: unknown): Info | null {
@@ -39,7 +41,7 @@ export function infoOf(value: unknown): Info | null {
     kind,
     name: textOf(from['name']),
     user: textOf(from['user']),
-    members: textsOf(from['members']),
+    members: textsOf(from['members'] ?? from['users']),
     topic: textOf(fieldsOf(from['topic'])['value']),
     purpose: textOf(fieldsOf(from['purpose'])['value']),
     archived: from['is_archived'] === true,
@@ -47,6 +49,7 @@ export function infoOf(value: unknown): Info | null {
     isMember: from['is_member'] === true || kind === 'im' || kind === 'mpim',
     memberCount: countOf(from['num_members']),
     creator: textOf(from['creator']),
+    open: from['is_open'] !== false,
   };
 }
 
@@ -112,7 +115,7 @@ export interface Sections {
 
 /** Channels by name; direct messages by what was said last. */
 export function sections(all: Iterable<Conversation>): Sections {
-  const shown = [...all].filter(({ info }) => !info.archived);
+  const shown = [...all].filter(({ info, unread }) => !info.archived && (info.open || unread.count > 0));
   const channels = shown.filter(({ direct }) => !direct).sort((left, right) => left.info.name.localeCompare(right.info.name));
   const direct = shown.filter(({ direct: with_ }) => with_).sort((left, right) => (left.latest < right.latest ? 1 : left.latest > right.latest ? -1 : 0));
   return { channels, direct };
