@@ -5,6 +5,7 @@
  * nothing. So a connection may be lost at any time, and what is shown afterwards is what a fresh load would show.
  */
 
+import { Backoff } from '../mail/model/backoff.js';
 import { RequestFailed, type Api } from './api.js';
 import { Link, type LinkListener } from './link.js';
 import { Conversation, infoOf, positionOf, type Info } from './model/conversation.js';
@@ -65,6 +66,8 @@ export class ChatClient {
   readonly #met = new Set<string>();
   /** The newest event of each conversation: what was answered before it is no news. */
   readonly #heard = new Map<string, Ts>();
+  readonly #endedBackoff = new Backoff();
+  #endedTimer: number | undefined;
   #typedAt = 0;
   #refreshing = false;
 
@@ -89,8 +92,7 @@ export class ChatClient {
     });
     this.reader = new Reader(api, () => watcher.changed());
     this.#link = new Link(this.#linkListener());
-    this.#link.follow(`chat.user:${this.self.id}`, positionOf(self['position']));
-    this.#link.follow(`chat.team:${this.team.id}`, positionOf(team['position']), true);
+    this.#followOwn(self['position'], team['position']);
     listOf(boot['channels']).forEach((value) => this.#add(value));
     this.#link.open();
     this.sender.all();
@@ -99,6 +101,7 @@ export class ChatClient {
   close(): void {
     this.#link.close();
     this.sender.stop();
+    clearTimeout(this.#endedTimer);
     for (const timer of [...this.#marks.values(), ...this.#asks.values()]) {
       clearTimeout(timer);
     }
@@ -209,6 +212,7 @@ export class ChatClient {
       token: async () => textOf((await this.api.call('client.token'))['token']),
       live: () => {
         this.lostAt = null;
+        this.#endedBackoff.reset();
         this.sender.all();
         this.#watcher.changed();
       },
@@ -218,7 +222,7 @@ export class ChatClient {
       },
       told: (channel, position, data) => this.#told(channel, position, data),
       gap: (channel) => this.#gap(channel),
-      ended: (channel) => this.#ended(channel),
+      ended: () => this.#ended(),
       presence: (clients) => {
         this.people.loadPresence(clients);
         this.#watcher.changed();
@@ -344,6 +348,11 @@ export class ChatClient {
 
   /** The log no longer goes back to where this page was: what it holds of the channel is loaded again. */
   #gap(channel: string): void {
+    this.#forget(channel);
+    void this.#refresh();
+  }
+
+  #forget(channel: string): void {
     const conversation = this.conversations.get(channel.replace(/^chat:/, ''));
     if (conversation !== undefined) {
       this.#heard.delete(conversation.id);
@@ -352,7 +361,6 @@ export class ChatClient {
         this.thread.held.forget();
       }
     }
-    void this.#refresh();
     this.#watcher.changed();
   }
 
@@ -377,13 +385,19 @@ export class ChatClient {
     }
   }
 
-  #ended(channel: string): void {
-    const id = channel.replace(/^chat:/, '');
-    if (this.conversations.has(id)) {
-      // Taken out of it; or the right to it was judged while the database was away.
-      this.#drop(id);
+  /** One was taken out of a conversation, or the right to it could not be judged just then. What is still there is followed again. */
+  #ended(): void {
+    this.#endedTimer ??= window.setTimeout(() => {
+      this.#endedTimer = undefined;
+      this.#followOwn();
       void this.#refresh();
-    }
+    }, this.#endedBackoff.next());
+  }
+
+  /** What happens to the user, and to the workspace. */
+  #followOwn(self: unknown = null, team: unknown = null): void {
+    this.#link.follow(`chat.user:${this.self.id}`, positionOf(self));
+    this.#link.follow(`chat.team:${this.team.id}`, positionOf(team), true);
   }
 
   #add(value: unknown): Conversation | null {
@@ -396,8 +410,9 @@ export class ChatClient {
     this.conversations.set(info.id, conversation);
     this.known.set(info.id, info);
     const position = positionOf(fieldsOf(value)['position']);
-    if (position !== null) {
-      this.#link.follow(`chat:${info.id}`, position);
+    if (position !== null && this.#link.follow(`chat:${info.id}`, position)) {
+      // It begins here: what was held before does not reach so far.
+      this.#forget(`chat:${info.id}`);
     }
     return conversation;
   }

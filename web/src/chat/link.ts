@@ -22,8 +22,8 @@ export interface LinkListener {
   told(channel: string, position: Position | null, data: unknown): void;
   /** The log no longer has what comes after the position: everything is to be asked for again. It goes on behind this one. */
   gap(channel: string, position: Position): void;
-  /** The server ended a subscription. */
-  ended(channel: string): void;
+  /** The server ended a subscription, or refused it. */
+  ended(): void;
   presence(clients: Presence[]): void;
   came(who: Presence): void;
   left(who: Presence): void;
@@ -61,14 +61,16 @@ export class Link {
     client.connect();
   }
 
-  /** Everything that happens in the channel after the position; with `presence`, who is there as well. */
-  follow(channel: string, position: Position | null, presence = false): void {
-    if (!this.#followed.has(channel)) {
-      this.#followed.set(channel, { position, presence });
-      if (this.#client !== null) {
-        this.#subscribe(this.#client, channel, position, presence);
-      }
+  /** Everything that happens in the channel after the position; with `presence`, who is there as well. False: it is followed already. */
+  follow(channel: string, position: Position | null, presence = false): boolean {
+    if (this.#followed.has(channel)) {
+      return false;
     }
+    this.#followed.set(channel, { position, presence });
+    if (this.#client !== null) {
+      this.#subscribe(this.#client, channel, position, presence);
+    }
+    return true;
   }
 
   leave(channel: string): void {
@@ -145,7 +147,7 @@ export class Link {
     subscription.on('unsubscribed', ({ code }) => {
       if (code !== 0 && this.#followed.delete(channel)) {
         client.removeSubscription(subscription);
-        this.#listener.ended(channel);
+        this.#listener.ended();
       }
     });
     if (presence) {
