@@ -83,7 +83,9 @@ export class ChatClient {
     this.kept = new Kept(this.team.id, this.self.id);
     this.outbox = new Outbox(this.kept.outbox);
     this.people.load(boot['users']);
-    this.people.put(self);
+    if (this.people.get(this.self.id) === null) {
+      this.people.put(self);
+    }
     this.people.setAway(this.self.id, self['manual_away'] === true);
     this.sender = new Sender(api, this.outbox, {
       changed: () => watcher.changed(),
