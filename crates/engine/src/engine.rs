@@ -38,6 +38,7 @@ use crate::{
     spread::Spread,
     state::{Limiter, WhenAway},
     sweep::Sweeper,
+    tail::{self, Tail},
     task,
     transact::{Done, Transactor},
 };
@@ -372,6 +373,12 @@ impl Engine {
         let core = &self.core;
         let (log, channels) = (Arc::clone(&core.log), Arc::clone(&core.channels));
         follow::spawn(log, channels, &core.epochs, channel, follower);
+    }
+
+    /// A bell for a reader of a channel: rings whenever there may be something new in it.
+    #[must_use]
+    pub fn tail(&self, channel: ChannelName) -> Tail {
+        tail::spawn(Arc::clone(&self.core.channels), channel)
     }
 
     /// The nodes that were heard of lately.

@@ -86,8 +86,8 @@ pub(crate) fn spawn(
     });
 }
 
-/// Shards count from 0 upward, followers from the top downward.
-fn next_index() -> usize {
+/// Shards count from 0 upward, followers and tails from the top downward.
+pub(crate) fn next_index() -> usize {
     static FOLLOWERS: AtomicUsize = AtomicUsize::new(usize::MAX);
     FOLLOWERS.fetch_sub(1, Relaxed)
 }

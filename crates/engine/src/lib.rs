@@ -12,6 +12,7 @@
 //! | heal | `sweep`, `heal` | what the bus lost is found in the lane log and fetched from the log |
 //! | start anew | `epoch` | a database that was restored is another log: nothing of before is mixed with it |
 //! | follow | [`follow`] | a reader inside the node, for what every node must know |
+//! | tail | [`tail`] | a bell for readers inside the node that read the log themselves |
 //! | who is here | [`presence`] | leases of the clients of all nodes in the shared state |
 //! | deliver | [`hub`] | cursors move forward over ring and log; every socket is given the same bytes |
 //!
@@ -41,6 +42,7 @@ pub mod simulation;
 mod spread;
 pub mod state;
 mod sweep;
+pub mod tail;
 mod task;
 #[cfg(test)]
 mod testing;

@@ -13,6 +13,7 @@ mod owner;
 mod presence;
 mod seams;
 mod selection;
+mod tail;
 mod transact;
 
 use std::time::Duration;
