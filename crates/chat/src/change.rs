@@ -18,7 +18,7 @@ use fanfare_wire::{Draft, Json};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{Chat, conversation::Shape, failure::Failure, id::Id, ts::Ts};
+use crate::{Chat, app_events, conversation::Shape, failure::Failure, id::Id, ts::Ts};
 
 /// Most apps with a bot in one conversation; the others hear nothing of it.
 const APPS_MAX: i64 = 20;
@@ -27,7 +27,7 @@ const APPS_MAX: i64 = 20;
 const TAKE_TS: &str = "UPDATE chat_conversations SET last_ts = CASE WHEN last_ts < $2 THEN $2 ELSE last_ts + 1 END + $3 \
     WHERE id = $1 AND archived <= $4 RETURNING last_ts, kind, team, members";
 
-const SELECT_APPS: &str = "SELECT a.id, a.bot_user FROM chat_members m JOIN chat_apps a ON a.bot_user = m.user_id \
+const SELECT_APPS: &str = "SELECT a.id FROM chat_members m JOIN chat_apps a ON a.bot_user = m.user_id \
     WHERE m.conversation = $1 ORDER BY a.id LIMIT $2";
 
 /// How many steps the sequencer takes: those of the change stand behind them.
@@ -266,29 +266,17 @@ fn finish(common: &Common, rows: &[Vec<Row>], drafts: &mut Vec<Draft>) -> Result
     let events = common.events(rows)?;
     let apps = rows.get(common.first + 1);
     let apps = apps.map(Vec::as_slice).unwrap_or_default();
-    let ids = apps
-        .iter()
-        .filter_map(|row| Some((row.text(0)?, row.text(1)?)));
-    let ids: Vec<(Id, &str)> = ids.map(|(id, bot)| (Id::known(id), bot)).collect();
+    let apps = apps.iter().filter_map(|row| row.text(0));
+    let apps: Vec<Id> = apps.map(Id::known).collect();
     for (draft, event) in drafts.iter_mut().zip(&events) {
         draft.data = json_of(event)?;
     }
-    for event in events {
-        for (app, bot) in &ids {
-            drafts.push(to_app(app, bot, &event)?);
-        }
-    }
+    drafts.extend(app_events::drafts(&apps, events)?);
     let last = common.ts(rows)?.last().copied().unwrap_or_default();
     for make in &common.notices {
         drafts.extend(make(common.own(rows), last)?);
     }
     Ok(())
-}
-
-/// Tells an app what its bot is to hear.
-pub(crate) fn to_app(app: &Id, bot: &str, event: &Event) -> Result<Draft, Failure> {
-    let data = json_of(&json!({ "bot_user": bot, "event": event }))?;
-    Ok(Draft::new(app.channel(crate::APPS)?, Uuid::now_v7(), data))
 }
 
 /// A value as the log keeps it.

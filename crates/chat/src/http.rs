@@ -18,6 +18,7 @@ use crate::{
     caller::Caller,
     failure::{Failure, Way},
     method::{Answer, Call, Method, Who},
+    socket_mode,
 };
 
 /// Longest body of a request, in bytes.
@@ -33,6 +34,7 @@ pub(crate) fn router(chat: &Arc<Chat>) -> Router {
         .route("/chat/dev", get(fixtures))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::clone(chat))
+        .merge(socket_mode::router(chat))
 }
 
 async fn call(
@@ -75,7 +77,12 @@ pub(crate) async fn run(chat: Arc<Chat>, name: &str, request: Request) -> Result
         chat.limit(method.name, subject, bucket).await?;
     }
     let is_own_page = chat.is_own_page(&headers);
-    let call = Call::new(caller, args, address).of_own_page(is_own_page);
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let call = Call::new(caller, args, address)
+        .of_own_page(is_own_page)
+        .at(host.map(str::to_owned));
     (method.run)(chat, call).await
 }
 

@@ -16,9 +16,11 @@
 //! | `judge` | who may follow which channel of the log |
 //! | `membership`, `system`, `notice` | who comes and goes, what the chat says of it itself, and whom else it tells |
 //! | `conversation`, `channel_name`, `user`, `message`, `mention`, `unread`, `page` | rows, rules and views |
+//! | `app_events`, `socket_mode` | what apps are told, and how they are told it: over WebSockets |
 //! | `schema`, `demo` | the tables; the workspace of a first try |
 
 mod account;
+mod app_events;
 mod args;
 mod caller;
 mod change;
@@ -40,6 +42,7 @@ mod notice;
 mod page;
 mod schedule;
 mod schema;
+mod socket_mode;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -62,13 +65,18 @@ use fanfare_engine::{
     port::state::{Bucket, StateKey, Taken},
     state::{Limiter, WhenAway},
 };
-use fanfare_gateway::{judge::Judge, password::Passwords, token::TokenSigner};
+use fanfare_gateway::{judge::Judge, metrics::Family, password::Passwords, token::TokenSigner};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::warn;
 
 pub use self::demo::Demo;
-use self::{failure::Failure, id::Id, method::Method};
+use self::{
+    failure::Failure,
+    id::Id,
+    method::Method,
+    socket_mode::{SocketMode, Timing},
+};
 
 /// The namespace of conversations' channels.
 pub const CONVERSATIONS: &str = "chat";
@@ -127,6 +135,7 @@ pub struct Chat {
     limiter: Limiter,
     passwords: Passwords,
     methods: HashMap<&'static str, &'static Method>,
+    sockets: SocketMode,
     /// The tables are there.
     ready: AtomicBool,
 }
@@ -151,6 +160,10 @@ impl Chat {
     /// called within a tokio runtime; ends with it.
     #[must_use]
     pub fn start(config: ChatConfig, engine: Arc<Engine>) -> Arc<Self> {
+        Self::start_with(config, engine, Timing::default())
+    }
+
+    fn start_with(config: ChatConfig, engine: Arc<Engine>, timing: Timing) -> Arc<Self> {
         let limiter = engine.limiter(config.limits_when_away);
         let chat = Arc::new(Self {
             engine,
@@ -158,6 +171,7 @@ impl Chat {
             limiter,
             passwords: Passwords::new(),
             methods: method::registry(),
+            sockets: SocketMode::new(timing),
             ready: AtomicBool::new(false),
         });
         tokio::spawn(make_ready(Arc::downgrade(&chat)));
@@ -173,6 +187,17 @@ impl Chat {
     /// What decides who follows the app's channels.
     pub fn judge(self: &Arc<Self>) -> Arc<dyn Judge> {
         Arc::new(judge::ChatJudge(Arc::clone(self)))
+    }
+
+    /// Tells the sockets of apps that the server goes.
+    pub fn farewell(&self) {
+        self.sockets.farewell();
+    }
+
+    /// What the app counts on this node.
+    pub fn families(self: &Arc<Self>) -> impl Fn() -> Vec<Family> + Send + Sync + use<> {
+        let chat = Arc::clone(self);
+        move || chat.sockets.families()
     }
 
     fn check_ready(&self) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use fanfare_wire::Draft;
 use serde_json::{Value, json};
 
 use crate::{
-    Chat,
+    Chat, app_events,
     change::{Change, Event},
     conversation::{Conversation, Membership},
     failure::{EXISTS, Failure},
@@ -132,11 +132,7 @@ pub(crate) fn joining(
                     event.insert("channel".to_owned(), (&seen.id).into());
                     event.insert("team".to_owned(), (&seen.team).into());
                     event.insert("event_ts".to_owned(), crate::ts::Ts(ts.0 - 1).into());
-                    drafts.push(crate::change::to_app(
-                        &Id::known(app),
-                        user.as_str(),
-                        &event,
-                    )?);
+                    drafts.extend(app_events::drafts(&[Id::known(app)], vec![event])?);
                 }
                 Ok(drafts)
             })

@@ -67,6 +67,8 @@ pub(crate) struct Call {
     pub(crate) address: String,
     /// No page of somebody else has the browser send it.
     is_own_page: bool,
+    /// Whom it asked, as it says.
+    pub(crate) host: Option<String>,
 }
 
 /// What a method answers beside `ok`.
@@ -129,6 +131,7 @@ impl Call {
             args,
             address,
             is_own_page: false,
+            host: None,
         }
     }
 
@@ -147,6 +150,12 @@ impl Call {
             true => Ok(()),
             false => Err(Failure::new("invalid_origin")),
         }
+    }
+
+    /// With the name of the host that was asked.
+    pub(crate) fn at(mut self, host: Option<String>) -> Self {
+        self.host = host;
+        self
     }
 
     /// Who calls.

@@ -156,4 +156,17 @@ CREATE TABLE chat_scheduled (
 );
 CREATE INDEX chat_scheduled_due ON chat_scheduled (due);
 CREATE INDEX chat_scheduled_user ON chat_scheduled (user_id, conversation, post_at);
+CREATE TABLE chat_tickets (
+    digest TEXT PRIMARY KEY,
+    app TEXT NOT NULL,
+    token TEXT NOT NULL,
+    expires BIGINT NOT NULL
+);
+CREATE INDEX chat_tickets_app ON chat_tickets (app, expires);
+CREATE TABLE chat_app_readers (
+    app TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    beat BIGINT NOT NULL,
+    acknowledged BIGINT NOT NULL
+);
 ";

@@ -39,7 +39,7 @@ pub mod sessions;
 pub mod socketio;
 pub mod sse;
 pub mod token;
-mod upgrade;
+pub mod upgrade;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},

@@ -15,7 +15,7 @@ use crate::listener::Socket;
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Why a request is not upgraded.
-pub(crate) type Refusal = (StatusCode, &'static str);
+pub type Refusal = (StatusCode, &'static str);
 
 /// Whether a header lists a token.
 pub(crate) fn has(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
@@ -32,7 +32,10 @@ pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
 }
 
 /// Checks what a request for a WebSocket says; returns the headers of the answer.
-pub(crate) fn answer(headers: &HeaderMap) -> Result<HeaderMap, Refusal> {
+///
+/// # Errors
+/// [`Refusal`]: the request is no handshake of RFC 6455.
+pub fn answer(headers: &HeaderMap) -> Result<HeaderMap, Refusal> {
     if !is_asked(headers) {
         return Err((StatusCode::UPGRADE_REQUIRED, "this is a websocket endpoint"));
     }

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 use fanfare_chat::{Chat, ChatConfig, Demo};
 use fanfare_engine::{Engine, state::WhenAway};
-use fanfare_gateway::{judge::Judge, sessions::Sessions, socketio::Namespace, token::TokenSigner};
+use fanfare_gateway::{
+    judge::Judge, metrics::Family, sessions::Sessions, socketio::Namespace, token::TokenSigner,
+};
 use fanfare_watch::{Watch, WatchConfig, turn::IceConfig};
 use tracing::info;
 use uuid::Uuid;
@@ -80,10 +82,19 @@ impl Apps {
         watch.chain(chat).fold(Router::new(), Router::merge)
     }
 
+    /// What the apps count.
+    pub(crate) fn families(&self) -> Box<dyn Fn() -> Vec<Family> + Send + Sync> {
+        let chat = self.chat.as_ref().map(Chat::families);
+        Box::new(move || chat.as_ref().map_or_else(Vec::new, |chat| chat()))
+    }
+
     /// Tells the apps' clients that the server goes.
     pub(crate) fn farewell(&self, window: Duration) {
         if let Some(watch) = &self.watch {
             watch.farewell(window);
+        }
+        if let Some(chat) = &self.chat {
+            chat.farewell();
         }
     }
 }

@@ -115,7 +115,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServeError> {
         node,
         (apps.all(), apps.judges()),
         redis.clone(),
-        families(&ingress, mail.as_ref()),
+        families(&ingress, mail.as_ref(), &apps),
     );
     let gateway = Gateway::new(gateway, Arc::clone(&engine));
     apps.trust(gateway.sessions());
@@ -295,12 +295,15 @@ fn gateway_config(
 fn families(
     ingress: &Ingress,
     mail: Option<&MailApp>,
+    apps: &Apps,
 ) -> Box<dyn Fn() -> Vec<Family> + Send + Sync> {
     let ingress = ingress.families();
     let mail = mail.map(|app| app.mail.families());
+    let apps = apps.families();
     Box::new(move || {
         let mut families = ingress();
         families.extend(mail.iter().flat_map(|mail| mail()));
+        families.extend(apps());
         families
     })
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod auth;
 mod channels;
 mod client;
+mod connections;
 mod conversations;
 mod delete;
 mod direct;
@@ -28,6 +29,7 @@ pub(crate) const ALL: &[&[Method]] = &[
     auth::METHODS,
     channels::METHODS,
     client::METHODS,
+    connections::METHODS,
     conversations::METHODS,
     delete::METHODS,
     direct::METHODS,

@@ -53,7 +53,7 @@ async fn who_comes_and_goes_is_told_and_counted() {
     let users = json!({ "channel": id, "users": Demo::BOT_USER });
     house.call(BOB, "conversations.invite", users).await;
     let apps = house.log("chat.app", Demo::APP).await;
-    let told = &apps.last().unwrap()["event"];
+    let told = &apps.last().unwrap()["events"][0];
     assert_eq!(told["type"], "member_joined_channel");
     assert_eq!(
         (&told["user"], &told["channel"]),
