@@ -125,6 +125,15 @@ watch-sync: web ## Measure how far two browsers are apart that watch together
 	cargo build --release --locked -p fanfare-server
 	FANFARE_BIN=$(CURDIR)/target/release/fanfare cargo run --release --locked -p fanfare-tests --example watch-sync -- $(ARGS)
 
+# What tests/python needs, in an environment of its own.
+.PHONY: python-packages
+python-packages: tests/python/.venv/installed
+
+tests/python/.venv/installed: tests/python/requirements.txt
+	python3 -m venv --clear tests/python/.venv
+	tests/python/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	@touch $@
+
 # CHECKOUT is a working copy of github.com/socketio/socket.io; its suites talk to localhost:3000.
 .PHONY: socketio-suites
 socketio-suites: ## Run the official protocol suites of Socket.IO (CHECKOUT=path)
@@ -138,7 +147,7 @@ centrifuge-suites: ## Run the suites of the official Centrifuge clients (CHECKOU
 .PHONY: clean
 clean: ## Remove everything that was built; data is kept
 	cargo clean
-	rm -rf web/dist web/node_modules tests/browser/node_modules
+	rm -rf web/dist web/node_modules tests/browser/node_modules tests/python/.venv
 
 .PHONY: tools
 tools:

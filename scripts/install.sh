@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing from Debian's packages, and nothing that is there already.
 #   scripts/install.sh build    what the build needs: a C compiler, pkg-config, make
-#   scripts/install.sh test     what the tests start: PostgreSQL, Redis, Chromium, valgrind
+#   scripts/install.sh test     what the tests start: PostgreSQL, Redis, Chromium, valgrind, Python
 set -euo pipefail
 
 packages=()
@@ -23,6 +23,7 @@ for wanted in "$@"; do
         compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
         need redis-server redis-server
         need valgrind valgrind
+        python3 -c 'import ensurepip' >/dev/null 2>&1 || packages+=(python3 python3-venv)
         [ -n "${CHROMIUM:-}" ] || need chromium chromium
         ;;
     *)

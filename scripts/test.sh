@@ -66,6 +66,7 @@ step build cargo build --workspace --all-targets --locked || report
 # By itself: together with the others, its feature would be on in the program that everything else tests.
 step sabotaged cargo build -p fanfare-server --features sabotage --bin fanfare-sabotaged --locked || report
 step packages browser_packages || report
+step python make --no-print-directory python-packages || report
 
 # A minute of it, beside all that follows, on what that leaves of the machine.
 rm -f "$logs/fuzz-run.status"

@@ -9,6 +9,7 @@ mod bus_failover;
 mod busy;
 mod channel_options;
 mod chat_people;
+mod chat_sockets;
 mod chat_talk;
 mod cluster;
 mod crash;
