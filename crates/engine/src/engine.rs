@@ -31,7 +31,7 @@ use crate::{
         AppendError, Bus, BusHealth, Direction, Head, Log, LogError, NodeRecord, Peers, ReadRange,
         Retention, State, Tables, TablesError, TransactError, Transaction,
         state::{StateEvents, StateHealth},
-        tables::{Migration, Row, Value},
+        tables::{Dialect, Migration, Row, Value},
     },
     presence::Presence,
     publish::{PublishError, Published, Publisher, Reply},
@@ -257,6 +257,12 @@ impl Engine {
     /// [`TransactError`]: nothing was committed, unless it says that the outcome is not known.
     pub async fn transact(&self, transaction: Transaction) -> Result<Done, TransactError> {
         self.core.transactor.transact(transaction).await
+    }
+
+    /// Which database the apps' tables are in, for what the common subset of both has no words for.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.core.transactor.tables().dialect()
     }
 
     /// Reads an app's rows with a `SELECT`, as committed when the call was made or later.

@@ -7,7 +7,7 @@ use std::{
 
 use fanfare_engine::port::{
     BoxFuture, LogError, Tables, TablesError, TransactError, Transacted, Transaction,
-    tables::{Migration, Row, Value, check_query},
+    tables::{Dialect, Migration, Row, Value, check_query},
 };
 use tokio::sync::Semaphore;
 use tokio_postgres::types::ToSql;
@@ -96,6 +96,10 @@ impl Drop for Place<'_> {
 }
 
 impl Tables for PostgresLog {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
     fn migrate(
         &self,
         app: &'static str,

@@ -26,7 +26,7 @@ use fanfare_engine::port::{
     AppendError, BoxFuture, Committed, Head, LaneBatch, LaneCursors, LaneId, Log, LogError,
     NodeRecord, ReadRange, Retention, Tables, TablesError, TransactError, Transacted, Transaction,
     Trimmed,
-    tables::{Migration, Row, Value, check_query},
+    tables::{Dialect, Migration, Row, Value, check_query},
 };
 use fanfare_wire::{ChannelName, Draft, Epoch, Millis, Publication, Seq};
 use tokio::sync::{mpsc, oneshot};
@@ -205,6 +205,10 @@ impl Log for SqliteLog {
 }
 
 impl Tables for SqliteLog {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
     fn migrate(
         &self,
         app: &'static str,

@@ -101,6 +101,7 @@ where
         values::parameters_stand_where_they_are_named,
         values::what_cannot_be_served_is_refused,
         values::limits_are_kept,
+        values::the_dialect_is_the_one_that_is_spoken,
         order::steps_see_what_those_before_did,
         order::one_winner_for_each_version,
         order::a_capacity_is_never_exceeded,

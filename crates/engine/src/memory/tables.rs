@@ -2,7 +2,7 @@
 
 use crate::port::{
     BoxFuture, Tables, TablesError, TransactError, Transacted, Transaction,
-    tables::{Migration, Row, Value},
+    tables::{Dialect, Migration, Row, Value},
 };
 
 /// Refuses everything.
@@ -12,6 +12,10 @@ pub struct NoTables;
 const REASON: &str = "this node keeps no tables";
 
 impl Tables for NoTables {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
     fn migrate(
         &self,
         _: &'static str,

@@ -44,6 +44,10 @@ pub const ROWS_BYTES_MAX: usize = 8 << 20;
 /// `BIGINT`; whole numbers, text and bytes are all that goes in and out (`CAST` the rest). A statement changes or returns the
 /// same rows on both.
 pub trait Tables: Send + Sync + 'static {
+    /// Which database it is, for what the common subset has no words for: full text, above all. An app that asks has to have a
+    /// statement for each.
+    fn dialect(&self) -> Dialect;
+
     /// Brings an app's tables to their newest form; each migration runs once, in order, on one node at a time. On
     /// PostgreSQL they live in a schema of the app's name, which the statements of the app find without naming it; on SQLite
     /// beside the others, so that their names begin with the app's name. Every node calls it before anything else of the app.
@@ -67,6 +71,15 @@ pub trait Tables: Send + Sync + 'static {
         &'a self,
         transaction: &'a Transaction,
     ) -> BoxFuture<'a, Result<Transacted, TransactError>>;
+}
+
+/// The SQL that a database speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite, with FTS5.
+    Sqlite,
+    /// PostgreSQL, without extensions.
+    Postgres,
 }
 
 /// One step of an app's schema.

@@ -9,7 +9,7 @@ use fanfare_engine::{
     port::{
         AppendError, BoxFuture, Log, Outcome, Tables, TablesError, TransactError, Transacted,
         Transaction,
-        tables::{Finish, Migration, Row, Step, Value},
+        tables::{Dialect, Finish, Migration, Row, Step, Value},
     },
     transact::TRANSACTIONS_MAX,
 };
@@ -28,6 +28,10 @@ pub(crate) struct NoRows {
 }
 
 impl Tables for NoRows {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
     fn migrate(
         &self,
         _: &'static str,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::port::{
     TablesError, TransactError, Transaction,
-    tables::{BYTES_MAX, DRAFTS_MAX, ROWS_MAX, STEPS_MAX, Step, Value},
+    tables::{BYTES_MAX, DRAFTS_MAX, Dialect, ROWS_MAX, STEPS_MAX, Step, Value},
 };
 
 use super::{ADD_MEMBER, Nodes, Room, VERSION};
@@ -36,6 +36,27 @@ pub(super) async fn they_come_back_as_they_were(nodes: &Nodes) {
         assert_eq!(returned[1][0].0, row);
         let found = nodes.b.tables.query(read, back.params).await.unwrap();
         assert_eq!((found.len(), &found[0].0), (1, &row));
+    }
+}
+
+pub(super) async fn the_dialect_is_the_one_that_is_spoken(nodes: &Nodes) {
+    const FTS5: &str = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'";
+    const TSEARCH: &str =
+        "SELECT 1 WHERE to_tsvector('simple', 'one two') @@ to_tsquery('simple', 'two')";
+    for node in [&nodes.a, &nodes.b] {
+        let (spoken, other) = match node.tables.dialect() {
+            Dialect::Sqlite => (FTS5, TSEARCH),
+            Dialect::Postgres => (TSEARCH, FTS5),
+        };
+        assert_eq!(
+            node.tables.query(spoken, Vec::new()).await.unwrap().len(),
+            1
+        );
+        let refused = node.tables.query(other, Vec::new()).await;
+        assert!(
+            matches!(refused, Err(TablesError::Statement(_))),
+            "{refused:?}"
+        );
     }
 }
 
