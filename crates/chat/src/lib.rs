@@ -17,6 +17,7 @@
 //! | `membership`, `system`, `notice` | who comes and goes, what the chat says of it itself, and whom else it tells |
 //! | `conversation`, `channel_name`, `user`, `message`, `mention`, `unread`, `page` | rows, rules and views |
 //! | `app_events`, `socket_mode` | what apps are told, and how they are told it: over WebSockets |
+//! | `search` | what finds messages, and only what one may read |
 //! | `schema`, `demo` | the tables; the workspace of a first try |
 
 mod account;
@@ -42,6 +43,7 @@ mod notice;
 mod page;
 mod schedule;
 mod schema;
+mod search;
 mod socket_mode;
 mod system;
 #[cfg(test)]

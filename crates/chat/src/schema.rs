@@ -2,15 +2,24 @@
 
 use fanfare_engine::port::tables::Migration;
 
+use crate::search;
+
 /// The app's name in the database.
 pub(crate) const APP: &str = "chat";
 
 /// The steps of the schema.
-pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    sqlite: V1,
-    postgres: V1,
-}];
+pub(crate) static MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        sqlite: V1,
+        postgres: V1,
+    },
+    Migration {
+        version: 2,
+        sqlite: search::SQLITE,
+        postgres: search::POSTGRES,
+    },
+];
 
 /// `ts` are microseconds since 1970, `created` and the like seconds. Flags are 0 or 1.
 ///

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod auth;
+mod boot;
 mod channels;
 mod client;
 mod connections;
@@ -16,6 +17,7 @@ pub(crate) mod post;
 mod reactions;
 mod say;
 mod schedule;
+mod search;
 mod session;
 mod sign_up;
 mod team;
@@ -27,6 +29,7 @@ use crate::method::Method;
 pub(crate) const ALL: &[&[Method]] = &[
     accounts::METHODS,
     auth::METHODS,
+    boot::METHODS,
     channels::METHODS,
     client::METHODS,
     connections::METHODS,
@@ -41,6 +44,7 @@ pub(crate) const ALL: &[&[Method]] = &[
     reactions::METHODS,
     say::METHODS,
     schedule::METHODS,
+    search::METHODS,
     session::METHODS,
     sign_up::METHODS,
     team::METHODS,
