@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::bare::BareArgs;
+use crate::chat::ChatArgs;
 use crate::faults::FaultsArgs;
 use crate::log::{LogArgs, SoakArgs};
 use crate::mail::MailArgs;
@@ -64,6 +65,9 @@ pub enum BenchCommand {
     /// Mail of many users at once, on a private cluster with a stand-in for Google: each change in each mailbox must reach each of
     /// its owner's event streams once, whatever is killed, sent twice, reordered or forged.
     Mail(MailArgs),
+    /// A workspace with a million messages on a private cluster: how long it takes to load and to search it, and a channel with 200 clients
+    /// and 200 messages a second, in which nothing may be lost, repeated or out of order.
+    Chat(ChatArgs),
 }
 
 /// Which servers, and how to be let in.

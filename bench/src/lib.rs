@@ -14,6 +14,7 @@ pub mod report;
 
 mod args;
 mod bare;
+mod chat;
 mod clock;
 mod counters;
 mod crowd;
@@ -52,6 +53,7 @@ pub use self::args::{
     LoadArgs, OutputArgs, PublishArgs, RunArgs, TargetArgs, Via,
 };
 pub use self::bare::BareArgs;
+pub use self::chat::ChatArgs;
 pub use self::counters::{NodeCounters, PostgresCounters, RedisCounters};
 pub use self::error::BenchError;
 pub use self::faults::{FaultsArgs, ScenarioBArgs};
@@ -90,5 +92,6 @@ pub fn run(args: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Log(args) => log::run(&args),
         BenchCommand::Soak(args) => log::run_soak(&args),
         BenchCommand::Mail(args) => mail::run(&args),
+        BenchCommand::Chat(args) => chat::run(&args),
     }
 }

@@ -15,7 +15,7 @@ use crate::report::{Machine, write_json};
 use crate::system;
 
 /// Every run that there is: the stem of its files, and what it is.
-const RUNS: [(&str, &str); 11] = [
+const RUNS: [(&str, &str); 12] = [
     (
         "log",
         "durable publishes at rising rates on SQLite and PostgreSQL",
@@ -40,6 +40,10 @@ const RUNS: [(&str, &str); 11] = [
     ("scenario-d", "one message to the largest channel"),
     ("scenario-storm", "every connection is cut again and again"),
     ("peers", "other servers beside this one under the same load"),
+    (
+        "chat",
+        "a workspace with a million messages: loaded, searched, talked in",
+    ),
     ("idle", "memory of an idle connection"),
     (
         "model",

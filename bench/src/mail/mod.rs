@@ -19,7 +19,7 @@
 mod args;
 mod fleet;
 mod forge;
-mod http;
+pub(crate) mod http;
 mod judge;
 mod mailboxes;
 mod measure;
