@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::error::{OpenError, describe, refused};
 
 /// The files: version, name, text.
-const MIGRATIONS: [(i32, &str, &str); 9] = [
+const MIGRATIONS: [(i32, &str, &str); 10] = [
     (
         1,
         "log",
@@ -54,6 +54,11 @@ const MIGRATIONS: [(i32, &str, &str); 9] = [
         9,
         "remove",
         include_str!("../../migrations/postgres/0009_remove.sql"),
+    ),
+    (
+        10,
+        "few",
+        include_str!("../../migrations/postgres/0010_few.sql"),
     ),
 ];
 

@@ -2,6 +2,7 @@
 
 mod epoch;
 mod faults;
+mod few;
 mod pace;
 mod proxy;
 mod publish;
