@@ -15,6 +15,9 @@ const OTHER_FILES: u64 = 64;
 /// Size of a page of memory, KiB.
 const PAGE_KIB: u64 = 4;
 
+/// The most processors that are counted when they are shared out: as many threads or processes are the most that one may ask for.
+const PROCESSORS_MAX: usize = 64;
+
 /// Raises the soft limit of open files to the hard one, as far as the system lets us.
 pub(crate) fn raise_open_files() {
     let mut limit = open_files();
@@ -105,6 +108,12 @@ pub(crate) fn open_files_max() -> u64 {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many of the machine's processors each of `sharers` has, when they share them all: at least 1, and at most
+/// [`PROCESSORS_MAX`].
+pub(crate) fn processors_shared(sharers: usize) -> usize {
+    (cores() / sharers.max(1)).clamp(1, PROCESSORS_MAX)
 }
 
 /// Whether what is written below `path` stays in memory, so that making it durable costs next to nothing.

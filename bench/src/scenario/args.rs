@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::PublishArgs;
 use crate::faults::ScenarioBArgs;
+use crate::system;
 
 /// `fanfare bench scenario`.
 #[derive(Debug, Clone, Args)]
@@ -61,8 +62,9 @@ pub struct LoadOptions {
     /// New connections per second.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 4_000.0)]
     pub connect_rate: f64,
-    /// Processes of subscribers [default: one for every 15,000 of them].
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    /// Processes of subscribers, one for each processor when not said: where servers and clients share the processors, a lone one
+    /// gets one thread's share of them and measures its own waiting. There are more where that is more than 15,000 for one.
+    #[arg(long, value_name = "COUNT", default_value_t = system::processors_shared(1))]
     pub client_processes: usize,
     /// Folder for raw figures, page and plots.
     #[arg(long, value_name = "DIR", default_value = "docs/benchmarks")]

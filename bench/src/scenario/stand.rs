@@ -71,7 +71,8 @@ impl<'a> Stand<'a> {
         let servers = Servers::start(&ServerOptions {
             nodes: options.nodes,
             sqlite: false,
-            node_threads: None,
+            // As who runs several nodes on one machine would set it: each has its share of the processors.
+            node_threads: Some(system::processors_shared(options.nodes)),
             ..ServerOptions::default()
         })?;
         let described = servers.describe()?;
