@@ -7,12 +7,9 @@
 
 use std::sync::Arc;
 
-use fanfare_engine::{
-    Published,
-    port::{
-        TransactError, Transaction,
-        tables::{Finish, Row, Step, Value as Sql},
-    },
+use fanfare_engine::port::{
+    TransactError, Transaction,
+    tables::{Finish, Row, Step, Value as Sql},
 };
 use fanfare_wire::{Draft, Json};
 use serde_json::{Map, Value, json};
@@ -64,12 +61,8 @@ pub(crate) struct Change {
 pub(crate) struct Changed {
     /// The `ts` of each event.
     pub(crate) ts: Vec<Ts>,
-    /// What the change's own steps returned.
-    pub(crate) rows: Vec<Vec<Row>>,
     /// The events, as everybody is told them.
     pub(crate) events: Vec<Event>,
-    /// Where they stand in the conversation's channel, one each.
-    pub(crate) published: Vec<Published>,
 }
 
 impl Change {
@@ -194,16 +187,9 @@ impl Chat {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut rows = done.rows;
-        let events = common.events(&rows)?;
-        let mut published = done.published;
-        published.truncate(events.len());
-        let ts = common.ts(&rows)?;
         Ok(Changed {
-            ts,
-            rows: rows.split_off((common.first + SEQUENCER_STEPS).min(rows.len())),
-            events,
-            published,
+            ts: common.ts(&done.rows)?,
+            events: common.events(&done.rows)?,
         })
     }
 }

@@ -80,7 +80,7 @@ pub(crate) async fn run(chat: Arc<Chat>, name: &str, request: Request) -> Result
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let call = Call::new(caller, args, address)
+    let call = Call::new(caller, args)
         .of_own_page(is_own_page)
         .at(host.map(str::to_owned));
     (method.run)(chat, call).await

@@ -16,11 +16,14 @@ pub(crate) const MORE_BYTES_MAX: usize = 128 << 10;
 macro_rules! message_columns {
     () => {
         "m.ts, m.user_id, m.subtype, m.text, m.more, m.thread_ts, m.edited_by, m.edited_ts, m.reply_count, m.latest_reply, \
-         m.client_msg_id, m.shown, (SELECT p.user_id FROM chat_messages p WHERE p.conversation = m.conversation AND p.ts = m.thread_ts), \
+         m.client_msg_id, (SELECT p.user_id FROM chat_messages p WHERE p.conversation = m.conversation AND p.ts = m.thread_ts), \
          m.reactions"
     };
 }
 pub(crate) use message_columns;
+
+/// How many they are: where the columns of a query begin that stand behind them.
+pub(crate) const MESSAGE_COLUMNS: usize = 13;
 
 /// The subtypes of what somebody has said, as against what the conversation says of itself.
 macro_rules! said {
@@ -74,8 +77,6 @@ pub(crate) struct Message {
     pub(crate) reply_count: i64,
     pub(crate) latest_reply: Option<Ts>,
     pub(crate) client_msg_id: Option<String>,
-    /// It stands in the conversation, not in a thread alone.
-    pub(crate) is_shown: bool,
     pub(crate) parent_user: Option<String>,
     /// How many have reacted.
     pub(crate) reacted: i64,
@@ -120,9 +121,8 @@ impl Message {
             reply_count: row.int(8)?,
             latest_reply: row.int(9).map(Ts),
             client_msg_id: text(10),
-            is_shown: row.int(11)? != 0,
-            parent_user: text(12),
-            reacted: row.int(13)?,
+            parent_user: text(11),
+            reacted: row.int(12)?,
             repliers: Repliers::default(),
             reactions: Reactions::new(),
         })

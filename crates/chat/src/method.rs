@@ -63,8 +63,6 @@ pub(crate) struct Call {
     caller: Option<Caller>,
     /// With what.
     pub(crate) args: Args,
-    /// Where from, as limits see it.
-    pub(crate) address: String,
     /// No page of somebody else has the browser send it.
     is_own_page: bool,
     /// Whom it asked, as it says.
@@ -125,11 +123,10 @@ impl Who {
 }
 
 impl Call {
-    pub(crate) fn new(caller: Option<Caller>, args: Args, address: String) -> Self {
+    pub(crate) fn new(caller: Option<Caller>, args: Args) -> Self {
         Self {
             caller,
             args,
-            address,
             is_own_page: false,
             host: None,
         }

@@ -104,15 +104,11 @@ impl Chat {
             false => self.post_if(&conversation, post, (done, GONE)).await,
         };
         match posted {
-            Ok(posted) if !posted.is_duplicate => return Ok(()),
-            Err(failure) if failure.is(GONE) => return Ok(()),
+            Ok(posted) if !posted.is_duplicate => Ok(()),
+            Err(failure) if failure.is(GONE) => Ok(()),
             // Not committed, or perhaps: it is looked at again, and is not there if it was.
-            Err(failure) if failure.way != Way::Answer || failure.is("fatal_error") => {
-                return Err(failure);
-            }
-            Err(failure) if failure.is("internal_error") => {
-                return self.put_off(id.as_str(), now).await;
-            }
+            Err(failure) if failure.way != Way::Answer || failure.is("fatal_error") => Err(failure),
+            Err(failure) if failure.is("internal_error") => self.put_off(id.as_str(), now).await,
             // Its author has left, or what it was for is gone.
             Err(failure) => {
                 info!(%id, %failure, "a scheduled message is not posted");

@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// Where counting ends. The number stands in the statements as well.
+#[cfg(test)]
 pub(crate) const COUNT_MAX: i64 = 1_000;
 
 /// How much one has not read of a conversation.

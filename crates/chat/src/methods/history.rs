@@ -9,7 +9,7 @@ use crate::{
     Chat, cursor,
     failure::Failure,
     id::Id,
-    message::{Message, message_columns},
+    message::{MESSAGE_COLUMNS, Message, message_columns},
     method::{Answer, Call, Method, method},
     ts::Ts,
 };
@@ -43,9 +43,6 @@ macro_rules! page_of {
         )
     };
 }
-/// Behind [`message_columns`].
-const TOTAL_COLUMN: usize = 14;
-
 const SELECT_NEWEST: &str = page_of!("shown = 1", "DESC");
 const SELECT_OLDEST: &str = page_of!("shown = 1", "ASC");
 const SELECT_REPLIES: &str = page_of!("thread_ts = $5", "ASC");
@@ -140,7 +137,7 @@ impl Chat {
         let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
         let messages = rows.iter().take(limit).map(Message::read);
         let messages = messages.collect::<Result<Vec<_>, _>>()?;
-        let total = rows.first().and_then(|row| row.int(TOTAL_COLUMN));
+        let total = rows.first().and_then(|row| row.int(MESSAGE_COLUMNS));
         let total = usize::try_from(total.unwrap_or_default()).unwrap_or_default();
         Ok(Page {
             has_more: total > messages.len(),

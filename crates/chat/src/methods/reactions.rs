@@ -10,8 +10,8 @@ use crate::{
     change::{Change, Event},
     cursor,
     failure::{EXISTS, Failure},
-    id::{Id, Kind},
-    message::{Message, REACTIONS_MAX, message_columns},
+    id::Id,
+    message::{MESSAGE_COLUMNS, Message, REACTIONS_MAX, message_columns},
     method::{Answer, Call, Method, method},
     methods::post::IS_MEMBER,
     ts::Ts,
@@ -224,7 +224,7 @@ async fn list(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
     let mut items = Vec::new();
     let mut last = None;
     for row in rows.iter().take(limit) {
-        let id = row.text(CONVERSATION_COLUMN).map(Id::known);
+        let id = row.text(MESSAGE_COLUMNS).map(Id::known);
         let id = id.ok_or_else(|| Failure::internal("a message without a conversation"))?;
         let mut messages = [Message::read(row)?];
         chat.complete(&id, &mut messages).await?;
@@ -239,9 +239,6 @@ async fn list(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
         .with("items", items)
         .with("response_metadata", json!({ "next_cursor": next })))
 }
-
-/// Behind [`message_columns`].
-const CONVERSATION_COLUMN: usize = 14;
 
 #[cfg(test)]
 mod tests {
@@ -280,6 +277,6 @@ mod tests {
             assert!(!is_name(bad), "{bad}");
         }
         assert_eq!(Id::parse_conversation(BEHIND_ALL), None);
-        assert!(Id::random(Kind::Group).unwrap().as_str() < BEHIND_ALL);
+        assert!(Id::random(crate::id::Kind::Group).unwrap().as_str() < BEHIND_ALL);
     }
 }

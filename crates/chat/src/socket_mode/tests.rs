@@ -133,7 +133,7 @@ impl House {
         let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
         let args = Args::read(request).await.unwrap();
         let caller = chat.caller_of("xoxp-dev-alice").await.unwrap();
-        let call = Call::new(Some(caller), args, String::new());
+        let call = Call::new(Some(caller), args);
         let run = chat.methods["chat.postMessage"].run;
         run(Arc::clone(chat), call).await.unwrap();
     }

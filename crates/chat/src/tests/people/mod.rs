@@ -111,7 +111,7 @@ impl House {
             .header("content-type", "application/json")
             .body(Body::from(args.to_string()))
             .unwrap();
-        let node = Arc::clone(&self.nodes[usize::from(method.len() % 2 == 0)]);
+        let node = Arc::clone(&self.nodes[usize::from(method.len().is_multiple_of(2))]);
         let answer = http::run(node, method, request).await;
         let answer = answer.map_err(|failure| failure.code.into_owned())?;
         Ok(Value::Object(answer.fields))
