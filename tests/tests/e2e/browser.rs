@@ -2,10 +2,16 @@
 //!
 //! The scripts are in `tests/browser`; each takes `--url` of a node open to everybody and ends with 0 when all is well.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use fanfare_bench::local::{Node, NodeOptions};
 use fanfare_tests::{repository, servers, wait::patience};
+
+/// What a script says when it wants the server to be killed, or started again.
+const KILL: &str = "please: kill";
+const START: &str = "please: start";
 
 #[test]
 fn the_official_client() {
@@ -84,5 +90,49 @@ pub(crate) fn run_script(script: &str, arguments: &[&str], nodes: &[&Node]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
         said.join("\n")
+    );
+}
+
+/// Runs a script, and does to the node what it asks for.
+#[track_caller]
+pub(crate) fn converse(script: &str, arguments: &[String], node: &mut Node) {
+    let mut child = Command::new("node")
+        .arg(script)
+        .args(arguments)
+        .args(["--patience", &patience().as_secs().to_string()])
+        .args(std::env::var("FANFARE_SCREENSHOTS").map(|folder| format!("--screenshots={folder}")))
+        .current_dir(repository().join("tests/browser"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = child.stderr.take().unwrap();
+    let errors = thread::spawn(move || {
+        let mut text = String::new();
+        let _ = errors.read_to_string(&mut text);
+        text
+    });
+    let mut said = String::new();
+    let mut servers_said = String::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        match line.as_str() {
+            KILL => {
+                servers_said.push_str(&node.stderr());
+                node.kill();
+            }
+            START => node.restart().unwrap(),
+            _ => {}
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait().unwrap();
+    assert!(
+        status.success(),
+        "{script} ended with {status}\n{said}\n{}\nthe server said:\n{servers_said}\n{}",
+        errors.join().unwrap_or_default(),
+        node.stderr()
     );
 }

@@ -3,20 +3,13 @@
 //!
 //! The scripts are `tests/browser/mail-page.mjs` and `mail-demo.mjs`.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::thread;
 
-use fanfare_bench::local::{Node, NodeOptions, free_address};
+use fanfare_bench::local::{NodeOptions, free_address};
 use fanfare_stand_in::{Google, pubsub::PushConfig};
-use fanfare_tests::{repository, servers, wait::patience};
+use fanfare_tests::servers;
 
-use crate::browser::run_script;
-
-/// What the script says when it wants the server to be killed, or started again.
-const KILL: &str = "please: kill";
-const START: &str = "please: start";
+use crate::browser::{converse, run_script};
 
 #[test]
 fn the_mailbox_follows_gmail_through_crashes_and_over_both_transports() {
@@ -64,48 +57,4 @@ gmail_url = \"{google}\"
 jwks_url = \"{google}/certs\"
 "
     )
-}
-
-/// Runs a script, and does to the node what it asks for.
-#[track_caller]
-fn converse(script: &str, arguments: &[String], node: &mut Node) {
-    let mut child = Command::new("node")
-        .arg(script)
-        .args(arguments)
-        .args(["--patience", &patience().as_secs().to_string()])
-        .args(std::env::var("FANFARE_SCREENSHOTS").map(|folder| format!("--screenshots={folder}")))
-        .current_dir(repository().join("tests/browser"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut errors = child.stderr.take().unwrap();
-    let errors = thread::spawn(move || {
-        let mut text = String::new();
-        let _ = errors.read_to_string(&mut text);
-        text
-    });
-    let mut said = String::new();
-    let mut servers_said = String::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        match line.as_str() {
-            KILL => {
-                servers_said.push_str(&node.stderr());
-                node.kill();
-            }
-            START => node.restart().unwrap(),
-            _ => {}
-        }
-        said.push_str(&line);
-        said.push('\n');
-    }
-    let status = child.wait().unwrap();
-    assert!(
-        status.success(),
-        "{script} ended with {status}\n{said}\n{}\nthe server said:\n{servers_said}\n{}",
-        errors.join().unwrap_or_default(),
-        node.stderr()
-    );
 }
