@@ -8,6 +8,7 @@ mod browser;
 mod bus_failover;
 mod busy;
 mod channel_options;
+mod chat_page;
 mod chat_people;
 mod chat_sockets;
 mod chat_talk;
