@@ -19,13 +19,32 @@ use crate::{
 /// How long somebody stays signed in, in seconds.
 pub(crate) const SESSION_SECONDS: i64 = 30 * 24 * 3600;
 const EMAIL_BYTES_MAX: usize = 254;
-const NAME_CHARS_MAX: usize = 80;
+pub(crate) const NAME_CHARS_MAX: usize = 80;
 const PASSWORD_CHARS_MIN: usize = 8;
 /// Longest handle that is made of a name, in characters.
 const HANDLE_CHARS_MAX: usize = 40;
 
 pub(crate) const INSERT_USER: &str = "INSERT INTO chat_users (id, team, name, real_name, email, password, app, bot, is_admin, deleted, \
-    away, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10, $10)";
+    away, created, updated, oidc_subject) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10, $10, $11)";
+
+/// By what somebody is known again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Proof<'a> {
+    /// By nothing: a bot has tokens.
+    None,
+    /// By a password: what is kept of it.
+    Password(&'a str),
+    /// By what another system says: its issuer and its name for who it is.
+    Oidc(&'a str),
+}
+
+/// Somebody who comes for an account.
+pub(crate) struct Newcomer<'a> {
+    /// In small letters; none if nobody vouches for it.
+    pub(crate) email: Option<&'a str>,
+    pub(crate) real_name: &'a str,
+    pub(crate) proof: Proof<'a>,
+}
 
 /// What somebody says who wants an account.
 pub(crate) struct Wish {
@@ -58,7 +77,12 @@ impl Wish {
 
 /// An address, in small letters.
 pub(crate) fn email(args: &Args) -> Result<String, Failure> {
-    let email = args.need("email")?.trim().to_lowercase();
+    email_of(&args.need("email")?)
+}
+
+/// An address, in small letters, of whatever somebody says it is.
+pub(crate) fn email_of(text: &str) -> Result<String, Failure> {
+    let email = text.trim().to_lowercase();
     let is_sound = |part: &str| {
         !part.is_empty() && !part.contains(|it: char| it.is_whitespace() || it.is_control())
     };
@@ -101,8 +125,13 @@ pub(crate) fn handle(name: &str, is_taken: bool) -> Result<String, Failure> {
     })
 }
 
-/// The row of a user. `password` is what is kept of it.
-pub(crate) fn insert(user: &User, password: Option<&str>) -> Step {
+/// The row of a user.
+pub(crate) fn insert(user: &User, proof: Proof<'_>) -> Step {
+    let (password, subject) = match proof {
+        Proof::None => (None, None),
+        Proof::Password(kept) => (Some(kept), None),
+        Proof::Oidc(subject) => (None, Some(subject)),
+    };
     let params: Vec<Sql> = vec![
         (&user.id).into(),
         (&user.team).into(),
@@ -114,6 +143,7 @@ pub(crate) fn insert(user: &User, password: Option<&str>) -> Step {
         user.bot.as_ref().map(Id::as_str).into(),
         user.is_admin.into(),
         user.updated.into(),
+        subject.into(),
     ];
     Step::some(INSERT_USER, params)
 }
@@ -134,12 +164,12 @@ impl Change {
     ///
     /// # Errors
     /// It cannot be written down.
-    pub(crate) fn with_user(self, user: &User, password: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn with_user(self, user: &User, proof: Proof<'_>) -> Result<Self, Failure> {
         let event =
             json!({ "type": "team_join", "user": user.view(), "event_ts": Ts::now().to_string() });
         let draft = notice::to_team(&user.team, &event)?;
         Ok(self
-            .before(insert(user, password), "user_not_found")
+            .before(insert(user, proof), "user_not_found")
             .also(draft))
     }
 }

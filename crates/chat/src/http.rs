@@ -18,7 +18,7 @@ use crate::{
     caller::Caller,
     failure::{Failure, Way},
     method::{Answer, Call, Method, Who},
-    socket_mode,
+    oidc, socket_mode,
 };
 
 /// Longest body of a request, in bytes.
@@ -29,7 +29,9 @@ pub(crate) const SESSION_COOKIE: &str = "fanfare_chat";
 
 /// The routes.
 pub(crate) fn router(chat: &Arc<Chat>) -> Router {
+    let oidc = chat.oidc.as_ref().map(|_| oidc::router());
     Router::new()
+        .merge(oidc.unwrap_or_default())
         .route("/v1/{method}", any(call))
         .route("/chat/dev", get(fixtures))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -135,7 +137,7 @@ fn token(chat: &Chat, headers: &HeaderMap, args: &Args) -> Result<Option<String>
     }
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(header::COOKIE).iter();
     let pairs = all
         .filter_map(|cookies| cookies.to_str().ok())
@@ -161,7 +163,7 @@ impl Chat {
 }
 
 /// Where a request comes from, as limits see it.
-fn address(request: &Request) -> String {
+pub(crate) fn address(request: &Request) -> String {
     let peer = listener::peer(request.extensions());
     peer.map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
 }

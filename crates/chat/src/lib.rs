@@ -14,6 +14,7 @@
 //! | `schedule` | what is posted later |
 //! | `account` | who makes an account of what |
 //! | `judge` | who may follow which channel of the log |
+//! | `oidc` | signing in by OpenID Connect |
 //! | `membership`, `system`, `notice` | who comes and goes, what the chat says of it itself, and whom else it tells |
 //! | `conversation`, `channel_name`, `user`, `message`, `mention`, `unread`, `page` | rows, rules and views |
 //! | `app_events`, `socket_mode` | what apps are told, and how they are told it: over WebSockets |
@@ -40,6 +41,7 @@ mod message;
 mod method;
 mod methods;
 mod notice;
+mod oidc;
 mod page;
 mod schedule;
 mod schema;
@@ -72,11 +74,15 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::warn;
 
-pub use self::demo::Demo;
+pub use self::{
+    demo::Demo,
+    oidc::{OidcConfig, OidcConfigError, OidcSettings},
+};
 use self::{
     failure::Failure,
     id::Id,
     method::Method,
+    oidc::Oidc,
     socket_mode::{SocketMode, Timing},
 };
 
@@ -113,6 +119,8 @@ pub struct ChatConfig {
     pub create_workspaces: bool,
     /// The origin of the page (`https://chat.example.com`); without it whatever the request says, over plain HTTP.
     pub public_url: Option<String>,
+    /// Another system by which people sign in.
+    pub oidc: Option<OidcConfig>,
     /// What limits do while the shared state is away.
     pub limits_when_away: WhenAway,
     /// What signs the tokens with which pages read channels.
@@ -138,6 +146,8 @@ pub struct Chat {
     passwords: Passwords,
     methods: HashMap<&'static str, &'static Method>,
     sockets: SocketMode,
+    /// Signing in by another system.
+    oidc: Option<Oidc>,
     /// The tables are there.
     ready: AtomicBool,
 }
@@ -165,9 +175,11 @@ impl Chat {
         Self::start_with(config, engine, Timing::default())
     }
 
-    fn start_with(config: ChatConfig, engine: Arc<Engine>, timing: Timing) -> Arc<Self> {
+    fn start_with(mut config: ChatConfig, engine: Arc<Engine>, timing: Timing) -> Arc<Self> {
         let limiter = engine.limiter(config.limits_when_away);
+        let oidc = config.oidc.take().map(Oidc::new);
         let chat = Arc::new(Self {
+            oidc,
             engine,
             config,
             limiter,
@@ -181,7 +193,7 @@ impl Chat {
         chat
     }
 
-    /// The HTTP routes: `/v1/…` and `/chat/dev`.
+    /// The HTTP routes: `/v1/…`, `/chat/dev` and, if it is configured, `/chat/oidc/…`.
     pub fn router(self: &Arc<Self>) -> Router {
         http::router(self)
     }
@@ -245,12 +257,17 @@ impl Chat {
         format!("{origin}/chat/")
     }
 
-    /// What the cookie of a session is called: one that came over TLS is this host's own.
+    /// What the cookie of a session is called.
     fn cookie_name(&self) -> &'static str {
+        self.host_cookie("__Host-fanfare_chat", http::SESSION_COOKIE)
+    }
+
+    /// Which of two names a cookie has: one that came over TLS is this host's own.
+    fn host_cookie(&self, secure: &'static str, plain: &'static str) -> &'static str {
         let is_secure = |url: &String| url.starts_with("https://");
         match self.config.public_url.as_ref().is_some_and(is_secure) {
-            true => "__Host-fanfare_chat",
-            false => http::SESSION_COOKIE,
+            true => secure,
+            false => plain,
         }
     }
 }

@@ -115,6 +115,7 @@ fn start_chat(config: &Config, engine: &Arc<Engine>) -> Option<Arc<Chat>> {
         sign_up: settings.sign_up,
         create_workspaces: settings.create_workspaces,
         public_url: settings.public_url.clone(),
+        oidc: settings.oidc.clone(),
         limits_when_away: WhenAway::Local,
         signer: secret.map(|secret| TokenSigner::new(secret.reveal().as_bytes())),
     };

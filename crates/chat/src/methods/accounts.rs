@@ -10,7 +10,8 @@ use fanfare_gateway::{commands::disconnect_draft, sessions::Revocation};
 use serde_json::{Value, json};
 
 use crate::{
-    Chat, account,
+    Chat,
+    account::{self, Proof},
     caller::{Caller, Credential, INSERT_TOKEN, digest_of, token_values},
     failure::Failure,
     id::{Id, Kind},
@@ -84,7 +85,10 @@ fn new_app(caller: &Caller, name: &str, is_taken: bool) -> Result<(Transaction, 
         (&user.id).into(),
         now.into(),
     ];
-    let mut steps = vec![Step::some(INSERT_APP, insert), account::insert(&user, None)];
+    let mut steps = vec![
+        Step::some(INSERT_APP, insert),
+        account::insert(&user, Proof::None),
+    ];
     let mut answer = Answer::ok()
         .with("app_id", &app)
         .with("bot_user_id", &user.id)

@@ -19,7 +19,7 @@ mod say;
 mod schedule;
 mod search;
 mod session;
-mod sign_up;
+pub(crate) mod sign_up;
 mod team;
 mod users;
 

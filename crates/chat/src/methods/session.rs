@@ -8,7 +8,7 @@ use fanfare_gateway::{
     password::{NOBODY, PASSWORD_CHARS_MAX, Password},
     sessions::Revocation,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Chat, SignUp, account,
@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     id::Id,
     method::{Answer, Call, Method, method},
-    unix_seconds,
+    oidc, unix_seconds,
 };
 
 pub(crate) const METHODS: &[Method] = &[
@@ -39,10 +39,14 @@ pub(crate) const DELETE_TOKEN: &str = "DELETE FROM chat_tokens WHERE digest = $1
 
 /// What the page may offer to whoever stands before it.
 async fn door(chat: Arc<Chat>, _: Call) -> Result<Answer, Failure> {
+    let oidc = chat.oidc.as_ref().map_or(
+        Value::Null,
+        |oidc| json!({ "name": oidc.name(), "url": oidc::BEGIN_PATH }),
+    );
     Ok(Answer::ok()
         .with("password", true)
         .with("sign_up", chat.config.sign_up == SignUp::Open)
-        .with("oidc", Value::Null)
+        .with("oidc", oidc)
         .with("dev", chat.config.open))
 }
 
@@ -75,18 +79,8 @@ async fn log_in(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
     let Some((user, team)) = account.filter(|_| fits) else {
         return Err(Failure::new("invalid_credentials"));
     };
-    let (token, begin) = account::session(&team, &user)?;
-    let active = Step::some(IS_ACTIVE, vec![(&user).into()]);
-    let forget = vec![(&user).into(), unix_seconds().into()];
-    let transaction = Transaction {
-        steps: vec![active, Step::new(FORGET_EXPIRED, forget), begin],
-        ..Transaction::default()
-    };
-    match chat.engine.transact(transaction).await {
-        Ok(_) => {}
-        Err(TransactError::Refused { .. }) => return Err(Failure::new("invalid_credentials")),
-        Err(error) => return Err(error.into()),
-    }
+    let token = chat.begin_session(&team, &user).await?;
+    let token = token.ok_or_else(|| Failure::new("invalid_credentials"))?;
     let answer = Answer::ok().with("user_id", &user).with("team_id", &team);
     chat.signed_in(answer, &token)
 }
@@ -98,7 +92,7 @@ async fn log_out(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
         chat.end_session(caller).await?;
     }
     let mut answer = Answer::ok();
-    answer.cookies.push(chat.cookie("", 0)?);
+    answer.cookies.push(chat.cookie(chat.cookie_name(), "", 0)?);
     Ok(answer)
 }
 
@@ -111,6 +105,29 @@ async fn revoke(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
 }
 
 impl Chat {
+    /// Begins a session of a user: its token. None if the user is deactivated, or was not there.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub(crate) async fn begin_session(
+        &self,
+        team: &Id,
+        user: &Id,
+    ) -> Result<Option<String>, Failure> {
+        let (token, begin) = account::session(team, user)?;
+        let active = Step::some(IS_ACTIVE, vec![user.into()]);
+        let forget = vec![user.into(), unix_seconds().into()];
+        let transaction = Transaction {
+            steps: vec![active, Step::new(FORGET_EXPIRED, forget), begin],
+            ..Transaction::default()
+        };
+        match self.engine.transact(transaction).await {
+            Ok(_) => Ok(Some(token)),
+            Err(TransactError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Ends a token, and the connections that were begun with it, on all nodes.
     async fn end_session(&self, caller: &Caller) -> Result<(), Failure> {
         self.end_token(&caller.digest, &caller.user).await
@@ -136,20 +153,28 @@ impl Chat {
     /// # Errors
     /// The token does not fit into a header.
     pub(crate) fn signed_in(&self, mut answer: Answer, token: &str) -> Result<Answer, Failure> {
-        let cookie = self.cookie(token, account::SESSION_SECONDS)?;
+        let cookie = self.cookie(self.cookie_name(), token, account::SESSION_SECONDS)?;
         answer.cookies.push(cookie);
         Ok(answer)
     }
 
-    fn cookie(&self, token: &str, seconds: i64) -> Result<HeaderValue, Failure> {
-        let name = self.cookie_name();
+    /// A cookie that no script reads, for so many seconds. `name` says whether it came over TLS: see [`Chat::host_cookie`].
+    ///
+    /// # Errors
+    /// The value does not fit into a header.
+    pub(crate) fn cookie(
+        &self,
+        name: &str,
+        value: &str,
+        seconds: i64,
+    ) -> Result<HeaderValue, Failure> {
         let secure = if name.starts_with("__Host-") {
             "; Secure"
         } else {
             ""
         };
         let cookie =
-            format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+            format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
         HeaderValue::try_from(cookie).map_err(Failure::internal)
     }
 }

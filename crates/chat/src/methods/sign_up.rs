@@ -11,7 +11,7 @@ use fanfare_engine::port::{
 use super::conversations::making;
 use crate::{
     Chat, SignUp,
-    account::{self, Wish},
+    account::{self, Newcomer, Proof, Wish},
     caller::digest_of,
     change::Change,
     conversation::{Conversation, Shape, conversation_columns},
@@ -57,8 +57,19 @@ const INSERT_TEAM: &str =
 const BE_FIRST: &str =
     "INSERT INTO chat_once (what) SELECT 'workspace' WHERE NOT EXISTS (SELECT 1 FROM chat_teams)";
 
+/// Where somebody wants an account, in their own words.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// An invitation.
+    pub(crate) invite: Option<String>,
+    /// What a new workspace is to be called.
+    pub(crate) team_name: Option<String>,
+    /// Which workspace: its id or its domain.
+    pub(crate) team: Option<String>,
+}
+
 /// Where a new account is to be.
-enum Place {
+pub(crate) enum Place {
     /// In a workspace; with the digest of the invitation, if there is one.
     In(Id, Option<String>),
     /// In one of its own.
@@ -72,32 +83,27 @@ enum Place {
 async fn sign_up(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
     call.need_own_page()?;
     let wish = Wish::read(&call.args)?;
-    let place = chat.place_for(&call, &wish).await?;
+    let wanted = Wanted {
+        invite: call.args.text("invite"),
+        team_name: call.args.text("team_name"),
+        team: call.args.text("team"),
+    };
+    let place = chat.place_for(&wanted, &wish.real_name).await?;
     if let Place::In(team, _) = &place {
         chat.check_email(team, &wish.email).await?;
     }
     let kept = chat.passwords.hash(wish.password.clone()).await;
     let kept = kept.map_err(Failure::internal)?;
-    for attempt in 0..TRIES {
-        let (user, token, change) = chat.entering(&wish, &kept, &place, attempt > 0).await?;
-        match chat.change(change).await {
-            Ok(_) => {
-                let answer = Answer::ok()
-                    .with("user_id", &user.id)
-                    .with("team_id", &user.team);
-                return chat.signed_in(answer, &token);
-            }
-            Err(failure) if failure.is(EXISTS) => match &place {
-                Place::In(team, _) => chat.check_email(team, &wish.email).await?,
-                Place::New { is_first: true, .. } if chat.has_team().await? => {
-                    return Err(Failure::new("signup_disabled"));
-                }
-                Place::New { .. } => {}
-            },
-            Err(failure) => return Err(failure),
-        }
-    }
-    Err(Failure::new("name_taken"))
+    let newcomer = Newcomer {
+        email: Some(&wish.email),
+        real_name: &wish.real_name,
+        proof: Proof::Password(&kept),
+    };
+    let (user, token) = chat.enter(&newcomer, &place).await?;
+    let answer = Answer::ok()
+        .with("user_id", &user.id)
+        .with("team_id", &user.team);
+    chat.signed_in(answer, &token)
 }
 
 async fn invite(chat: Arc<Chat>, call: Call) -> Result<Answer, Failure> {
@@ -141,24 +147,28 @@ impl Chat {
     }
 
     /// Where somebody may make an account.
-    async fn place_for(&self, call: &Call, wish: &Wish) -> Result<Place, Failure> {
+    ///
+    /// # Errors
+    /// `signup_disabled`, `invalid_invite`, `team_not_found`, `invalid_arguments`.
+    pub(crate) async fn place_for(
+        &self,
+        wanted: &Wanted,
+        real_name: &str,
+    ) -> Result<Place, Failure> {
         let disabled = || Failure::new("signup_disabled");
         let sign_up = self.config.sign_up;
-        if let Some(invite) = call.args.text("invite") {
+        if let Some(invite) = &wanted.invite {
             if sign_up == SignUp::Closed {
                 return Err(disabled());
             }
-            let digest = digest_of(&invite);
-            let params = vec![digest.as_str().into(), unix_seconds().into()];
-            let rows = self.engine.query(SELECT_INVITE, params).await?;
-            let team = rows.first().and_then(|row| row.text(0)).map(Id::known);
+            let team = self.team_of_invite(invite).await?;
             let team = team.ok_or_else(|| Failure::new("invalid_invite"))?;
-            return Ok(Place::In(team, Some(digest)));
+            return Ok(Place::In(team, Some(digest_of(invite))));
         }
-        let name = call.args.text("team_name").map(|it| it.trim().to_owned());
-        let name = name.filter(|name| !name.is_empty());
+        let name = wanted.team_name.as_deref().map(str::trim);
+        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
         let named = |name: Option<String>| {
-            let name = name.unwrap_or_else(|| format!("{}'s workspace", wish.real_name));
+            let name = name.unwrap_or_else(|| format!("{real_name}'s workspace"));
             match name.chars().count() <= 80 && !name.contains(char::is_control) {
                 true => Ok(name),
                 false => Err(Failure::argument("team_name", "must be 1 to 80 characters")),
@@ -181,12 +191,45 @@ impl Chat {
                 is_first: false,
             });
         }
-        let team = call.args.text("team").unwrap_or_default();
+        let team = wanted.team.as_deref().unwrap_or_default();
         let rows = self.engine.query(SELECT_TEAM, vec![team.into()]).await?;
         match (rows.first().and_then(|row| row.text(0)), rows.len()) {
             (Some(team), 1) => Ok(Place::In(Id::known(team), None)),
             _ => Err(Failure::new("team_not_found")),
         }
+    }
+
+    /// The workspace to which an invitation invites, if it still does.
+    pub(crate) async fn team_of_invite(&self, invite: &str) -> Result<Option<Id>, Failure> {
+        let params = vec![digest_of(invite).into(), unix_seconds().into()];
+        let rows = self.engine.query(SELECT_INVITE, params).await?;
+        Ok(rows.first().and_then(|row| row.text(0)).map(Id::known))
+    }
+
+    /// Makes an account, and a session of it: with the user, and the token of the session.
+    ///
+    /// # Errors
+    /// `email_taken`, `invalid_invite`, `signup_disabled`, `name_taken`; or the database is away.
+    pub(crate) async fn enter(
+        &self,
+        newcomer: &Newcomer<'_>,
+        place: &Place,
+    ) -> Result<(User, String), Failure> {
+        for attempt in 0..TRIES {
+            let (user, token, change) = self.entering(newcomer, place, attempt > 0).await?;
+            match self.change(change).await {
+                Ok(_) => return Ok((user, token)),
+                Err(failure) if failure.is(EXISTS) => match (place, newcomer.email) {
+                    (Place::In(team, _), Some(email)) => self.check_email(team, email).await?,
+                    (Place::New { is_first: true, .. }, _) if self.has_team().await? => {
+                        return Err(Failure::new("signup_disabled"));
+                    }
+                    _ => {}
+                },
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::new("name_taken"))
     }
 
     async fn check_email(&self, team: &Id, email: &str) -> Result<(), Failure> {
@@ -200,8 +243,7 @@ impl Chat {
     /// The change that makes the account, its session, and, if it has to be, its workspace.
     async fn entering(
         &self,
-        wish: &Wish,
-        kept: &str,
+        newcomer: &Newcomer<'_>,
         place: &Place,
         is_taken: bool,
     ) -> Result<(User, String, Change), Failure> {
@@ -212,9 +254,9 @@ impl Chat {
         let user = User {
             id: Id::random(Kind::User)?,
             team: team.clone(),
-            name: account::handle(&wish.real_name, is_taken)?,
-            real_name: wish.real_name.clone(),
-            email: Some(wish.email.clone()),
+            name: account::handle(newcomer.real_name, is_taken)?,
+            real_name: newcomer.real_name.to_owned(),
+            email: newcomer.email.map(str::to_owned),
             app: None,
             bot: None,
             // Whoever makes a workspace manages it.
@@ -253,7 +295,7 @@ impl Chat {
             }
         };
         let change = change
-            .with_user(&user, Some(kept))?
+            .with_user(&user, newcomer.proof)?
             .before(begin, "user_not_found");
         Ok((user, token, change))
     }

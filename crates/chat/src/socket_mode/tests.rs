@@ -72,6 +72,7 @@ impl House {
                 sign_up: SignUp::Invite,
                 create_workspaces: false,
                 public_url: None,
+                oidc: None,
                 limits_when_away: WhenAway::Local,
                 signer: None,
             };

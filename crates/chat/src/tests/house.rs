@@ -65,6 +65,7 @@ impl House {
                 sign_up: crate::SignUp::Open,
                 create_workspaces: false,
                 public_url: None,
+                oidc: None,
                 limits_when_away: WhenAway::Local,
                 signer: None,
             };

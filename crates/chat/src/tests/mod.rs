@@ -7,5 +7,5 @@ mod later;
 mod marks;
 mod oracle;
 mod pages;
-mod people;
+pub(crate) mod people;
 mod talk;

@@ -62,6 +62,13 @@ const WORDS: Readonly<Record<string, string>> = {
   invite_invalid: 'This invitation is not valid, or no longer.',
   invalid_invite: 'This invitation is not valid, or no longer.',
   signup_disabled: 'New accounts are by invitation only here.',
+  oidc_denied: 'You did not let us know who you are.',
+  oidc_expired: 'Signing in took too long. Try again.',
+  oidc_state: 'Signing in began in another browser or tab. Try again.',
+  oidc_identity: 'The answer about who you are is not valid. Try again.',
+  oidc_failed: 'Signing in did not work. Try again.',
+  oidc_unavailable: 'The other server cannot say who you are just now.',
+  invalid_origin: 'Begin on this page.',
 };
 
 /** A code of the server in words. */

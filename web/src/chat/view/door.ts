@@ -24,6 +24,8 @@ export class DoorView {
   readonly #password = find(document, '#door-password', HTMLInputElement);
   readonly #words = this.#text.textContent ?? '';
   #invite = new URLSearchParams(location.search).get(INVITE) ?? '';
+  /** Why a login by another system came to nothing: `/chat/?error=…`. */
+  readonly #lost = /[?&]error=([a-z_]{1,40})(&|$)/.exec(location.search)?.[1] ?? '';
   #making = false;
   #asked = false;
   #canJoin = true;
@@ -40,7 +42,7 @@ export class DoorView {
   }
 
   /** Shows the door. `why`: a code that says why one is here, if it is not the beginning. */
-  async show(why = ''): Promise<void> {
+  async show(why = this.#lost): Promise<void> {
     this.#closed(false);
     setText(this.#error, why === '' ? '' : reasonOf(why));
     if (!this.#asked) {
@@ -102,7 +104,8 @@ export class DoorView {
     const link = find(document, '#door-oidc', HTMLAnchorElement);
     const name = textOf(oidc['name']);
     link.hidden = name === '';
-    link.href = ownPath(textOf(oidc['url'])) ?? OIDC;
+    const path = ownPath(textOf(oidc['url'])) ?? OIDC;
+    link.href = this.#invite === '' ? path : `${path}?${INVITE}=${encodeURIComponent(this.#invite)}`;
     setText(link, `Continue with ${name}`);
     this.#form.hidden = offers['password'] === false;
     this.#canJoin = offers['sign_up'] !== false || this.#invite !== '';

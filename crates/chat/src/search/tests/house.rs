@@ -83,6 +83,7 @@ impl House {
             sign_up: SignUp::Open,
             create_workspaces: true,
             public_url: None,
+            oidc: None,
             limits_when_away: WhenAway::Local,
             signer: None,
         };

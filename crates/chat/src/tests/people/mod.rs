@@ -39,15 +39,15 @@ const INSERT_EVE: &str = "INSERT INTO chat_users (id, team, name, real_name, is_
     VALUES ('U0EVE000000', 'T0OTHER0000', 'eve', 'Eve', 1, 0, 0, 0, 0)";
 
 /// Two nodes.
-struct House {
-    nodes: [Arc<Chat>; 2],
+pub(crate) struct House {
+    pub(crate) nodes: [Arc<Chat>; 2],
     // Gone last.
     _dir: TempDir,
 }
 
 impl House {
     /// Two nodes that have what their configuration gives them.
-    async fn empty(config: impl Fn() -> ChatConfig) -> Self {
+    pub(crate) async fn empty(config: impl Fn() -> ChatConfig) -> Self {
         let dir = TempDir::new().unwrap();
         let log = Arc::new(SqliteLog::open(dir.path()).unwrap());
         let states = MemoryStates::new();
@@ -174,6 +174,7 @@ fn config_of_a_try() -> ChatConfig {
         sign_up: SignUp::Invite,
         create_workspaces: false,
         public_url: None,
+        oidc: None,
         limits_when_away: WhenAway::Local,
         signer: None,
     }
