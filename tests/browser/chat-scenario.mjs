@@ -33,6 +33,7 @@ async function checks(done) {
   await reading(channel, done);
   await later(channel, done);
   await hides(done);
+  await finds(channel, done);
   await direct(done);
   await botHears(done);
   await ends(channel, done);
@@ -184,6 +185,22 @@ async function hides(done) {
     'bob does not find it',
   );
   done('a private channel is unknown to everybody else');
+}
+
+async function finds(channel, done) {
+  const { ts } = await alice.chat.postMessage({ channel, text: 'the zeppelin lands at noon' });
+  const found = async (who, query) => {
+    const { messages } = await who.search.messages({ query });
+    return messages.matches.map((match) => match.ts);
+  };
+  ensureEqual(await found(alice, 'zeppelin'), [ts], 'found by its author at once');
+  ensureEqual(await found(bob, 'zeppelin from:@alice in:#plans-2'), [ts], 'found by others, narrowed');
+  ensureEqual(await found(bob, 'zeppelin from:@bob'), [], 'not where it is not');
+  const { channel: hangar } = await alice.conversations.create({ name: 'hangar', is_private: true });
+  const hidden = await alice.chat.postMessage({ channel: hangar.id, text: 'the zeppelin is a decoy' });
+  ensureEqual(await found(bob, 'zeppelin'), [ts], 'what one may not read is not found');
+  ensureEqual(await found(alice, 'decoy'), [hidden.ts], 'by its author it is');
+  done('messages are found by those who may read them');
 }
 
 async function direct(done) {

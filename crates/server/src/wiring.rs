@@ -257,10 +257,13 @@ pub(crate) fn threads(config: &Config) -> usize {
     thread_count(config.threads)
 }
 
+/// What serves Socket.IO namespaces, and who judges channels.
+type OfApps = (Vec<Arc<dyn Namespace>>, Vec<Arc<dyn Judge>>);
+
 fn gateway_config(
     config: Config,
     node: NodeIdentity,
-    (apps, judges): (Vec<Arc<dyn Namespace>>, Vec<Arc<dyn Judge>>),
+    (apps, judges): OfApps,
     redis: Option<Arc<OverRedis>>,
     families: Box<dyn Fn() -> Vec<Family> + Send + Sync>,
 ) -> GatewayConfig {
