@@ -2,7 +2,7 @@
 //! public interface; [docs/chat.md](../../../docs/chat.md) says what it speaks.
 //!
 //! Everything that happens in a conversation is a row and a publication of its channel `chat:C…`, committed together
-//! ([`change`]). What a client has applied up to a position is therefore what a fresh one loads.
+//! (`change`). What a client has applied up to a position is therefore what a fresh one loads.
 //!
 //! | file | subject |
 //! | --- | --- |

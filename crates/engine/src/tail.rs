@@ -1,7 +1,7 @@
 //! A bell for readers inside the node that read a channel from the log in pages of their own, at a pace of their own: it
 //! rings whenever there may be something new.
 //!
-//! It stands where a shard stands, as a [`follow`](crate::follow)er does; but it keeps nothing of what it is told, so a reader that
+//! It stands where a shard stands, as a [`follow`]er does; but it keeps nothing of what it is told, so a reader that
 //! takes its time costs no memory. Whoever drops it no longer holds the channel.
 
 use std::{sync::Arc, time::Duration};
