@@ -17,7 +17,7 @@ fi
 program=${FANFARE_BIN:-}
 if [ -z "$program" ]; then
     cargo build --locked -p fanfare-server
-    program="${CARGO_TARGET_DIR:-target}/debug/fanfare"
+    program="${CARGO_TARGET_DIR:-$root/target}/debug/fanfare"
 fi
 work="${CARGO_TARGET_DIR:-$root/target}/centrifuge-suites"
 mkdir -p "$work"
